@@ -1,0 +1,30 @@
+//! The session layer, Engine.IO protocol 4: packets, payloads, the handshake and the life of one session.
+//!
+//! Nothing here does IO or reads a clock. Section numbers in the docs are those of the Engine.IO 4 protocol document.
+
+mod handshake;
+mod packet;
+pub mod payload;
+
+pub use handshake::{Handshake, HandshakeError};
+pub use packet::{DecodeError, Frame, Message, Packet};
+
+/// How the packets of a session travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransportKind {
+    /// HTTP long-polling: one GET that waits for packets, one POST that carries them.
+    Polling,
+    /// One WebSocket.
+    WebSocket,
+}
+
+impl TransportKind {
+    /// The name in the query string and in the handshake's `upgrades`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Polling => "polling",
+            Self::WebSocket => "websocket",
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Several packets in one polling body (section 1.4).

@@ -1,0 +1,1 @@
+//! JSON text without a tree: what can be learnt and changed in one pass over the bytes.

@@ -1,0 +1,19 @@
+//! siod holds persistent Socket.IO client connections and shares them with local programs over a Unix socket.
+//!
+//! Layers, lowest first; a layer imports only what stands before it (`tests/layers.rs` checks this):
+//!
+//! - [`json`]: JSON text without a tree; pure.
+//! - [`engineio`]: the Engine.IO session layer; pure.
+//! - [`socketio`]: the Socket.IO message layer; pure.
+//! - [`transport`]: moves Engine.IO packets over HTTP polling and WebSocket.
+//! - [`manager`]: one upstream connection, kept alive.
+//! - [`hub`]: which local program hears what.
+//! - [`api`]: newline-delimited JSON on the Unix socket.
+//! - [`service`]: the daemon around it.
+//! - [`cli`]: the command line.
+
+pub mod engineio;
+pub mod json;
+pub mod manager;
+pub mod socketio;
+pub mod transport;

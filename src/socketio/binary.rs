@@ -1,0 +1,1 @@
+//! Attachments out of and back into JSON placeholders.
