@@ -1,0 +1,15 @@
+//! Which local program hears what.
+
+pub mod log;
+pub mod options;
+
+/// What happens to a consumer that the ring has overrun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lag {
+    /// It is told how much it missed and goes on with the oldest retained line.
+    #[default]
+    Skip,
+    /// It is detached.
+    Disconnect,
+}
