@@ -13,6 +13,7 @@
 //! - [`cli`]: the command line.
 
 pub mod engineio;
+pub mod hub;
 pub mod json;
 pub mod manager;
 pub mod socketio;

@@ -5,9 +5,11 @@
 mod handshake;
 mod packet;
 pub mod payload;
+mod session;
 
 pub use handshake::{Handshake, HandshakeError};
 pub use packet::{DecodeError, Frame, Message, Packet};
+pub use session::{CloseReason, Details, Event, Session, UPGRADE_TIMEOUT};
 
 /// How the packets of a session travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

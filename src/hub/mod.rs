@@ -1,7 +1,29 @@
-//! Which local program hears what.
+//! Which local program hears what: connections by name, consumers, and who shares a Manager with whom.
 
+pub mod channel;
+pub mod consumer;
+pub mod inbox;
 pub mod log;
+pub mod notice;
 pub mod options;
+pub mod subscription;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::channel::{Channel, Snapshot, Start};
+pub use self::consumer::{Consumer, Report, Subscribed, Subscription};
+pub use self::inbox::{Goodbye, Inbox};
+pub use self::notice::By;
+pub use self::options::ConnectionSettings;
+use crate::manager::{Manager, SocketHandle};
+use crate::transport;
 
 /// What happens to a consumer that the ring has overrun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -12,4 +34,333 @@ pub enum Lag {
     Skip,
     /// It is detached.
     Disconnect,
+}
+
+/// Rules of the hub.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a consumer may hold a ring up without moving on.
+    pub stall: Duration,
+    /// Consumers at the most.
+    pub max_consumers: usize,
+}
+
+/// Why the hub does not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no connection of that name.
+    #[error("there is no connection {0:?}; the method list shows those there are")]
+    UnknownConnection(String),
+    /// One of that name exists, and is another.
+    #[error("connection {0:?} exists with another url or other options; close it first, or use another name")]
+    Exists(String),
+    /// A file that the TLS options name cannot be used.
+    #[error("{0}")]
+    Tls(#[from] transport::Error),
+    /// A consumer asked for more than it may have.
+    #[error("at most {} subscriptions are possible; end some with unsubscribe", consumer::MAX_SUBSCRIPTIONS)]
+    TooManySubscriptions,
+    /// The daemon ends.
+    #[error("the daemon is shutting down")]
+    ShuttingDown,
+}
+
+/// Who keeps a connection open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opener {
+    /// The configuration.
+    Config,
+    /// This consumer; `persist` when it is to outlive it.
+    Consumer {
+        /// The consumer's number.
+        id: u64,
+        /// It stays when nobody who opened it is left.
+        persist: bool,
+    },
+}
+
+/// What a consumer's requests act on.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Its ring and state.
+    pub channel: Arc<Channel>,
+    /// Its socket.
+    pub socket: SocketHandle,
+    /// How it is set up.
+    pub settings: Arc<ConnectionSettings>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    connection: Connection,
+    shareable: bool,
+    by: By,
+    lasting: bool,
+    openers: BTreeSet<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connections: BTreeMap<String, Entry>,
+    /// Channels of every name there ever was, for their counters.
+    channels: HashMap<String, Arc<Channel>>,
+    consumers: BTreeMap<u64, Arc<Consumer>>,
+    last_consumer: u64,
+    ending: bool,
+}
+
+/// All connections and consumers of one daemon.
+///
+/// Locks are taken in the order hub, consumer, channel, inbox, and never held across a wait.
+#[derive(Debug)]
+pub struct Hub {
+    settings: Settings,
+    stream: Arc<str>,
+    state: Mutex<State>,
+    /// Held while a connection comes or goes, so that the lines of one name's lives do not mix.
+    changing: tokio::sync::Mutex<()>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// How others see the consumer of this number.
+pub fn consumer_name(id: u64) -> String {
+    format!("c{id}")
+}
+
+impl Hub {
+    /// An empty hub. Managers' tasks go to `tasks`; `stop` ends them.
+    pub fn new(settings: Settings, tasks: TaskTracker, stop: CancellationToken) -> Self {
+        let stream: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
+        Self {
+            settings,
+            stream: stream.into(),
+            state: Mutex::default(),
+            changing: tokio::sync::Mutex::new(()),
+            tasks,
+            stop,
+        }
+    }
+
+    /// The random name of this run: a seq means something together with it only.
+    pub fn stream(&self) -> &Arc<str> {
+        &self.stream
+    }
+
+    /// A program attaches; `None` when there are too many.
+    pub fn attach(&self, lag: Lag) -> Option<Arc<Consumer>> {
+        let mut state = self.lock();
+        if state.consumers.len() >= self.settings.max_consumers || state.ending {
+            return None;
+        }
+        state.last_consumer += 1;
+        let consumer = Arc::new(Consumer::new(state.last_consumer, lag));
+        state.consumers.insert(consumer.id(), Arc::clone(&consumer));
+        Some(consumer)
+    }
+
+    /// A program is gone, and with it the connections that only it kept open.
+    pub async fn detach(&self, consumer: &Consumer) {
+        consumer.detach();
+        let orphans: Vec<String> = {
+            let mut state = self.lock();
+            state.consumers.remove(&consumer.id());
+            let entries = state.connections.iter_mut();
+            entries
+                .filter_map(|(name, entry)| {
+                    let opened = entry.openers.remove(&consumer.id());
+                    (opened && entry.openers.is_empty() && !entry.lasting).then(|| name.clone())
+                })
+                .collect()
+        };
+        for name in orphans {
+            let _changing = self.changing.lock().await;
+            // Somebody else may have opened it meanwhile.
+            let orphaned =
+                self.lock().connections.get(&name).is_some_and(|entry| entry.openers.is_empty() && !entry.lasting);
+            if orphaned {
+                self.remove(&name, By::Consumer).await;
+            }
+        }
+    }
+
+    /// All consumers.
+    pub fn consumers(&self) -> Vec<Arc<Consumer>> {
+        self.lock().consumers.values().cloned().collect()
+    }
+
+    /// A connection by name.
+    pub fn connection(&self, name: &str) -> Result<Connection, Error> {
+        let state = self.lock();
+        let entry = state.connections.get(name).ok_or_else(|| Error::UnknownConnection(name.to_owned()))?;
+        Ok(entry.connection.clone())
+    }
+
+    /// All connections, by name.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        self.lock().connections.values().map(|entry| entry.connection.channel.snapshot()).collect()
+    }
+
+    /// How many connections there are.
+    pub fn connection_count(&self) -> usize {
+        self.lock().connections.len()
+    }
+
+    /// Begins a subscription; `answer` writes the answer.
+    pub fn subscribe(
+        &self,
+        consumer: &Consumer,
+        subscription: Subscription,
+        start: Start,
+        answer: impl FnOnce(&Subscribed, &mut BytesMut),
+    ) -> Result<(), Error> {
+        let state = self.lock();
+        let channels = match subscription.connections.as_plain() {
+            Some(name) => {
+                let entry = state.connections.get(name).ok_or_else(|| Error::UnknownConnection(name.to_owned()))?;
+                vec![Arc::clone(&entry.connection.channel)]
+            }
+            None => state
+                .connections
+                .iter()
+                .filter(|(name, _)| subscription.connections.matches(name))
+                .map(|(_, entry)| Arc::clone(&entry.connection.channel))
+                .collect(),
+        };
+        consumer.subscribe(subscription, start, channels, answer).ok_or(Error::TooManySubscriptions)
+    }
+
+    /// Adds a connection, or attaches to the one that is the same; true if it is new.
+    pub async fn open(
+        &self,
+        name: &str,
+        settings: ConnectionSettings,
+        opener: Opener,
+    ) -> Result<(bool, Connection), Error> {
+        let _changing = self.changing.lock().await;
+        let mut state = self.lock();
+        if state.ending {
+            return Err(Error::ShuttingDown);
+        }
+        if let Some(entry) = state.connections.get_mut(name) {
+            if *entry.connection.settings != settings {
+                return Err(Error::Exists(name.to_owned()));
+            }
+            entry.note(opener);
+            return Ok((false, entry.connection.clone()));
+        }
+        let (manager, shareable) = self.manager_for(&state, &settings)?;
+        let channel = state.channels.entry(name.to_owned()).or_insert_with(|| {
+            let history = settings.history.clone();
+            Arc::new(Channel::new(name, Arc::clone(&self.stream), history, self.settings.stall))
+        });
+        let channel = Arc::clone(channel);
+        for consumer in state.consumers.values() {
+            consumer.connection_opening(&channel);
+        }
+        let by = if opener == Opener::Config { By::Config } else { By::Consumer };
+        let first_ack = channel.open(&settings.url, &settings.socket.namespace, settings.history.clone(), by);
+        let socket = manager.add(settings.socket.clone(), first_ack, Arc::clone(&channel) as Arc<_>);
+        let connects = settings.auto_connect;
+        let connection = Connection { channel, socket, settings: Arc::new(settings) };
+        let mut entry =
+            Entry { connection: connection.clone(), shareable, by, lasting: false, openers: BTreeSet::new() };
+        entry.note(opener);
+        state.connections.insert(name.to_owned(), entry);
+        drop(state);
+        if connects {
+            // A snapshot taken from now on shows that it is connecting.
+            let (done, connecting) = oneshot::channel();
+            connection.socket.connect(Box::new(move |()| drop(done.send(()))));
+            let _ = connecting.await;
+        }
+        Ok((true, connection))
+    }
+
+    /// Disconnects a connection and forgets it, whoever opened it.
+    pub async fn close(&self, name: &str) -> Result<(), Error> {
+        let _changing = self.changing.lock().await;
+        if self.lock().connections.contains_key(name) {
+            self.remove(name, By::Consumer).await;
+            Ok(())
+        } else {
+            Err(Error::UnknownConnection(name.to_owned()))
+        }
+    }
+
+    /// The daemon ends: no consumer and no connection comes any more, and whoever waits for an ack hears that none
+    /// will come.
+    pub async fn settle(&self) {
+        let mut managers: Vec<Arc<Manager>> = Vec::new();
+        {
+            let mut state = self.lock();
+            state.ending = true;
+            for entry in state.connections.values() {
+                let manager = entry.connection.socket.manager();
+                if !managers.iter().any(|known| Arc::ptr_eq(known, manager)) {
+                    managers.push(Arc::clone(manager));
+                }
+            }
+        }
+        for manager in managers {
+            let (done, settled) = oneshot::channel();
+            manager.abandon_acks(Box::new(move |()| drop(done.send(()))));
+            let _ = settled.await;
+        }
+    }
+
+    /// Whether [`Hub::settle`] was called.
+    pub fn is_ending(&self) -> bool {
+        self.lock().ending
+    }
+
+    async fn remove(&self, name: &str, by: By) {
+        let Some(entry) = self.lock().connections.remove(name) else { return };
+        let (done, removed) = oneshot::channel();
+        entry.connection.socket.remove(Box::new(move |()| drop(done.send(()))));
+        let _ = removed.await;
+        entry.connection.channel.close(by);
+    }
+
+    fn manager_for(
+        &self,
+        state: &State,
+        settings: &ConnectionSettings,
+    ) -> Result<(Arc<Manager>, bool), transport::Error> {
+        if !settings.force_new {
+            let mut candidates = Vec::new();
+            let mut taken = Vec::new();
+            for entry in state.connections.values() {
+                let Connection { socket, settings: other, .. } = &entry.connection;
+                if entry.shareable && other.manager == settings.manager {
+                    candidates.push(socket.manager());
+                }
+                if other.socket.namespace == settings.socket.namespace {
+                    taken.push(socket.manager());
+                }
+            }
+            let free = |manager: &&&Arc<Manager>| !taken.iter().any(|taken| Arc::ptr_eq(taken, manager));
+            if let Some(manager) = candidates.iter().find(free) {
+                return Ok((Arc::clone(manager), true));
+            }
+        }
+        let manager = Manager::spawn(settings.manager.clone(), &self.tasks, self.stop.child_token())?;
+        Ok((manager, !settings.force_new))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn note(&mut self, opener: Opener) {
+        match opener {
+            Opener::Config => (self.lasting, self.by) = (true, By::Config),
+            Opener::Consumer { id, persist } => {
+                self.lasting |= persist;
+                self.openers.insert(id);
+            }
+        }
+    }
 }

@@ -1,14 +1,31 @@
-//! One upstream connection, kept alive.
+//! One upstream connection, kept alive: [`Manager`] as the official client knows it, with one Socket a namespace.
+//!
+//! `state` decides, `driver` carries out. What happens goes to each socket's [`Observer`]; what is wanted comes
+//! through [`SocketHandle`].
 
 pub mod backoff;
+mod driver;
+mod effects;
+pub mod state;
+
+pub use effects::{Effect, Effects};
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::engineio::TransportKind;
+use crate::engineio::{Details, TransportKind};
+use crate::socketio::{AckError, Args, DisconnectReason, Emit, EmitError, Name, Sent, socket};
 use crate::transport;
+
+/// Bytes of emits on their way to the transport of one Manager; whoever brings more waits.
+pub const IN_FLIGHT: usize = 1024 * 1024;
 
 /// What makes a Manager: connections whose settings are equal can share one.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +84,299 @@ impl std::fmt::Debug for Auth {
             Self::None => f.write_str("None"),
             Self::Fixed(_) => f.write_str("Fixed(***)"),
             Self::File(path) => write!(f, "File({})", path.display()),
+        }
+    }
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConnectionState {
+    /// The first attempt is going on, or CONNECT is unanswered.
+    Connecting,
+    /// Joined.
+    Connected,
+    /// Failed or lost, and to come back.
+    Reconnecting,
+    /// Not active.
+    #[default]
+    Disconnected,
+}
+
+/// A connection at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Where it stands.
+    pub state: ConnectionState,
+    /// It is up, or will come up by itself.
+    pub active: bool,
+    /// The socket's id while connected.
+    pub id: Option<ByteString>,
+    /// The session was given back by the server.
+    pub recovered: bool,
+    /// What the session travels on.
+    pub transport: Option<TransportKind>,
+    /// The reconnection attempt going on or waited for; 0 for none.
+    pub attempt: u32,
+    /// When the next attempt begins.
+    pub next_attempt: Option<Instant>,
+}
+
+/// Numbers that change with the traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Events that wait for the connection.
+    pub buffered: usize,
+    /// Acks that are waited for.
+    pub pending_acks: usize,
+    /// Events handed to the transport.
+    pub sent: u64,
+}
+
+/// Who is to blame for a `connect_error`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The connection below could not be made; it is tried again.
+    Transport,
+    /// The server refused; it takes a `connect`.
+    Server,
+    /// The auth object could not be had; it is tried again.
+    Auth,
+}
+
+/// What happens to a connection, beside its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// The namespace is joined.
+    Connect {
+        /// The socket's id.
+        id: ByteString,
+        /// The server gave the earlier session back.
+        recovered: bool,
+        /// What the session travels on.
+        transport: TransportKind,
+    },
+    /// It could not be joined.
+    ConnectError {
+        /// The failure.
+        details: Details,
+        /// What the server's middleware added, JSON text.
+        data: Option<ByteString>,
+        /// Who is to blame.
+        source: Source,
+    },
+    /// It was joined and is no longer.
+    Disconnect {
+        /// Why.
+        reason: DisconnectReason,
+        /// What more is known.
+        details: Option<Details>,
+    },
+    /// An attempt begins.
+    ReconnectAttempt {
+        /// From 1.
+        attempt: u32,
+    },
+    /// That attempt failed.
+    ReconnectError {
+        /// From 1.
+        attempt: u32,
+        /// Why.
+        message: String,
+    },
+    /// The session is open again.
+    Reconnect {
+        /// The attempt that did it.
+        attempt: u32,
+    },
+    /// No attempt is left.
+    ReconnectFailed {
+        /// How many there were.
+        attempts: u32,
+    },
+    /// The session moved to another transport.
+    Upgrade {
+        /// The new one.
+        transport: TransportKind,
+    },
+}
+
+/// Whether an event can be passed on now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Yes.
+    Free,
+    /// No; ask again when [`Observer::room_changed`] says so, or at this time.
+    Full {
+        /// When to ask at the latest.
+        until: Instant,
+    },
+}
+
+/// Who hears what happens on a socket. Called from the Manager's task, so nothing here may wait.
+pub trait Observer: Send + Sync {
+    /// The server's event; [`Observer::room`] was free.
+    fn event(&self, name: &Name, args: &Args, ack: Option<u64>);
+    /// A lifecycle event, and where the connection stands after it.
+    fn lifecycle(&self, event: &Lifecycle, status: &Status);
+    /// What [`Observer::is_watched`] asked for.
+    fn outgoing(&self, name: &Name, args: &Args, sender: u64);
+    /// Whether [`Observer::outgoing`] is wanted.
+    fn is_watched(&self) -> bool;
+    /// Where the connection stands, whenever that or a counter changed.
+    fn update(&self, status: &Status, counters: Counters);
+    /// Whether an event can be taken.
+    fn room(&self, now: Instant) -> Room;
+    /// Notified when there may be room again.
+    fn room_changed(&self) -> &Notify;
+    /// Everything of this moment has been said: wake who listens.
+    fn publish(&self);
+}
+
+/// Whoever waits for what becomes of an emit. Dropped unused when the Manager is gone.
+pub trait Ticket: Send {
+    /// Nothing more comes: no ack was asked for, or the emit was dropped or refused.
+    fn settled(self: Box<Self>, result: Result<Sent, EmitError>, active: bool);
+    /// The answer to an emit with an ack.
+    fn answered(self: Box<Self>, result: Result<Args, AckError>);
+}
+
+/// Called once a command has taken effect and everything it caused has been passed on.
+pub type Done<R = ()> = Box<dyn FnOnce(R) + Send>;
+
+enum Command {
+    Add { key: u64, settings: SocketSettings, first_ack: u64, observer: Arc<dyn Observer> },
+    Remove { key: u64, done: Done },
+    Connect { key: u64, done: Done },
+    Disconnect { key: u64, done: Done },
+    SetAuth { key: u64, auth: Auth, done: Done },
+    Emit { key: u64, emit: Emit, permit: Option<OwnedSemaphorePermit>, ticket: Box<dyn Ticket>, effect: Effect },
+    Answer { key: u64, number: u64, args: Args, permit: Option<OwnedSemaphorePermit>, done: Done<bool> },
+    AbandonAcks { done: Done },
+}
+
+/// The handle of one Manager; its task ends with the last handle.
+///
+/// The commands' queue has no bound of its own: an emit brings a permit of the gate with it, and of everything else
+/// each consumer has one on the way at most.
+#[derive(Debug)]
+pub struct Manager {
+    commands: mpsc::UnboundedSender<Command>,
+    gate: Arc<Semaphore>,
+    next_key: AtomicU64,
+}
+
+impl Manager {
+    /// Starts the Manager's task, which `stop` ends: its sockets then leave, and what is queued is sent.
+    /// Fails when a file that the TLS settings name cannot be used.
+    pub fn spawn(
+        settings: Settings,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, transport::Error> {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let gate = Arc::new(Semaphore::new(IN_FLIGHT));
+        let driver = driver::Driver::new(settings, receiver, tasks.clone(), stop)?;
+        tasks.spawn(driver.run());
+        Ok(Arc::new(Self { commands, gate, next_key: AtomicU64::new(0) }))
+    }
+
+    /// Adds an inactive socket for a namespace that is not taken. `first_ack`: where our numbers for the server's
+    /// questions go on.
+    pub fn add(
+        self: &Arc<Self>,
+        settings: SocketSettings,
+        first_ack: u64,
+        observer: Arc<dyn Observer>,
+    ) -> SocketHandle {
+        let key = self.next_key.fetch_add(1, Ordering::Relaxed);
+        self.send(Command::Add { key, settings, first_ack, observer });
+        SocketHandle { manager: Arc::clone(self), key }
+    }
+
+    /// Whoever waits for an ack on any socket hears that none will come.
+    pub fn abandon_acks(&self, done: Done) {
+        self.send(Command::AbandonAcks { done });
+    }
+
+    fn send(&self, command: Command) {
+        // A task that is gone drops the command, and with it the ticket, whose owner notices.
+        let _ = self.commands.send(command);
+    }
+}
+
+/// One socket of a Manager. Commands take effect in the order in which they are given.
+#[derive(Clone, Debug)]
+pub struct SocketHandle {
+    manager: Arc<Manager>,
+    key: u64,
+}
+
+impl SocketHandle {
+    /// Waits until the transport takes more, then emits. A volatile emit does not wait.
+    /// `effect` ends when the emit has taken effect.
+    pub async fn emit(&self, emit: Emit, ticket: Box<dyn Ticket>, effect: Effect) {
+        let size = emit.name.as_json().len() + emit.args.size();
+        let permit = if emit.volatile { self.try_permit(size) } else { self.permit(size).await };
+        self.manager.send(Command::Emit { key: self.key, emit, permit, ticket, effect });
+    }
+
+    /// Waits until the transport takes more, then answers the server's question; `done` hears whether it was still
+    /// open.
+    pub async fn answer(&self, number: u64, args: Args, done: Done<bool>) {
+        let permit = self.permit(args.size()).await;
+        self.manager.send(Command::Answer { key: self.key, number, args, permit, done });
+    }
+
+    /// Connects the socket if it is not active.
+    pub fn connect(&self, done: Done) {
+        self.manager.send(Command::Connect { key: self.key, done });
+    }
+
+    /// Disconnects it.
+    pub fn disconnect(&self, done: Done) {
+        self.manager.send(Command::Disconnect { key: self.key, done });
+    }
+
+    /// Uses another auth object from the next CONNECT on.
+    pub fn set_auth(&self, auth: Auth, done: Done) {
+        self.manager.send(Command::SetAuth { key: self.key, auth, done });
+    }
+
+    /// Disconnects and forgets it; nothing of it is heard after `done`.
+    pub fn remove(&self, done: Done) {
+        self.manager.send(Command::Remove { key: self.key, done });
+    }
+
+    /// The Manager it lives on.
+    pub fn manager(&self) -> &Arc<Manager> {
+        &self.manager
+    }
+
+    async fn permit(&self, size: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.manager.gate).acquire_many_owned(permits(size)).await.ok()
+    }
+
+    fn try_permit(&self, size: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.manager.gate).try_acquire_many_owned(permits(size)).ok()
+    }
+}
+
+/// What an emit takes of the gate. The least bounds how many small ones can be on the way; one that is larger than
+/// the gate goes when it has it to itself.
+fn permits(size: usize) -> u32 {
+    const LEAST: usize = 256;
+    u32::try_from(size.clamp(LEAST, IN_FLIGHT)).unwrap_or(u32::MAX)
+}
+
+impl SocketSettings {
+    fn for_socket(&self, timeout: Duration) -> socket::Settings {
+        socket::Settings {
+            namespace: self.namespace.clone(),
+            timeout,
+            ack_timeout: self.ack_timeout,
+            send_buffer: self.send_buffer,
         }
     }
 }

@@ -1,0 +1,539 @@
+//! One connection as consumers see it: its ring, its state, and whom to wake.
+//!
+//! The Manager's task writes, the consumers' tasks read; one lock, held for moments, keeps the ring and the state in
+//! step, so that a snapshot and a place in the ring always belong together.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use serde::Serialize;
+use tokio::sync::{Notify, oneshot};
+
+use super::inbox::Inbox;
+use super::log::{self, CursorId, Kind, LineView, Log, Read};
+use super::notice::{By, Change, Encoder, Time};
+use super::subscription::Filter;
+use crate::engineio::TransportKind;
+use crate::manager::{ConnectionState, Counters, Lifecycle, Observer, Room, Status};
+use crate::socketio::{Args, Name};
+
+/// `outgoing` lines that may wait for a consumer; a watcher further behind misses the oldest.
+const OUTGOING: log::Settings = log::Settings { events: 4096, bytes: 1024 * 1024 };
+
+/// A connection at one moment, as `list` and `subscribe` show it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    name: String,
+    url: String,
+    namespace: String,
+    state: ConnectionState,
+    connected: bool,
+    ready: bool,
+    active: bool,
+    id: Option<String>,
+    recovered: bool,
+    transport: Option<TransportKind>,
+    attempt: u32,
+    next_attempt_ms: Option<u64>,
+    since: Time,
+    seq: u64,
+    oldest_seq: u64,
+    stream: String,
+    buffered: usize,
+    pending_acks: usize,
+    subscribers: usize,
+    last_error: Option<LastError>,
+    last_disconnect: Option<LastDisconnect>,
+    received: u64,
+    sent: u64,
+    reconnects: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct LastError {
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    time: Time,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct LastDisconnect {
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    time: Time,
+}
+
+/// Why a wait for `connected` ended without it.
+#[derive(Clone, Debug)]
+pub struct ConnectFailure {
+    /// For people.
+    pub message: String,
+    /// What the server added, JSON text.
+    pub data: Option<bytestring::ByteString>,
+}
+
+/// What happens to a wait for `connected`.
+pub type ConnectOutcome = Result<(), ConnectFailure>;
+
+#[derive(Debug)]
+struct Reader {
+    inbox: Arc<Inbox>,
+    channel: usize,
+    live: CursorId,
+    parked: bool,
+}
+
+#[derive(Debug)]
+struct Inner {
+    url: String,
+    namespace: String,
+    log: Log,
+    outgoing: Log,
+    status: Status,
+    counters: Counters,
+    received: u64,
+    reconnects: u64,
+    /// `sent` of sockets that this name had before.
+    sent_before: u64,
+    last_ack: u64,
+    since: Time,
+    last_error: Option<LastError>,
+    last_disconnect: Option<LastDisconnect>,
+    readers: slab::Slab<Reader>,
+    parked: Vec<usize>,
+    waiting: Vec<oneshot::Sender<ConnectOutcome>>,
+}
+
+/// One connection as consumers see it. It outlives `close`, for its counter goes on with the next `open`.
+#[derive(Debug)]
+pub struct Channel {
+    name: String,
+    stream: Arc<str>,
+    encoder: Encoder,
+    inner: Mutex<Inner>,
+    room_changed: Notify,
+    watchers: AtomicUsize,
+}
+
+/// A consumer's place in a channel.
+#[derive(Debug)]
+pub struct Seat {
+    reader: usize,
+    live: CursorId,
+    outgoing: CursorId,
+}
+
+/// A replay's place in a channel.
+#[derive(Debug)]
+pub struct Replay {
+    cursor: CursorId,
+    until: u64,
+}
+
+/// From where a new subscription wants to hear.
+#[derive(Clone, Copy, Debug)]
+pub enum Start {
+    /// From now on.
+    Live,
+    /// The last so many that match.
+    Last(u64),
+    /// Everything retained after this line, the last so many of it if a number is given.
+    After(u64, Option<u64>),
+}
+
+/// What a new subscription found.
+#[derive(Debug)]
+pub struct Joined {
+    /// The state at that point.
+    pub snapshot: Snapshot,
+    /// Lines before this one are not live for it.
+    pub head: u64,
+    /// What is to be replayed first.
+    pub replay: Option<Replay>,
+    /// How many lines that will be.
+    pub replayed: u64,
+    /// How many it asked for and can no longer have.
+    pub missed: u64,
+}
+
+impl Channel {
+    /// A channel without a line.
+    pub fn new(name: &str, stream: Arc<str>, history: log::Settings, stall: Duration) -> Self {
+        Self {
+            name: name.to_owned(),
+            stream,
+            encoder: Encoder::new(name),
+            inner: Mutex::new(Inner {
+                url: String::new(),
+                namespace: String::new(),
+                log: Log::new(history, stall),
+                outgoing: Log::lossy(OUTGOING),
+                status: Status::default(),
+                counters: Counters::default(),
+                received: 0,
+                reconnects: 0,
+                sent_before: 0,
+                last_ack: 0,
+                since: Time::now(),
+                last_error: None,
+                last_disconnect: None,
+                readers: slab::Slab::new(),
+                parked: Vec::new(),
+                waiting: Vec::new(),
+            }),
+            room_changed: Notify::new(),
+            watchers: AtomicUsize::new(0),
+        }
+    }
+
+    /// The connection's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The connection is added to the daemon; gives the number that its first question for an ack gets.
+    pub fn open(&self, url: &str, namespace: &str, history: log::Settings, by: By) -> u64 {
+        let mut inner = self.lock();
+        inner.url = url.to_owned();
+        inner.namespace = namespace.to_owned();
+        inner.log.resize(history);
+        inner.status = Status::default();
+        inner.sent_before += std::mem::take(&mut inner.counters).sent;
+        let first_ack = inner.last_ack + 1;
+        self.append(&mut inner, &Change::Opened(by), false);
+        inner.wake();
+        first_ack
+    }
+
+    /// The connection is removed from the daemon: whoever comes later finds nothing of it.
+    pub fn close(&self, by: By) {
+        let mut inner = self.lock();
+        self.append(&mut inner, &Change::Closed(by), false);
+        inner.log.forget();
+        inner.status = Status::default();
+        inner.wake();
+    }
+
+    /// The state now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot_of(&self.lock())
+    }
+
+    /// The newest line's number.
+    pub fn head(&self) -> u64 {
+        self.lock().log.head()
+    }
+
+    /// Whether the connection is joined.
+    pub fn is_connected(&self) -> bool {
+        self.lock().status.state == ConnectionState::Connected
+    }
+
+    /// Whether it is up or will come up by itself.
+    pub fn is_active(&self) -> bool {
+        self.lock().status.active
+    }
+
+    /// Told when the connection is joined, or will not be by itself.
+    pub fn wait_connected(&self) -> oneshot::Receiver<ConnectOutcome> {
+        let (sender, receiver) = oneshot::channel();
+        let mut inner = self.lock();
+        inner.waiting.retain(|waiting| !waiting.is_closed());
+        inner.waiting.push(sender);
+        receiver
+    }
+
+    /// A consumer begins to listen, from the next line on; `key` is what its inbox is told.
+    pub fn attach(&self, inbox: &Arc<Inbox>, key: usize) -> Seat {
+        let mut inner = self.lock();
+        let (next, next_outgoing) = (inner.log.head() + 1, inner.outgoing.head() + 1);
+        let live = inner.log.attach(next);
+        let reader = Reader { inbox: Arc::clone(inbox), channel: key, live, parked: false };
+        Seat {
+            reader: inner.readers.insert(reader),
+            live,
+            outgoing: inner.outgoing.attach(next_outgoing),
+        }
+    }
+
+    /// It listens no more.
+    pub fn detach(&self, seat: &Seat) {
+        let mut inner = self.lock();
+        inner.readers.try_remove(seat.reader);
+        inner.log.detach(seat.live);
+        inner.outgoing.detach(seat.outgoing);
+        drop(inner);
+        self.room_changed.notify_one();
+    }
+
+    /// A subscription begins here.
+    pub fn join(&self, start: Start, filter: &Filter) -> Joined {
+        let mut inner = self.lock();
+        let log = &mut inner.log;
+        log.seal();
+        let (head, oldest) = (log.head(), log.oldest());
+        let want = |line: LineView<'_>| filter.wants(line);
+        let (from, missed) = match start {
+            Start::Live => (head + 1, 0),
+            Start::Last(n) => (log.last(n, want), 0),
+            Start::After(seq, limit) => {
+                let from = seq.saturating_add(1);
+                let missed = oldest.saturating_sub(from);
+                let from = from.max(oldest).min(head + 1);
+                (limit.map_or(from, |n| from.max(log.last(n, want))), missed)
+            }
+        };
+        let replayed = if from > head { 0 } else { log.count(from, want) };
+        let replay = (replayed > 0).then(|| Replay { cursor: log.attach(from), until: head });
+        Joined { snapshot: self.snapshot_of(&inner), head, replay, replayed, missed }
+    }
+
+    /// A replay's next lines, whether it is over, and whether lines were lost.
+    pub fn read_replay(&self, replay: &Replay, filter: &Filter, max_bytes: usize, out: &mut Vec<Bytes>) -> Read {
+        let mut inner = self.lock();
+        let read = inner.log.read(replay.cursor, replay.until, max_bytes, |line| filter.wants(line), out);
+        drop(inner);
+        self.room_changed.notify_one();
+        read
+    }
+
+    /// The replay is over or no longer wanted.
+    pub fn end_replay(&self, replay: &Replay) {
+        self.lock().log.detach(replay.cursor);
+        self.room_changed.notify_one();
+    }
+
+    /// A consumer's next live lines. At the head its inbox is told when there are more.
+    pub fn read(
+        &self,
+        seat: &Seat,
+        max_bytes: usize,
+        want: impl Fn(LineView<'_>) -> bool,
+        out: &mut Vec<Bytes>,
+    ) -> Read {
+        let mut inner = self.lock();
+        let read = inner.log.read(seat.live, u64::MAX, max_bytes, want, out);
+        if let Read::AtHead(_) = read {
+            inner.park(seat.reader);
+        }
+        drop(inner);
+        self.room_changed.notify_one();
+        read
+    }
+
+    /// A consumer's next `outgoing` lines; what it was too slow for is skipped.
+    pub fn read_outgoing(
+        &self,
+        seat: &Seat,
+        max_bytes: usize,
+        want: impl Fn(LineView<'_>) -> bool,
+        out: &mut Vec<Bytes>,
+    ) -> Read {
+        let mut inner = self.lock();
+        loop {
+            let read = inner.outgoing.read(seat.outgoing, u64::MAX, max_bytes, &want, out);
+            if !matches!(read, Read::Missed { .. }) {
+                return read;
+            }
+        }
+    }
+
+    /// Whether all lines that a consumer has yet to take come after `seq`.
+    pub fn stands_after(&self, seat: &Seat, seq: u64) -> bool {
+        self.lock().log.position(seat.live) > seq
+    }
+
+    /// How many lines a consumer has yet to take.
+    pub fn behind(&self, seat: &Seat) -> u64 {
+        self.lock().log.behind(seat.live)
+    }
+
+    /// A subscription with `outgoing` came or went.
+    pub fn watch(&self, watches: bool) {
+        if watches {
+            self.watchers.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.watchers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The line that says how many were lost.
+    pub fn lagged(&self, missed: u64, next_seq: u64) -> Vec<u8> {
+        self.encoder.lagged(missed, next_seq)
+    }
+
+    fn append(&self, inner: &mut Inner, change: &Change<'_>, active: bool) {
+        let time = Time::now();
+        inner.log.append(Kind::Lifecycle, 512, |seq, out| self.encoder.lifecycle(out, seq, change, active, time));
+    }
+
+    fn snapshot_of(&self, inner: &Inner) -> Snapshot {
+        let Status { state, active, id, recovered, transport, attempt, next_attempt } = &inner.status;
+        let connected = *state == ConnectionState::Connected;
+        let now = tokio::time::Instant::now().into_std();
+        Snapshot {
+            name: self.name.clone(),
+            url: inner.url.clone(),
+            namespace: inner.namespace.clone(),
+            state: *state,
+            connected,
+            ready: connected,
+            active: *active,
+            id: id.as_ref().map(ToString::to_string),
+            recovered: *recovered,
+            transport: *transport,
+            attempt: *attempt,
+            next_attempt_ms: next_attempt.map(|at| {
+                u64::try_from(at.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX)
+            }),
+            since: inner.since,
+            seq: inner.log.head(),
+            oldest_seq: inner.log.oldest(),
+            stream: self.stream.to_string(),
+            buffered: inner.counters.buffered,
+            pending_acks: inner.counters.pending_acks,
+            subscribers: inner.readers.len(),
+            last_error: inner.last_error.clone(),
+            last_disconnect: inner.last_disconnect.clone(),
+            received: inner.received,
+            sent: inner.sent_before + inner.counters.sent,
+            reconnects: inner.reconnects,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // What a panic left half done is one line of the ring at worst.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn park(&mut self, reader: usize) {
+        if let Some(entry) = self.readers.get_mut(reader)
+            && !std::mem::replace(&mut entry.parked, true)
+        {
+            self.parked.push(reader);
+        }
+    }
+
+    fn wake(&mut self) {
+        self.log.seal();
+        self.outgoing.seal();
+        for reader in self.parked.drain(..) {
+            if let Some(entry) = self.readers.get_mut(reader)
+                && std::mem::replace(&mut entry.parked, false)
+            {
+                entry.inbox.news(entry.channel);
+            }
+        }
+    }
+
+    fn set_status(&mut self, status: &Status) {
+        if self.status.state != status.state {
+            self.since = Time::now();
+        }
+        self.status.clone_from(status);
+    }
+
+    /// Tells who waits for `connected` what came of it.
+    fn settle_waiting(&mut self, event: &Lifecycle) {
+        let failure = match event {
+            Lifecycle::Connect { .. } => None,
+            _ if self.status.active => return,
+            Lifecycle::ConnectError { details, data, .. } => {
+                Some(ConnectFailure { message: details.message.clone(), data: data.clone() })
+            }
+            Lifecycle::Disconnect { reason, .. } => {
+                Some(ConnectFailure { message: reason.as_str().into(), data: None })
+            }
+            _ => Some(ConnectFailure { message: "gave up reconnecting".into(), data: None }),
+        };
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.send(failure.clone().map_or(Ok(()), Err));
+        }
+    }
+}
+
+impl Observer for Channel {
+    fn event(&self, name: &Name, args: &Args, ack: Option<u64>) {
+        let mut inner = self.lock();
+        inner.received += 1;
+        inner.last_ack = inner.last_ack.max(ack.unwrap_or(0));
+        let size = self.encoder.event_size(name, args);
+        inner.log.append(Kind::Event, size, |seq, out| self.encoder.event(out, seq, name, args, ack));
+    }
+
+    fn lifecycle(&self, event: &Lifecycle, status: &Status) {
+        let mut inner = self.lock();
+        inner.set_status(status);
+        match event {
+            Lifecycle::ConnectError { details, .. } => {
+                inner.last_error = Some(LastError {
+                    message: details.message.clone(),
+                    description: details.description.clone(),
+                    time: Time::now(),
+                });
+            }
+            Lifecycle::Disconnect { reason, details } => {
+                inner.last_disconnect = Some(LastDisconnect {
+                    reason: reason.as_str(),
+                    message: details.as_ref().map(|details| details.message.clone()),
+                    time: Time::now(),
+                });
+            }
+            Lifecycle::Reconnect { .. } => inner.reconnects += 1,
+            _ => {}
+        }
+        self.append(&mut inner, &Change::Upstream(event), status.active);
+        inner.settle_waiting(event);
+    }
+
+    fn outgoing(&self, name: &Name, args: &Args, sender: u64) {
+        let size = self.encoder.event_size(name, args);
+        let consumer = super::consumer_name(sender);
+        let mut inner = self.lock();
+        inner.outgoing.append(Kind::Event, size, |_, out: &mut BytesMut| {
+            self.encoder.outgoing(out, name, args, &consumer)
+        });
+    }
+
+    fn is_watched(&self) -> bool {
+        self.watchers.load(Ordering::Relaxed) > 0
+    }
+
+    fn update(&self, status: &Status, counters: Counters) {
+        let mut inner = self.lock();
+        inner.set_status(status);
+        inner.counters = counters;
+    }
+
+    fn room(&self, now: Instant) -> Room {
+        let mut inner = self.lock();
+        let room = inner.log.room(now);
+        for cursor in inner.log.take_newly_stalled() {
+            if let Some((_, reader)) = inner.readers.iter().find(|(_, reader)| reader.live == cursor) {
+                reader.inbox.stalled();
+            }
+        }
+        match room {
+            None => Room::Free,
+            Some(until) => {
+                // Whoever holds the ring up may be asleep, with lines that nobody told it of yet.
+                inner.wake();
+                Room::Full { until }
+            }
+        }
+    }
+
+    fn room_changed(&self) -> &Notify {
+        &self.room_changed
+    }
+
+    fn publish(&self) {
+        self.lock().wake();
+    }
+}

@@ -1,0 +1,399 @@
+//! One attached program: its subscriptions, its places in the rings, and what is to be written to it next.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use slab::Slab;
+
+use super::Lag;
+use super::channel::{Channel, Replay, Seat, Snapshot, Start};
+use super::inbox::{Goodbye, Inbox, Item};
+use super::log::{LineView, Read};
+use super::subscription::{Filter, Pattern};
+
+/// What is given to the socket in one go, roughly.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// Subscriptions one consumer may have.
+pub const MAX_SUBSCRIPTIONS: usize = 1024;
+
+/// A subscription as it was asked for.
+#[derive(Debug)]
+pub struct Subscription {
+    /// Which connections.
+    pub connections: Pattern,
+    /// What of them.
+    pub filter: Arc<Filter>,
+}
+
+/// A replay in line.
+#[derive(Debug)]
+pub(super) struct Replaying {
+    subscription: u64,
+    channel: Arc<Channel>,
+    replay: Replay,
+    filter: Arc<Filter>,
+}
+
+/// What a subscription found.
+#[derive(Debug)]
+pub struct Subscribed {
+    /// Its number.
+    pub subscription: u64,
+    /// The connections it matches, at the point from which it is live.
+    pub connections: Vec<Snapshot>,
+    /// Lines that will be replayed.
+    pub replayed: u64,
+    /// Lines that were asked for and are gone.
+    pub missed: u64,
+}
+
+#[derive(Debug)]
+struct Heard {
+    subscription: u64,
+    /// Lines up to this one are not live for it.
+    since: u64,
+    filter: Arc<Filter>,
+}
+
+#[derive(Debug)]
+struct View {
+    channel: Arc<Channel>,
+    seat: Seat,
+    heard: Vec<Heard>,
+}
+
+impl View {
+    fn wants(&self, line: LineView<'_>) -> bool {
+        self.heard.iter().any(|heard| line.seq > heard.since && heard.filter.wants(line))
+    }
+
+    fn wants_outgoing(&self, line: LineView<'_>) -> bool {
+        self.heard.iter().any(|heard| heard.filter.outgoing && heard.filter.wants_event(line.name))
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next_subscription: u64,
+    subscriptions: BTreeMap<u64, Subscription>,
+    views: Slab<View>,
+    by_name: HashMap<String, usize>,
+    client: Option<String>,
+}
+
+/// One attached program.
+#[derive(Debug)]
+pub struct Consumer {
+    id: u64,
+    inbox: Arc<Inbox>,
+    state: Mutex<State>,
+    delivered: AtomicU64,
+    missed: AtomicU64,
+}
+
+/// How a consumer is doing, for `status`.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What it calls itself.
+    pub client: Option<String>,
+    /// How many subscriptions it has.
+    pub subscriptions: usize,
+    /// How many lines it has yet to take, over all connections.
+    pub lag: u64,
+    /// Notifications handed to its socket.
+    pub delivered: u64,
+    /// Lines it was told it missed.
+    pub missed: u64,
+}
+
+impl Consumer {
+    /// A consumer without subscriptions.
+    pub fn new(id: u64, lag: Lag) -> Self {
+        Self {
+            id,
+            inbox: Arc::new(Inbox::new(lag)),
+            state: Mutex::new(State { next_subscription: 1, ..State::default() }),
+            delivered: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
+        }
+    }
+
+    /// Its number, as `sender` of emits.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its name to others.
+    pub fn name(&self) -> String {
+        super::consumer_name(self.id)
+    }
+
+    /// What waits for it.
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    /// What it says of itself.
+    pub fn introduce(&self, client: Option<String>, lag: Option<Lag>) {
+        if client.is_some() {
+            self.lock().client = client;
+        }
+        if let Some(lag) = lag {
+            self.inbox.set_lag(lag);
+        }
+    }
+
+    /// Whether it has a subscription.
+    pub fn is_subscribed(&self) -> bool {
+        !self.lock().subscriptions.is_empty()
+    }
+
+    /// How it is doing.
+    pub fn report(&self) -> Report {
+        let state = self.lock();
+        Report {
+            client: state.client.clone(),
+            subscriptions: state.subscriptions.len(),
+            lag: state.views.iter().map(|(_, view)| view.channel.behind(&view.seat)).sum(),
+            delivered: self.delivered.load(Ordering::Relaxed),
+            missed: self.missed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Begins to listen to `channels`, which are those that match now. `answer` writes the answer, which stands
+    /// before whatever is replayed. None when it has too many subscriptions.
+    pub(super) fn subscribe(
+        &self,
+        subscription: Subscription,
+        start: Start,
+        channels: Vec<Arc<Channel>>,
+        answer: impl FnOnce(&Subscribed, &mut BytesMut),
+    ) -> Option<()> {
+        let mut state = self.lock();
+        if state.subscriptions.len() >= MAX_SUBSCRIPTIONS {
+            return None;
+        }
+        let number = state.next_subscription;
+        state.next_subscription += 1;
+        let filter = Arc::clone(&subscription.filter);
+        state.subscriptions.insert(number, subscription);
+        let mut subscribed =
+            Subscribed { subscription: number, connections: Vec::new(), replayed: 0, missed: 0 };
+        let mut replays = Vec::new();
+        for channel in channels {
+            let view = state.listen(&channel, &self.inbox, number, u64::MAX, &filter);
+            let joined = channel.join(start, &filter);
+            view.since = joined.head;
+            subscribed.connections.push(joined.snapshot);
+            subscribed.replayed += joined.replayed;
+            subscribed.missed += joined.missed;
+            if let Some(replay) = joined.replay {
+                let filter = Arc::clone(&filter);
+                replays.push(Replaying { subscription: number, channel, replay, filter });
+            }
+        }
+        self.inbox.answer(|out| answer(&subscribed, out));
+        for replay in replays {
+            self.inbox.push_replay(replay);
+        }
+        Some(())
+    }
+
+    /// Ends a subscription; false if there is none of that number. What it wrote before is all of it.
+    pub fn unsubscribe(&self, number: u64) -> bool {
+        let mut state = self.lock();
+        let Some(subscription) = state.subscriptions.remove(&number) else { return false };
+        for replaying in self.inbox.take_replays(|replaying| replaying.subscription == number) {
+            replaying.channel.end_replay(&replaying.replay);
+        }
+        let mut left = Vec::new();
+        for (key, view) in &mut state.views {
+            let before = view.heard.len();
+            view.heard.retain(|heard| heard.subscription != number);
+            if view.heard.len() < before && subscription.filter.outgoing {
+                view.channel.watch(false);
+            }
+            if view.heard.is_empty() {
+                left.push(key);
+            }
+        }
+        for key in left {
+            let view = state.views.remove(key);
+            view.channel.detach(&view.seat);
+            state.by_name.remove(view.channel.name());
+        }
+        true
+    }
+
+    /// A connection came to be: subscriptions that match it hear it from its next line on.
+    pub(super) fn connection_opening(&self, channel: &Arc<Channel>) {
+        let mut state = self.lock();
+        let matching: Vec<(u64, Arc<Filter>)> = state
+            .subscriptions
+            .iter()
+            .filter(|(_, subscription)| subscription.connections.matches(channel.name()))
+            .map(|(number, subscription)| (*number, Arc::clone(&subscription.filter)))
+            .collect();
+        let since = channel.head();
+        for (number, filter) in matching {
+            let known = state.by_name.get(channel.name()).and_then(|key| state.views.get(*key));
+            if known.is_none_or(|view| view.heard.iter().all(|heard| heard.subscription != number)) {
+                state.listen(channel, &self.inbox, number, since, &filter);
+            }
+        }
+    }
+
+    /// Ends everything: the program is gone.
+    pub(super) fn detach(&self) {
+        let mut numbers: Vec<u64> = self.lock().subscriptions.keys().copied().collect();
+        for number in numbers.drain(..) {
+            self.unsubscribe(number);
+        }
+    }
+
+    /// What to write next, as slices that hold whole lines: answers and replays in their order, then live lines.
+    /// Empty when there is nothing for now.
+    pub fn take(&self, out: &mut Vec<Bytes>) {
+        let state = self.lock();
+        let mut bytes = 0;
+        while bytes < BATCH_BYTES {
+            match self.inbox.pop() {
+                None => break,
+                Some(Item::Answers { lines, .. }) => {
+                    bytes += lines.len();
+                    out.push(lines.freeze());
+                }
+                Some(Item::Replay(replaying)) => {
+                    // Live lines wait for the replay, so nothing else is read before it is over.
+                    let over = self.replay(&replaying, out);
+                    if over {
+                        replaying.channel.end_replay(&replaying.replay);
+                    } else {
+                        self.inbox.put_back(replaying);
+                        self.inbox.ring();
+                        return;
+                    }
+                }
+            }
+        }
+        if bytes >= BATCH_BYTES {
+            self.inbox.ring();
+        }
+        let mut live = 0;
+        let mut ready = self.inbox.take_ready().into_iter();
+        for key in ready.by_ref() {
+            live += self.read_live(&state, key, out);
+            if live >= BATCH_BYTES {
+                break;
+            }
+        }
+        for key in ready {
+            self.inbox.news(key);
+        }
+    }
+
+    fn replay(&self, replaying: &Replaying, out: &mut Vec<Bytes>) -> bool {
+        let Replaying { channel, replay, filter, .. } = replaying;
+        match channel.read_replay(replay, filter, BATCH_BYTES, out) {
+            Read::AtHead(lines) => {
+                self.delivered.fetch_add(lines as u64, Ordering::Relaxed);
+                true
+            }
+            Read::Lines(lines) => {
+                self.delivered.fetch_add(lines as u64, Ordering::Relaxed);
+                false
+            }
+            Read::Missed { count, next } => {
+                self.overrun(channel, count, next, out);
+                false
+            }
+        }
+    }
+
+    fn read_live(&self, state: &State, key: usize, out: &mut Vec<Bytes>) -> usize {
+        let from = out.len();
+        let Some(view) = state.views.get(key) else { return 0 };
+        let channel = Arc::clone(&view.channel);
+        let watches = view.heard.iter().any(|heard| heard.filter.outgoing);
+        let mut more = false;
+        if watches {
+            let read = channel.read_outgoing(&view.seat, BATCH_BYTES, |line| view.wants_outgoing(line), out);
+            if let Read::Lines(lines) | Read::AtHead(lines) = read {
+                self.delivered.fetch_add(lines as u64, Ordering::Relaxed);
+            }
+            more = matches!(read, Read::Lines(_));
+        }
+        let read = match view.heard.as_slice() {
+            // One subscription to everything, from before whatever comes now: no line need be looked at.
+            [heard] if heard.filter.is_everything() && channel.stands_after(&view.seat, heard.since) => {
+                channel.read(&view.seat, BATCH_BYTES, |_| true, out)
+            }
+            _ => channel.read(&view.seat, BATCH_BYTES, |line| view.wants(line), out),
+        };
+        match read {
+            Read::AtHead(lines) | Read::Lines(lines) => {
+                self.delivered.fetch_add(lines as u64, Ordering::Relaxed);
+                more |= matches!(read, Read::Lines(_));
+            }
+            Read::Missed { count, next } => {
+                self.overrun(&channel, count, next, out);
+                more = true;
+            }
+        }
+        if more {
+            self.inbox.news(key);
+        }
+        out[from..].iter().map(Bytes::len).sum()
+    }
+
+    fn overrun(&self, channel: &Channel, count: u64, next: u64, out: &mut Vec<Bytes>) {
+        self.missed.fetch_add(count, Ordering::Relaxed);
+        match self.inbox.lag() {
+            Lag::Skip => {
+                let mut line = BytesMut::from(&channel.lagged(count, next)[..]);
+                line.put_u8(b'\n');
+                out.push(line.freeze());
+            }
+            Lag::Disconnect => self.inbox.say_goodbye(Goodbye::Lagged),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn listen(
+        &mut self,
+        channel: &Arc<Channel>,
+        inbox: &Arc<Inbox>,
+        subscription: u64,
+        since: u64,
+        filter: &Arc<Filter>,
+    ) -> &mut Heard {
+        let key = match self.by_name.get(channel.name()) {
+            Some(key) => *key,
+            None => {
+                let entry = self.views.vacant_entry();
+                let key = entry.key();
+                let seat = channel.attach(inbox, key);
+                entry.insert(View { channel: Arc::clone(channel), seat, heard: Vec::new() });
+                self.by_name.insert(channel.name().to_owned(), key);
+                // The first reading finds nothing and waits for what comes.
+                inbox.news(key);
+                key
+            }
+        };
+        if filter.outgoing {
+            channel.watch(true);
+        }
+        let heard = &mut self.views[key].heard;
+        heard.push(Heard { subscription, since, filter: Arc::clone(filter) });
+        let last = heard.len() - 1;
+        &mut heard[last]
+    }
+}

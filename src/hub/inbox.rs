@@ -1,0 +1,205 @@
+//! What waits to be written to one consumer, and the bell that says so.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
+
+use super::Lag;
+
+/// Answers that may wait for a consumer before its requests wait too.
+pub const MAX_ANSWERS: usize = 1024;
+
+/// The same in bytes.
+pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// Why the daemon ends the attachment; the last thing a consumer reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goodbye {
+    /// The daemon ends.
+    Shutdown,
+    /// There is no place for one more.
+    TooManyConsumers,
+    /// It was overrun and wanted no gaps.
+    Lagged,
+}
+
+impl Goodbye {
+    /// The notification line.
+    pub fn line(self) -> Bytes {
+        let reason = match self {
+            Self::Shutdown => "shutdown",
+            Self::TooManyConsumers => "too_many_consumers",
+            Self::Lagged => "lagged",
+        };
+        format!("{{\"jsonrpc\":\"2.0\",\"method\":\"goodbye\",\"params\":{{\"reason\":\"{reason}\"}}}}\n").into()
+    }
+}
+
+/// What stands in line, in this order.
+#[derive(Debug)]
+pub(super) enum Item<R> {
+    /// Answers, one behind the other.
+    Answers { lines: BytesMut, count: usize },
+    /// A subscription's replay.
+    Replay(R),
+}
+
+#[derive(Debug)]
+struct Queue {
+    items: VecDeque<Item<super::consumer::Replaying>>,
+    answers: usize,
+    answer_bytes: usize,
+    /// Channels that have news.
+    ready: Vec<usize>,
+    goodbye: Option<Goodbye>,
+    lag: Lag,
+}
+
+/// What waits for one consumer.
+#[derive(Debug)]
+pub struct Inbox {
+    queue: Mutex<Queue>,
+    bell: Notify,
+    room: Notify,
+    farewell: Notify,
+}
+
+impl Inbox {
+    /// An empty one of a consumer with this policy.
+    pub fn new(lag: Lag) -> Self {
+        let queue =
+            Queue { items: VecDeque::new(), answers: 0, answer_bytes: 0, ready: Vec::new(), goodbye: None, lag };
+        Self { queue: Mutex::new(queue), bell: Notify::new(), room: Notify::new(), farewell: Notify::new() }
+    }
+
+    /// What happens when the consumer is overrun.
+    pub fn lag(&self) -> Lag {
+        self.lock().lag
+    }
+
+    /// Changes that.
+    pub fn set_lag(&self, lag: Lag) {
+        self.lock().lag = lag;
+    }
+
+    /// The consumer holds a ring up and counts as stalled: it will be overrun.
+    pub fn stalled(&self) {
+        if self.lag() == Lag::Disconnect {
+            self.say_goodbye(Goodbye::Lagged);
+        }
+    }
+
+    /// Puts an answer in line; `write` adds it with its newline.
+    pub fn answer(&self, write: impl FnOnce(&mut BytesMut)) {
+        let mut queue = self.lock();
+        if !matches!(queue.items.back(), Some(Item::Answers { .. })) {
+            queue.items.push_back(Item::Answers { lines: BytesMut::new(), count: 0 });
+        }
+        if let Some(Item::Answers { lines, count }) = queue.items.back_mut() {
+            let before = lines.len();
+            write(lines);
+            *count += 1;
+            let added = lines.len() - before;
+            queue.answers += 1;
+            queue.answer_bytes += added;
+        }
+        drop(queue);
+        self.bell.notify_one();
+    }
+
+    /// A channel has lines to read.
+    pub fn news(&self, channel: usize) {
+        self.lock().ready.push(channel);
+        self.bell.notify_one();
+    }
+
+    /// Nothing more will come but what is there, then this.
+    pub fn say_goodbye(&self, goodbye: Goodbye) {
+        self.lock().goodbye.get_or_insert(goodbye);
+        self.bell.notify_one();
+        self.farewell.notify_one();
+    }
+
+    /// Waits for a goodbye. One waiter.
+    pub async fn farewell(&self) -> Goodbye {
+        loop {
+            if let Some(goodbye) = self.goodbye() {
+                return goodbye;
+            }
+            self.farewell.notified().await;
+        }
+    }
+
+    /// What was said last, if it was.
+    pub fn goodbye(&self) -> Option<Goodbye> {
+        self.lock().goodbye
+    }
+
+    /// Waits until there may be something to write. One waiter.
+    pub async fn wait(&self) {
+        self.bell.notified().await;
+    }
+
+    /// Rings the bell.
+    pub fn ring(&self) {
+        self.bell.notify_one();
+    }
+
+    /// Waits until few enough answers stand in line. One waiter.
+    pub async fn answers_have_room(&self) {
+        loop {
+            {
+                let queue = self.lock();
+                if queue.answers < MAX_ANSWERS && queue.answer_bytes < MAX_ANSWER_BYTES {
+                    return;
+                }
+            }
+            self.room.notified().await;
+        }
+    }
+
+    pub(super) fn push_replay(&self, replay: super::consumer::Replaying) {
+        self.lock().items.push_back(Item::Replay(replay));
+        self.bell.notify_one();
+    }
+
+    /// A replay that is not over stays first.
+    pub(super) fn put_back(&self, replay: super::consumer::Replaying) {
+        self.lock().items.push_front(Item::Replay(replay));
+    }
+
+    pub(super) fn pop(&self) -> Option<Item<super::consumer::Replaying>> {
+        let mut queue = self.lock();
+        let item = queue.items.pop_front();
+        if let Some(Item::Answers { lines, count }) = &item {
+            queue.answers -= count;
+            queue.answer_bytes -= lines.len();
+            drop(queue);
+            self.room.notify_one();
+        }
+        item
+    }
+
+    pub(super) fn take_replays(&self, of: impl Fn(&super::consumer::Replaying) -> bool) -> Vec<super::consumer::Replaying> {
+        let mut queue = self.lock();
+        let mut gone = Vec::new();
+        let items = std::mem::take(&mut queue.items);
+        for item in items {
+            match item {
+                Item::Replay(replay) if of(&replay) => gone.push(replay),
+                item => queue.items.push_back(item),
+            }
+        }
+        gone
+    }
+
+    pub(super) fn take_ready(&self) -> Vec<usize> {
+        std::mem::take(&mut self.lock().ready)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

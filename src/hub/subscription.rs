@@ -1,0 +1,186 @@
+//! Patterns, and what a consumer hears.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use super::log::{Kind, LineView};
+
+/// A shell glob over a whole name: `*` is any text, `?` any one character; nothing else is special.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// Any text is a pattern.
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self(pattern.into())
+    }
+
+    /// The one name it matches, if it has neither `*` nor `?`.
+    pub fn as_plain(&self) -> Option<&str> {
+        (!self.0.contains(['*', '?'])).then_some(self.0.as_str())
+    }
+
+    /// Whether the whole of `name` fits. The time is at worst the product of both lengths.
+    pub fn matches(&self, name: &str) -> bool {
+        if self.0 == "*" {
+            return true;
+        }
+        let (mut pattern, mut rest) = (self.0.as_str(), name);
+        // Where to go on when what follows the last star does not fit.
+        let mut retry: Option<(&str, &str)> = None;
+        loop {
+            let mut symbols = pattern.chars();
+            let mut text = rest.chars();
+            match (symbols.next(), text.next()) {
+                (Some('*'), _) => {
+                    pattern = symbols.as_str();
+                    retry = Some((pattern, rest));
+                    continue;
+                }
+                (None, None) => return true,
+                (Some(symbol), Some(c)) if symbol == '?' || symbol == c => {
+                    (pattern, rest) = (symbols.as_str(), text.as_str());
+                    continue;
+                }
+                _ => {}
+            }
+            let Some((after_star, from)) = retry else { return false };
+            let mut skipped = from.chars();
+            if skipped.next().is_none() {
+                return false;
+            }
+            (pattern, rest) = (after_star, skipped.as_str());
+            retry = Some((after_star, rest));
+        }
+    }
+}
+
+/// Which lifecycle events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LifecycleFilter {
+    /// None.
+    None,
+    /// All.
+    All,
+    /// These.
+    Names(BTreeSet<String>),
+}
+
+/// What one subscription hears of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Names of events; absent: all.
+    pub events: Option<Vec<Pattern>>,
+    /// Lifecycle events.
+    pub lifecycle: LifecycleFilter,
+    /// What consumers emit, filtered by `events` too.
+    pub outgoing: bool,
+}
+
+impl Filter {
+    /// Whether it hears everything in the ring.
+    pub fn is_everything(&self) -> bool {
+        self.events.is_none() && self.lifecycle == LifecycleFilter::All
+    }
+
+    /// Whether it hears this line.
+    pub fn wants(&self, line: LineView<'_>) -> bool {
+        match line.kind {
+            Kind::Event => self.wants_event(line.name),
+            Kind::Lifecycle => match &self.lifecycle {
+                LifecycleFilter::None => false,
+                LifecycleFilter::All => true,
+                LifecycleFilter::Names(names) => names.contains(&*decode(line.name)),
+            },
+        }
+    }
+
+    /// Whether it hears events of this name, a JSON string.
+    pub fn wants_event(&self, name: &[u8]) -> bool {
+        match &self.events {
+            None => true,
+            Some(patterns) => {
+                let name = decode(name);
+                patterns.iter().any(|pattern| pattern.matches(&name))
+            }
+        }
+    }
+}
+
+/// The text of a JSON string; lone surrogates become U+FFFD.
+fn decode(json: &[u8]) -> Cow<'_, str> {
+    let body = json.get(1..json.len().saturating_sub(1)).unwrap_or_default();
+    if !body.contains(&b'\\') {
+        return String::from_utf8_lossy(body);
+    }
+    match serde_json::from_slice::<String>(json) {
+        Ok(text) => Cow::Owned(text),
+        // serde_json gives lone surrogates to bytes only.
+        Err(_) => match serde_json::from_slice::<Bytes>(json) {
+            Ok(Bytes(bytes)) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(_) => String::from_utf8_lossy(body),
+        },
+    }
+}
+
+struct Bytes(Vec<u8>);
+
+impl<'de> serde::Deserialize<'de> for Bytes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Bytes;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_names() {
+        for (pattern, name, matches) in [
+            ("*", "", true),
+            ("*", "anything", true),
+            ("chat", "chat", true),
+            ("chat", "chats", false),
+            ("chat*", "chat", true),
+            ("chat*", "chats", true),
+            ("*chat", "my chat", true),
+            ("c?t", "cat", true),
+            ("c?t", "ct", false),
+            ("?", "é", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("**", "", true),
+            ("a**?", "a", false),
+            ("[ab]", "a", false),
+            ("[ab]", "[ab]", true),
+            ("", "", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(Pattern::new(pattern).matches(name), matches, "{pattern:?} on {name:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_compared_without_their_escapes() {
+        let filter = Filter {
+            events: Some(vec![Pattern::new("é\"x"), Pattern::new("a\u{fffd}*")]),
+            lifecycle: LifecycleFilter::None,
+            outgoing: false,
+        };
+        assert!(filter.wants_event(br#""\u00e9\"x""#));
+        assert!(filter.wants_event("\"é\\\"x\"".as_bytes()));
+        assert!(filter.wants_event(br#""a\ud800""#));
+        assert!(!filter.wants_event(br#""b""#));
+    }
+}

@@ -1,0 +1,564 @@
+//! The task of one Manager: it carries out what the state machine says, and is the only reader of the clock.
+//!
+//! While an observer has no room, nothing is read from the server, so that TCP pushes back; commands and what is
+//! queued for the server go on.
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use super::state::{Action, Key, Output, State};
+use super::{Auth, Command, Counters, Done, Observer, Room, Settings, SocketSettings, Status, Ticket};
+use crate::engineio::{Details, Packet, TransportKind};
+use crate::json;
+use crate::socketio::{Emit, Sent};
+use crate::transport::{self, Connector, Received, Transport};
+
+/// How long a transport may take to send its last words.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Packets or commands taken in a row before everybody else has a turn.
+const BATCH: usize = 128;
+
+/// How long reading an auth file may take.
+const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes an auth file may have.
+const MAX_AUTH_FILE: u64 = 1024 * 1024;
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type AuthResult = Result<Option<String>, String>;
+
+/// Whoever waits for a command or an emit.
+enum Waiter {
+    Emit(Box<dyn Ticket>),
+    Done(Done),
+    /// The socket's observer is let go with it.
+    Removed(Key, Done),
+}
+
+struct Client {
+    observer: Arc<dyn Observer>,
+    auth: Auth,
+    status: Status,
+    counters: Counters,
+    unpublished: bool,
+}
+
+/// What came of a transport.
+enum Heard {
+    Opened,
+    Received(Received),
+    Lost(transport::Error),
+}
+
+enum Link {
+    Down,
+    Dialling(BoxFuture<Result<Transport, transport::Error>>),
+    Up(Box<Transport>),
+}
+
+impl Link {
+    /// Opens, sends what is queued and receives, all at once. Nothing is lost when it is not polled to the end.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
+        let heard = match self {
+            Self::Down => return Poll::Pending,
+            Self::Dialling(dialling) => match std::task::ready!(dialling.as_mut().poll(cx)) {
+                Ok(transport) => {
+                    *self = Self::Up(Box::new(transport));
+                    return Poll::Ready(Heard::Opened);
+                }
+                Err(error) => Heard::Lost(error),
+            },
+            Self::Up(transport) => match std::task::ready!(transport.poll_recv(cx)) {
+                Ok(received) => return Poll::Ready(Heard::Received(received)),
+                Err(error) => Heard::Lost(error),
+            },
+        };
+        *self = Self::Down;
+        Poll::Ready(heard)
+    }
+
+    /// Only sends; ends when all is sent, or the transport is lost.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Up(transport) => match std::task::ready!(transport.poll_flush(cx)) {
+                Ok(()) => Poll::Ready(()),
+                // The failure shows again when the transport is read.
+                Err(_) => Poll::Pending,
+            },
+            Self::Down | Self::Dialling(_) => Poll::Ready(()),
+        }
+    }
+
+    fn transport(&mut self) -> Option<&mut Transport> {
+        match self {
+            Self::Up(transport) => Some(transport),
+            Self::Down | Self::Dialling(_) => None,
+        }
+    }
+
+    fn queued(&mut self) -> usize {
+        self.transport().map_or(0, |transport| transport.queued())
+    }
+}
+
+/// What woke the task.
+enum Wake {
+    Command(Option<Command>),
+    Link(Heard),
+    Probe(Heard),
+    Auth(Key, AuthResult),
+    Time,
+    Flushed,
+    Room,
+    Stop,
+}
+
+pub(super) struct Driver {
+    state: State<Waiter>,
+    connector: Connector,
+    timeout: Duration,
+    clients: HashMap<Key, Client>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    link: Link,
+    probe: Link,
+    auth: FuturesUnordered<BoxFuture<(Key, AuthResult)>>,
+    /// The gate's share of what the transport has not sent yet.
+    in_flight: Option<OwnedSemaphorePermit>,
+    /// The observer without room, and when to ask it again.
+    blocked: Option<(Arc<dyn Observer>, Instant)>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Driver {
+    pub(super) fn new(
+        settings: Settings,
+        commands: mpsc::UnboundedReceiver<Command>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, transport::Error> {
+        Ok(Self {
+            connector: Connector::new(settings.transport.clone())?,
+            timeout: settings.timeout,
+            state: State::new(settings, fastrand::u64(..)),
+            clients: HashMap::new(),
+            commands,
+            link: Link::Down,
+            probe: Link::Down,
+            auth: FuturesUnordered::new(),
+            in_flight: None,
+            blocked: None,
+            tasks,
+            stop,
+        })
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            // Traffic without end must not keep a deadline from being seen.
+            if self.state.poll_timeout().is_some_and(|deadline| deadline <= now()) {
+                self.state.handle_timeout(now());
+            }
+            self.settle();
+            match self.wait().await {
+                Wake::Command(None) | Wake::Stop => return self.leave(),
+                Wake::Command(Some(command)) => {
+                    self.command(command);
+                    for _ in 1..BATCH {
+                        let Ok(command) = self.commands.try_recv() else { break };
+                        self.command(command);
+                    }
+                }
+                Wake::Link(heard) => {
+                    self.heard(heard);
+                    for _ in 1..BATCH {
+                        // More only when the state has taken this one in whole: it may want another transport now.
+                        self.deliver();
+                        self.act();
+                        if self.blocked.is_some() {
+                            break;
+                        }
+                        let Poll::Ready(heard) = poll_fn(|cx| Poll::Ready(self.link.poll(cx))).await else { break };
+                        self.heard(heard);
+                    }
+                }
+                Wake::Probe(heard) => self.probe_heard(heard),
+                Wake::Auth(key, auth) => {
+                    self.state.handle_auth(now(), key, auth.as_ref().map(Option::as_deref).map_err(Clone::clone));
+                }
+                // Looked at before the next wait, as is whether there is room again.
+                Wake::Time | Wake::Flushed | Wake::Room => {}
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let Self { commands, link, probe, auth, state, blocked, stop, in_flight, .. } = self;
+        let deadline = state.poll_timeout();
+        let reading = blocked.is_none();
+        let traffic = poll_fn(|cx| {
+            let wake = match (reading, link.queued()) {
+                (true, _) => link.poll(cx).map(Wake::Link),
+                (false, 0) => Poll::Pending,
+                (false, _) => link.poll_flush(cx).map(|()| Wake::Flushed),
+            };
+            release_gate(in_flight, link.queued());
+            wake
+        });
+        tokio::select! {
+            () = stop.cancelled() => Wake::Stop,
+            wake = traffic => wake,
+            () = room(blocked.as_ref()), if !reading => Wake::Room,
+            heard = poll_fn(|cx| probe.poll(cx)) => Wake::Probe(heard),
+            Some((key, result)) = auth.next() => Wake::Auth(key, result),
+            command = commands.recv() => Wake::Command(command),
+            () = sleep_until(deadline) => Wake::Time,
+        }
+    }
+
+    /// Carries out everything that the state machine wants now, then lets the observers know.
+    fn settle(&mut self) {
+        self.deliver();
+        self.act();
+        release_gate(&mut self.in_flight, self.link.queued());
+        for (key, client) in &mut self.clients {
+            let Some(socket) = self.state.socket(*key) else { continue };
+            let (status, counters) = (self.state.status(*key), counters(socket));
+            if status != client.status || counters != client.counters {
+                client.observer.update(&status, counters);
+                (client.status, client.counters) = (status, counters);
+            }
+            if std::mem::take(&mut client.unpublished) {
+                client.observer.publish();
+            }
+        }
+    }
+
+    /// Passes on what happened, as far as there is room for it.
+    fn deliver(&mut self) {
+        while let Some((key, output)) = self.state.peek_output() {
+            if let (Output::Event { .. }, Some(client)) = (output, self.clients.get(key))
+                && let Room::Full { until } = client.observer.room(now())
+            {
+                if self.blocked.is_none() {
+                    debug!("a consumer is behind: reading from the server rests");
+                    self.state.hold(now());
+                }
+                self.blocked = Some((Arc::clone(&client.observer), until));
+                return;
+            }
+            if let Some((key, output)) = self.state.poll_output() {
+                self.pass_on(key, output);
+            }
+        }
+        if self.blocked.take().is_some() {
+            self.state.release(now());
+        }
+    }
+
+    fn pass_on(&mut self, key: Key, output: Output<Waiter>) {
+        let client = self.clients.get_mut(&key);
+        match (output, client) {
+            (Output::Event { name, args, ack }, Some(client)) => {
+                client.observer.event(&name, &args, ack);
+                client.unpublished = true;
+            }
+            (Output::Lifecycle { event, status }, Some(client)) => {
+                client.observer.lifecycle(&event, &status);
+                client.status = status;
+                client.unpublished = true;
+            }
+            (Output::Outgoing { name, args, sender }, Some(client)) => {
+                client.observer.outgoing(&name, &args, sender);
+                client.unpublished = true;
+            }
+            (Output::Answer { ticket: Waiter::Emit(ticket), result }, _) => {
+                self.update(key);
+                ticket.answered(result);
+            }
+            (Output::Done(Waiter::Done(done)), _) => {
+                self.update(key);
+                done(());
+            }
+            (Output::Done(Waiter::Removed(key, done)), _) => {
+                if let Some(client) = self.clients.remove(&key) {
+                    client.observer.publish();
+                }
+                done(());
+            }
+            (Output::Event { .. } | Output::Lifecycle { .. } | Output::Outgoing { .. }, None)
+            | (Output::Answer { .. } | Output::Done(_), _) => {}
+        }
+    }
+
+    /// Before anybody is told that a command took effect, a snapshot shows it.
+    fn update(&mut self, key: Key) {
+        if let (Some(client), Some(socket)) = (self.clients.get_mut(&key), self.state.socket(key)) {
+            client.status = self.state.status(key);
+            client.counters = counters(socket);
+            client.observer.update(&client.status, client.counters);
+        }
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.state.poll_action() {
+            match action {
+                Action::Open(kind) => self.link = Link::Dialling(self.dial(kind, None)),
+                Action::Opened { sid, max_payload } => {
+                    if let Some(transport) = self.link.transport() {
+                        transport.set_session(&sid, max_payload);
+                    }
+                }
+                Action::Probe { sid } => {
+                    self.probe = Link::Dialling(self.dial(TransportKind::WebSocket, Some(sid)));
+                }
+                Action::Pause => {
+                    if let Some(transport) = self.link.transport() {
+                        transport.pause();
+                    }
+                }
+                Action::Switch => self.switch(),
+                Action::AbandonProbe => {
+                    self.probe = Link::Down;
+                    if let Some(transport) = self.link.transport() {
+                        transport.resume();
+                    }
+                }
+                Action::Close { graceful, last } => self.close(graceful, last),
+                Action::Authenticate(key) => self.authenticate(key),
+            }
+        }
+        if let Some(transport) = self.probe.transport() {
+            while let Some(packet) = self.state.poll_probe_transmit() {
+                transport.send(packet);
+            }
+        }
+        if let Some(transport) = self.link.transport() {
+            while let Some(packet) = self.state.poll_transmit() {
+                transport.send(packet);
+            }
+        }
+    }
+
+    fn dial(&self, kind: TransportKind, sid: Option<String>) -> BoxFuture<Result<Transport, transport::Error>> {
+        let connector = self.connector.clone();
+        Box::pin(async move { connector.open(kind, sid.as_deref()).await })
+    }
+
+    fn switch(&mut self) {
+        let polling = std::mem::replace(&mut self.link, std::mem::replace(&mut self.probe, Link::Down));
+        if let (Link::Up(mut polling), Link::Up(websocket)) = (polling, &mut self.link) {
+            websocket.send(Packet::Upgrade);
+            for packet in polling.take_queued() {
+                websocket.send(packet);
+            }
+        }
+    }
+
+    fn close(&mut self, graceful: bool, last: Vec<Packet>) {
+        self.probe = Link::Down;
+        if let Link::Up(mut transport) = std::mem::replace(&mut self.link, Link::Down)
+            && graceful
+        {
+            transport.resume();
+            for packet in last {
+                transport.send(packet);
+            }
+            self.tasks.spawn(async move {
+                if tokio::time::timeout(FAREWELL, transport.close()).await.is_err() {
+                    debug!("the transport did not close in time");
+                }
+            });
+        }
+    }
+
+    fn authenticate(&mut self, key: Key) {
+        match self.clients.get(&key).map(|client| &client.auth) {
+            Some(Auth::Fixed(auth)) => self.state.handle_auth(now(), key, Ok(Some(auth))),
+            Some(Auth::File(path)) => {
+                let path = path.clone();
+                self.auth.push(Box::pin(async move { (key, read_auth(path).await) }));
+            }
+            Some(Auth::None) | None => self.state.handle_auth(now(), key, Ok(None)),
+        }
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        let now = now();
+        match heard {
+            Heard::Opened => {}
+            Heard::Received(Received::Packet(packet)) => self.state.handle_packet(now, packet),
+            Heard::Received(Received::Paused) => self.state.handle_paused(now),
+            Heard::Lost(error) => {
+                debug!(%error, "transport lost");
+                self.state.handle_lost(now, error.is_closed(), details(&error));
+            }
+        }
+    }
+
+    fn probe_heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Opened => self.state.handle_probe_opened(),
+            Heard::Received(Received::Packet(packet)) => self.state.handle_probe_packet(now(), &packet),
+            Heard::Received(Received::Paused) => {}
+            Heard::Lost(error) => self.state.handle_probe_failed(now(), &error.to_string()),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Add { key, settings, first_ack, observer } => self.add(key, settings, first_ack, observer),
+            Command::Remove { key, done } => {
+                self.state.remove(now(), key);
+                self.state.fence(key, Waiter::Removed(key, done));
+            }
+            Command::Connect { key, done } => {
+                self.state.connect(now(), key);
+                self.state.fence(key, Waiter::Done(done));
+            }
+            Command::Disconnect { key, done } => {
+                self.state.disconnect(now(), key);
+                self.state.fence(key, Waiter::Done(done));
+            }
+            Command::SetAuth { key, auth, done } => {
+                if let Some(client) = self.clients.get_mut(&key) {
+                    client.auth = auth;
+                }
+                done(());
+            }
+            Command::Emit { key, emit, permit, ticket, effect } => {
+                self.emit(key, emit, permit, ticket);
+                drop(effect);
+            }
+            Command::Answer { key, number, args, permit, done } => {
+                let answered = self.state.answer(key, number, args);
+                self.keep_permit(permit);
+                done(answered);
+            }
+            Command::AbandonAcks { done } => {
+                self.state.abandon_acks();
+                let keys = self.state.keys();
+                self.state.fence(keys.first().copied().unwrap_or_default(), Waiter::Done(done));
+            }
+        }
+        // Later commands of this batch may depend on what this one did, a transport's queue above all.
+        self.act();
+    }
+
+    fn add(&mut self, key: Key, settings: SocketSettings, first_ack: u64, observer: Arc<dyn Observer>) {
+        self.state.add(key, settings.for_socket(self.timeout), first_ack);
+        let client = Client {
+            observer,
+            auth: settings.auth,
+            status: Status::default(),
+            counters: Counters::default(),
+            unpublished: false,
+        };
+        self.clients.insert(key, client);
+    }
+
+    fn emit(&mut self, key: Key, emit: Emit, permit: Option<OwnedSemaphorePermit>, ticket: Box<dyn Ticket>) {
+        let Some(client) = self.clients.get(&key) else { return };
+        self.state.set_watched(key, client.observer.is_watched());
+        let writable = self.link.transport().is_some_and(|transport| transport.is_writable());
+        let Some((outcome, ticket)) = self.state.emit(now(), key, emit, Waiter::Emit(ticket), writable) else { return };
+        if outcome == Ok(Sent::Sent) {
+            self.keep_permit(permit);
+        }
+        self.update(key);
+        if let Some(Waiter::Emit(ticket)) = ticket {
+            ticket.settled(outcome, self.state.status(key).active);
+        }
+    }
+
+    fn keep_permit(&mut self, permit: Option<OwnedSemaphorePermit>) {
+        match (&mut self.in_flight, permit) {
+            (Some(held), Some(permit)) => held.merge(permit),
+            (held @ None, permit) => *held = permit,
+            (Some(_), None) => {}
+        }
+    }
+
+    /// The daemon ends, or nobody needs this Manager any more.
+    fn leave(mut self) {
+        for key in self.state.keys() {
+            self.state.remove(now(), key);
+        }
+        self.clients.clear();
+        self.deliver();
+        self.act();
+    }
+}
+
+fn counters(socket: &crate::socketio::Socket<Waiter>) -> Counters {
+    Counters { buffered: socket.buffered(), pending_acks: socket.pending_acks(), sent: socket.sent() }
+}
+
+fn details(error: &transport::Error) -> Details {
+    Details { message: error.message().into(), code: error.code(), description: error.description() }
+}
+
+/// Gives the gate back what the transport has sent, or will never send.
+fn release_gate(in_flight: &mut Option<OwnedSemaphorePermit>, queued: usize) {
+    if queued == 0 {
+        *in_flight = None;
+    } else if let Some(permit) = in_flight {
+        drop(permit.split(permit.num_permits().saturating_sub(queued)));
+    }
+}
+
+/// A JSON object in a file, minified. Messages never quote the content.
+async fn read_auth(path: PathBuf) -> AuthResult {
+    use tokio::io::AsyncReadExt;
+    let read = async {
+        let mut text = String::new();
+        tokio::fs::File::open(&path).await?.take(MAX_AUTH_FILE + 1).read_to_string(&mut text).await?;
+        Ok::<_, std::io::Error>(text)
+    };
+    // A pipe that nobody writes to must not hold the connection up for ever.
+    let text = match tokio::time::timeout(AUTH_TIMEOUT, read).await {
+        Err(_) => return Err(format!("auth_file {}: reading took too long", path.display())),
+        Ok(Err(error)) => return Err(format!("auth_file {}: {error}", path.display())),
+        Ok(Ok(text)) => text,
+    };
+    if text.len() as u64 > MAX_AUTH_FILE {
+        return Err(format!("auth_file {}: larger than {MAX_AUTH_FILE} bytes", path.display()));
+    }
+    let text = text.trim();
+    match json::validate(text) {
+        Ok(()) if text.starts_with('{') => Ok(Some(json::minify(text).into_owned())),
+        Ok(()) | Err(_) => Err(format!("auth_file {}: not a JSON object", path.display())),
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn room(blocked: Option<&(Arc<dyn Observer>, Instant)>) {
+    let Some((observer, until)) = blocked else { return std::future::pending().await };
+    tokio::select! {
+        () = observer.room_changed().notified() => {}
+        () = tokio::time::sleep_until((*until).into()) => {}
+    }
+}

@@ -1,0 +1,776 @@
+//! The states of one upstream connection: stopped, waiting, opening, open; and the rules that lead from one to the
+//! next.
+//!
+//! Nothing here does IO or reads a clock: packets, losses and time come in through `handle_*`, the driver carries
+//! out what [`State::poll_action`] says, sends what the `poll_*transmit` give and passes on [`State::poll_output`].
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Instant;
+
+use bytestring::ByteString;
+
+use super::backoff::Backoff;
+use super::{ConnectionState, Lifecycle, Settings, Source, Status};
+use crate::engineio::{self, CloseReason, Details, Message, Session, TransportKind};
+use crate::socketio::socket::{self, DisconnectReason, Emit, EmitError, Sent, Socket};
+use crate::socketio::{AckError, Args, Body, Decoder, Name};
+
+/// Attachments taken in one incoming packet, as the official decoder does (section 3.2).
+const MAX_INCOMING_ATTACHMENTS: usize = 10;
+
+/// Which socket of the Manager.
+pub type Key = u64;
+
+/// What the driver has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Open a transport for a new session; then `handle_packet`, or `handle_lost`.
+    Open(TransportKind),
+    /// Tell the transport what the handshake said.
+    Opened {
+        /// The session's id.
+        sid: String,
+        /// Largest POST body.
+        max_payload: Option<usize>,
+    },
+    /// Open a WebSocket beside the polling transport, joining the session.
+    Probe {
+        /// The session's id.
+        sid: String,
+    },
+    /// Bring the polling transport to rest, then `handle_paused`.
+    Pause,
+    /// Use the probe from now on.
+    Switch,
+    /// Drop the probe and let polling go on.
+    AbandonProbe,
+    /// Let the transport go.
+    Close {
+        /// The session ends from this side: send what is queued and `last`, tell the server, then close.
+        graceful: bool,
+        /// What the session still wanted sent.
+        last: Vec<engineio::Packet>,
+    },
+    /// Get this socket's auth object, then `handle_auth`.
+    Authenticate(Key),
+}
+
+/// What the socket's owner is to hear, in order.
+#[derive(Debug)]
+pub enum Output<T> {
+    /// A lifecycle event.
+    Lifecycle {
+        /// What happened.
+        event: Lifecycle,
+        /// The socket right after it.
+        status: Status,
+    },
+    /// The server's event.
+    Event {
+        /// Its name.
+        name: Name,
+        /// Its arguments.
+        args: Args,
+        /// Our number for the ack it asks for.
+        ack: Option<u64>,
+    },
+    /// A consumer's event is handed to the transport.
+    Outgoing {
+        /// Its name.
+        name: Name,
+        /// Its arguments.
+        args: Args,
+        /// Who emitted it.
+        sender: u64,
+    },
+    /// The answer to an emit.
+    Answer {
+        /// Who waits.
+        ticket: T,
+        /// What came.
+        result: Result<Args, AckError>,
+    },
+    /// Everything before the command that left this ticket has been passed on.
+    Done(T),
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// No socket is active.
+    Stopped,
+    /// The next attempt begins at `until`.
+    Waiting { until: Instant },
+    /// An attempt: a session is being opened on the first of several transports.
+    Opening { session: Session, deadline: Instant, untried: VecDeque<TransportKind> },
+    /// The session `sid` is open.
+    Open { session: Session, sid: String, since: Instant },
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    socket: Socket<T>,
+    /// Failed or lost since it was last connected, and still to come back.
+    reconnecting: bool,
+    recovered: bool,
+    auth: AuthState,
+    auth_backoff: Backoff,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum AuthState {
+    Idle,
+    Asked,
+    RetryAt(Instant),
+}
+
+/// One Manager.
+#[derive(Debug)]
+pub struct State<T> {
+    settings: Settings,
+    phase: Phase,
+    sockets: BTreeMap<Key, Entry<T>>,
+    by_namespace: HashMap<ByteString, Key>,
+    backoff: Backoff,
+    /// The attempt waited for or going on since the last success; 0 for the first one ever.
+    attempt: u32,
+    websocket_worked: bool,
+    random: fastrand::Rng,
+    decoder: Decoder,
+    encoded: Vec<Message>,
+    actions: VecDeque<Action>,
+    outputs: VecDeque<(Key, Output<T>)>,
+}
+
+impl<T> State<T> {
+    /// A stopped Manager without sockets; `seed` for the jitter.
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            backoff: Backoff::new(settings.backoff.clone()),
+            decoder: Decoder::new(MAX_INCOMING_ATTACHMENTS, settings.transport.max_payload),
+            settings,
+            phase: Phase::Stopped,
+            sockets: BTreeMap::new(),
+            by_namespace: HashMap::new(),
+            attempt: 0,
+            websocket_worked: false,
+            random: fastrand::Rng::with_seed(seed),
+            encoded: Vec::new(),
+            actions: VecDeque::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Adds an inactive socket. The namespace must not be taken.
+    pub fn add(&mut self, key: Key, settings: socket::Settings, first_ack: u64) {
+        self.by_namespace.insert(settings.namespace.clone(), key);
+        let entry = Entry {
+            socket: Socket::new(settings, first_ack),
+            reconnecting: false,
+            recovered: false,
+            auth: AuthState::Idle,
+            auth_backoff: Backoff::new(self.settings.backoff.clone()),
+        };
+        self.sockets.insert(key, entry);
+    }
+
+    /// Disconnects a socket and forgets it; whoever waits for an ack hears `Disconnected`.
+    pub fn remove(&mut self, now: Instant, key: Key) {
+        self.disconnect(now, key);
+        if let Some(entry) = self.sockets.get_mut(&key) {
+            entry.socket.abandon_acks();
+            self.pump(key);
+        }
+        if let Some(entry) = self.sockets.remove(&key) {
+            self.by_namespace.remove(entry.socket.namespace());
+        }
+    }
+
+    /// Whether this socket is there.
+    pub fn contains(&self, key: Key) -> bool {
+        self.sockets.contains_key(&key)
+    }
+
+    /// Wants a socket connected; no effect on one that is active.
+    pub fn connect(&mut self, now: Instant, key: Key) {
+        let Some(entry) = self.sockets.get_mut(&key) else { return };
+        if !entry.socket.connect() {
+            return;
+        }
+        entry.reconnecting = false;
+        match self.phase {
+            Phase::Stopped => self.begin_attempt(now),
+            Phase::Open { .. } => self.authenticate(key),
+            Phase::Waiting { .. } | Phase::Opening { .. } => {}
+        }
+    }
+
+    /// Leaves the namespace until [`State::connect`]; the session ends with its last active socket.
+    pub fn disconnect(&mut self, now: Instant, key: Key) {
+        let Some(entry) = self.sockets.get_mut(&key) else { return };
+        entry.socket.disconnect();
+        entry.reconnecting = false;
+        entry.auth = AuthState::Idle;
+        self.pump(key);
+        self.stop_when_idle(now);
+    }
+
+    /// Emits on a socket; see [`Socket::emit`]. `None` for a socket that is gone.
+    pub fn emit(
+        &mut self,
+        now: Instant,
+        key: Key,
+        emit: Emit,
+        ticket: T,
+        writable: bool,
+    ) -> Option<(Result<Sent, EmitError>, Option<T>)> {
+        self.end_expired_session(now);
+        let writable = writable && self.session().is_some_and(|session| !session.is_paused());
+        let answer = self.sockets.get_mut(&key)?.socket.emit(now, emit, ticket, writable);
+        self.pump(key);
+        Some(answer)
+    }
+
+    /// Answers a question of the server; false if nobody waits for it any more.
+    pub fn answer(&mut self, key: Key, number: u64, args: Args) -> bool {
+        let Some(entry) = self.sockets.get_mut(&key) else { return false };
+        let answered = entry.socket.answer(number, args);
+        self.pump(key);
+        answered
+    }
+
+    /// Puts a ticket behind everything that this socket's owner is still to hear.
+    pub fn fence(&mut self, key: Key, ticket: T) {
+        self.outputs.push_back((key, Output::Done(ticket)));
+    }
+
+    /// Tells all who wait for acks that none will come: the daemon ends.
+    pub fn abandon_acks(&mut self) {
+        for key in self.keys() {
+            if let Some(entry) = self.sockets.get_mut(&key) {
+                entry.socket.abandon_acks();
+                self.pump(key);
+            }
+        }
+    }
+
+    /// Whether [`Output::Outgoing`] is wanted for this socket.
+    pub fn set_watched(&mut self, key: Key, watched: bool) {
+        if let Some(entry) = self.sockets.get_mut(&key) {
+            entry.socket.set_watched(watched);
+        }
+    }
+
+    /// The socket, to read its counters.
+    pub fn socket(&self, key: Key) -> Option<&Socket<T>> {
+        self.sockets.get(&key).map(|entry| &entry.socket)
+    }
+
+    /// All sockets.
+    pub fn keys(&self) -> Vec<Key> {
+        self.sockets.keys().copied().collect()
+    }
+
+    /// A socket as a snapshot shows it.
+    pub fn status(&self, key: Key) -> Status {
+        let Some(entry) = self.sockets.get(&key) else { return Status::default() };
+        let connected = entry.socket.is_connected();
+        let state = match (connected, entry.socket.is_active(), entry.reconnecting) {
+            (true, _, _) => ConnectionState::Connected,
+            (false, true, false) => ConnectionState::Connecting,
+            (false, true, true) => ConnectionState::Reconnecting,
+            (false, false, _) => ConnectionState::Disconnected,
+        };
+        let active = entry.socket.is_active();
+        Status {
+            state,
+            active,
+            id: entry.socket.id().cloned(),
+            recovered: connected && entry.recovered,
+            transport: self.session().filter(|_| active).map(Session::transport),
+            attempt: if active { self.attempt } else { 0 },
+            next_attempt: match (&self.phase, &entry.auth) {
+                (Phase::Waiting { until }, _) if active => Some(*until),
+                (_, AuthState::RetryAt(until)) => Some(*until),
+                _ => None,
+            },
+        }
+    }
+
+    /// A packet came on the session's transport.
+    pub fn handle_packet(&mut self, now: Instant, packet: engineio::Packet) {
+        if let Some(session) = self.session_mut() {
+            session.handle_packet(now, packet);
+            self.pump_session(now);
+        }
+    }
+
+    /// The transport could not be opened, or is lost; `closed` when the peer ended it in order.
+    pub fn handle_lost(&mut self, now: Instant, closed: bool, details: Details) {
+        self.websocket_worked = false;
+        if let Some(session) = self.session_mut() {
+            session.handle_transport_lost(closed, details);
+            self.pump_session(now);
+        }
+    }
+
+    /// The WebSocket of [`Action::Probe`] is open.
+    pub fn handle_probe_opened(&mut self) {
+        if let Some(session) = self.session_mut() {
+            session.handle_probe_opened();
+        }
+    }
+
+    /// A packet came on the probe.
+    pub fn handle_probe_packet(&mut self, now: Instant, packet: &engineio::Packet) {
+        if let Some(session) = self.session_mut() {
+            session.handle_probe_packet(packet);
+            self.pump_session(now);
+        }
+    }
+
+    /// The probe could not be opened, or is lost.
+    pub fn handle_probe_failed(&mut self, now: Instant, message: &str) {
+        if let Some(session) = self.session_mut() {
+            session.handle_probe_failed(message);
+            self.pump_session(now);
+        }
+    }
+
+    /// The polling transport has come to rest.
+    pub fn handle_paused(&mut self, now: Instant) {
+        if let Some(session) = self.session_mut() {
+            session.handle_paused();
+            self.pump_session(now);
+        }
+    }
+
+    /// The auth object asked for by [`Action::Authenticate`], or why there is none.
+    pub fn handle_auth(&mut self, now: Instant, key: Key, auth: Result<Option<&str>, String>) {
+        let open = matches!(self.phase, Phase::Open { .. });
+        let Some(entry) = self.sockets.get_mut(&key) else { return };
+        if entry.auth != AuthState::Asked {
+            return;
+        }
+        entry.auth = AuthState::Idle;
+        if !open || !entry.socket.is_waiting() {
+            return;
+        }
+        match auth {
+            Ok(auth) => {
+                entry.auth_backoff.reset();
+                entry.socket.join(now, auth);
+                self.pump(key);
+            }
+            Err(message) => {
+                let delay = entry.auth_backoff.next(self.random.f64());
+                entry.auth = AuthState::RetryAt(now + delay);
+                entry.reconnecting = true;
+                self.connect_error(key, Source::Auth, Details::new(message), None);
+            }
+        }
+    }
+
+    /// The driver reads no packets for a while: the heartbeat's deadline rests.
+    pub fn hold(&mut self, now: Instant) {
+        if let Some(session) = self.session_mut() {
+            session.hold(now);
+        }
+    }
+
+    /// The driver reads again.
+    pub fn release(&mut self, now: Instant) {
+        if let Some(session) = self.session_mut() {
+            session.release(now);
+        }
+    }
+
+    /// When [`State::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let phase = match &self.phase {
+            Phase::Stopped => None,
+            Phase::Waiting { until } => Some(*until),
+            Phase::Opening { deadline, .. } => Some(*deadline),
+            Phase::Open { session, .. } => session.poll_timeout(),
+        };
+        let sockets = self.sockets.values().flat_map(|entry| {
+            let retry = match entry.auth {
+                AuthState::RetryAt(until) => Some(until),
+                AuthState::Idle | AuthState::Asked => None,
+            };
+            [entry.socket.poll_timeout(), retry]
+        });
+        sockets.chain([phase]).flatten().min()
+    }
+
+    /// A deadline may have passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Waiting { until } if now >= *until => {
+                let attempt = self.attempt;
+                self.broadcast(&Lifecycle::ReconnectAttempt { attempt });
+                self.begin_attempt(now);
+            }
+            Phase::Opening { deadline, .. } if now >= *deadline => {
+                self.actions.push_back(Action::Close { graceful: false, last: Vec::new() });
+                self.attempt_failed(now, Details::new("timeout"));
+            }
+            Phase::Open { session, .. } => {
+                session.handle_timeout(now);
+                self.pump_session(now);
+            }
+            Phase::Stopped | Phase::Waiting { .. } | Phase::Opening { .. } => {}
+        }
+        let mut late = Vec::new();
+        for key in self.keys() {
+            let Some(entry) = self.sockets.get_mut(&key) else { continue };
+            if entry.socket.handle_timeout(now) {
+                late.push(key);
+            }
+            if matches!(entry.auth, AuthState::RetryAt(until) if now >= until) {
+                entry.auth = AuthState::Idle;
+                self.authenticate(key);
+            }
+            self.pump(key);
+        }
+        if !late.is_empty() {
+            self.joins_timed_out(now, &late);
+        }
+    }
+
+    /// The next packet for the session's transport.
+    pub fn poll_transmit(&mut self) -> Option<engineio::Packet> {
+        self.session_mut()?.poll_transmit()
+    }
+
+    /// The next packet for the probe.
+    pub fn poll_probe_transmit(&mut self) -> Option<engineio::Packet> {
+        self.session_mut()?.poll_probe_transmit()
+    }
+
+    /// What to do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// What to pass on next, and to whose owner; it stays until [`State::poll_output`].
+    pub fn peek_output(&self) -> Option<&(Key, Output<T>)> {
+        self.outputs.front()
+    }
+
+    /// What to pass on next, and to whose owner.
+    pub fn poll_output(&mut self) -> Option<(Key, Output<T>)> {
+        self.outputs.pop_front()
+    }
+
+    fn session(&self) -> Option<&Session> {
+        match &self.phase {
+            Phase::Open { session, .. } => Some(session),
+            Phase::Stopped | Phase::Waiting { .. } | Phase::Opening { .. } => None,
+        }
+    }
+
+    fn session_mut(&mut self) -> Option<&mut Session> {
+        match &mut self.phase {
+            Phase::Opening { session, .. } | Phase::Open { session, .. } => Some(session),
+            Phase::Stopped | Phase::Waiting { .. } => None,
+        }
+    }
+
+    fn begin_attempt(&mut self, now: Instant) {
+        let mut untried: VecDeque<TransportKind> = self.settings.transports.iter().copied().collect();
+        if self.settings.remember_upgrade && self.websocket_worked {
+            untried.retain(|kind| *kind != TransportKind::WebSocket);
+            untried.push_front(TransportKind::WebSocket);
+        }
+        self.try_next(now + self.settings.timeout, untried);
+    }
+
+    fn try_next(&mut self, deadline: Instant, mut untried: VecDeque<TransportKind>) {
+        // The configuration has at least one transport.
+        let kind = untried.pop_front().unwrap_or(TransportKind::WebSocket);
+        let may_upgrade = self.settings.upgrade && self.settings.transports.contains(&TransportKind::WebSocket);
+        let session = Session::new(kind, may_upgrade);
+        self.phase = Phase::Opening { session, deadline, untried };
+        self.actions.push_back(Action::Open(kind));
+    }
+
+    fn attempt_failed(&mut self, now: Instant, details: Details) {
+        self.phase = Phase::Stopped;
+        let message = details.message.clone();
+        for key in self.active_keys() {
+            if let Some(entry) = self.sockets.get_mut(&key) {
+                entry.reconnecting = true;
+            }
+            self.connect_error(key, Source::Transport, details.clone(), None);
+        }
+        let attempt = self.attempt;
+        if attempt > 0 {
+            self.broadcast(&Lifecycle::ReconnectError { attempt, message });
+        }
+        self.schedule(now);
+    }
+
+    /// Decides what follows a failure or loss: another attempt, or none.
+    fn schedule(&mut self, now: Instant) {
+        if self.active_keys().is_empty() {
+            self.stop();
+        } else if !self.settings.reconnection {
+            self.give_up();
+        } else if self.settings.reconnection_attempts.is_some_and(|limit| self.attempt >= limit) {
+            let attempts = self.attempt;
+            let active = self.active_keys();
+            self.give_up();
+            for key in active {
+                self.lifecycle(key, Lifecycle::ReconnectFailed { attempts });
+            }
+        } else {
+            let delay = self.backoff.next(self.random.f64());
+            self.attempt += 1;
+            self.phase = Phase::Waiting { until: now + delay };
+        }
+    }
+
+    fn give_up(&mut self) {
+        for key in self.active_keys() {
+            if let Some(entry) = self.sockets.get_mut(&key) {
+                entry.socket.deactivate();
+                entry.reconnecting = false;
+            }
+        }
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        self.phase = Phase::Stopped;
+        self.attempt = 0;
+        self.backoff.reset();
+    }
+
+    fn stop_when_idle(&mut self, now: Instant) {
+        if !self.active_keys().is_empty() {
+            return;
+        }
+        match &mut self.phase {
+            Phase::Stopped => {}
+            Phase::Waiting { .. } => self.stop(),
+            Phase::Opening { .. } => {
+                self.actions.push_back(Action::Close { graceful: false, last: Vec::new() });
+                self.stop();
+            }
+            Phase::Open { .. } => {
+                let reason = DisconnectReason::ClientDisconnect;
+                self.close_session(now, reason, None, true);
+            }
+        }
+    }
+
+    fn active_keys(&self) -> Vec<Key> {
+        self.sockets.iter().filter(|(_, entry)| entry.socket.is_active()).map(|(key, _)| *key).collect()
+    }
+
+    fn authenticate(&mut self, key: Key) {
+        if let Some(entry) = self.sockets.get_mut(&key)
+            && entry.auth != AuthState::Asked
+            && entry.socket.is_waiting()
+        {
+            entry.auth = AuthState::Asked;
+            self.actions.push_back(Action::Authenticate(key));
+        }
+    }
+
+    /// A machine that slept finds the deadline passed before its timer says so (section 1.7).
+    fn end_expired_session(&mut self, now: Instant) {
+        if let Phase::Open { session, .. } = &mut self.phase {
+            session.handle_timeout(now);
+            self.pump_session(now);
+        }
+    }
+
+    /// A session on which nothing is joined is of no use, and a new one may fare better; one that serves others goes
+    /// on, and a late answer is still welcome.
+    fn joins_timed_out(&mut self, now: Instant, late: &[Key]) {
+        let description = "the server did not answer CONNECT in time".into();
+        let details = Details { description: Some(description), ..Details::new("timeout") };
+        if self.sockets.values().any(|entry| entry.socket.is_connected()) {
+            for key in late {
+                if let Some(entry) = self.sockets.get_mut(key) {
+                    entry.reconnecting = true;
+                }
+                self.connect_error(*key, Source::Transport, details.clone(), None);
+            }
+        } else {
+            let reason = DisconnectReason::Closed(CloseReason::TransportError);
+            self.close_session(now, reason, Some(details), true);
+        }
+    }
+
+    /// Carries out what the session says.
+    fn pump_session(&mut self, now: Instant) {
+        while let Some(event) = self.session_mut().and_then(Session::poll_event) {
+            match event {
+                engineio::Event::Opened(handshake) => self.opened(now, handshake),
+                engineio::Event::Message(message) => self.handle_message(now, message),
+                engineio::Event::Probe => {
+                    if let Phase::Open { sid, .. } = &self.phase {
+                        self.actions.push_back(Action::Probe { sid: sid.clone() });
+                    }
+                }
+                engineio::Event::Pause => self.actions.push_back(Action::Pause),
+                engineio::Event::Switch => {
+                    self.websocket_worked = true;
+                    self.actions.push_back(Action::Switch);
+                    self.broadcast(&Lifecycle::Upgrade { transport: TransportKind::WebSocket });
+                }
+                engineio::Event::AbandonUpgrade(message) => {
+                    tracing::debug!(message, "upgrade failed, staying on polling");
+                    self.actions.push_back(Action::AbandonProbe);
+                }
+                engineio::Event::Closed(reason, details) => self.session_ended(now, reason, details),
+            }
+        }
+    }
+
+    fn opened(&mut self, now: Instant, handshake: engineio::Handshake) {
+        let Phase::Opening { session, .. } = std::mem::replace(&mut self.phase, Phase::Stopped) else { return };
+        self.websocket_worked |= session.transport() == TransportKind::WebSocket;
+        let sid = handshake.sid;
+        self.phase = Phase::Open { session, sid: sid.clone(), since: now };
+        self.decoder.reset();
+        self.actions.push_back(Action::Opened { sid, max_payload: handshake.max_payload });
+        for key in self.active_keys() {
+            self.authenticate(key);
+        }
+        let attempt = std::mem::take(&mut self.attempt);
+        if attempt > 0 {
+            self.broadcast(&Lifecycle::Reconnect { attempt });
+        }
+    }
+
+    fn handle_message(&mut self, now: Instant, message: Message) {
+        let packet = match self.decoder.decode(message) {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return,
+            Err(error) => {
+                let details = Details::new(error.to_string());
+                return self.close_session(now, DisconnectReason::ParseError, Some(details), true);
+            }
+        };
+        let Some(key) = self.by_namespace.get(&packet.namespace).copied() else {
+            return tracing::debug!("packet for a namespace without a socket ignored");
+        };
+        let ends = matches!(packet.body, Body::Disconnect | Body::Connect(_) | Body::ConnectError(_));
+        let Some(entry) = self.sockets.get_mut(&key) else { return };
+        let result = entry.socket.handle_packet(packet.body);
+        self.pump(key);
+        if let Err(details) = result {
+            self.close_session(now, DisconnectReason::ParseError, Some(details), true);
+        } else if ends {
+            self.stop_when_idle(now);
+        }
+    }
+
+    fn session_ended(&mut self, now: Instant, reason: CloseReason, details: Option<Details>) {
+        if let Phase::Opening { untried, deadline, .. } = &mut self.phase {
+            let (untried, deadline) = (std::mem::take(untried), *deadline);
+            self.actions.push_back(Action::Close { graceful: false, last: Vec::new() });
+            if self.settings.try_all_transports && !untried.is_empty() {
+                return self.try_next(deadline, untried);
+            }
+            let details = details.unwrap_or_else(|| Details::new(reason.as_str()));
+            return self.attempt_failed(now, details);
+        }
+        self.close_session(now, DisconnectReason::Closed(reason), details, false);
+    }
+
+    /// The open session is over; what its sockets owe and wait for is settled, and what follows is decided.
+    fn close_session(&mut self, now: Instant, reason: DisconnectReason, details: Option<Details>, graceful: bool) {
+        let Phase::Open { session, since, .. } = &mut self.phase else { return };
+        if now.saturating_duration_since(*since) >= self.settings.stable_after {
+            self.backoff.reset();
+        }
+        session.close();
+        let last = std::iter::from_fn(|| session.poll_transmit()).collect();
+        self.actions.push_back(Action::Close { graceful, last });
+        self.phase = Phase::Stopped;
+        self.decoder.reset();
+        for key in self.keys() {
+            if let Some(entry) = self.sockets.get_mut(&key) {
+                entry.socket.handle_closed(reason, details.as_ref());
+                entry.reconnecting |= entry.socket.is_active();
+                entry.auth = AuthState::Idle;
+                self.pump(key);
+            }
+        }
+        self.schedule(now);
+    }
+
+    /// Takes what the socket wants sent and said.
+    fn pump(&mut self, key: Key) {
+        let Some(entry) = self.sockets.get_mut(&key) else { return };
+        while let Some(packet) = entry.socket.poll_transmit() {
+            if let Phase::Open { session, .. } = &mut self.phase {
+                packet.encode(&mut self.encoded);
+                for message in self.encoded.drain(..) {
+                    session.send(message);
+                }
+            }
+        }
+        while let Some(event) = self.sockets.get_mut(&key).and_then(|entry| entry.socket.poll_event()) {
+            self.socket_event(key, event);
+        }
+    }
+
+    fn socket_event(&mut self, key: Key, event: socket::Event<T>) {
+        let output = match event {
+            socket::Event::Event { name, args, ack } => Output::Event { name, args, ack },
+            socket::Event::Answer { ticket, result } => Output::Answer { ticket, result },
+            socket::Event::Outgoing { name, args, sender } => Output::Outgoing { name, args, sender },
+            socket::Event::Connect { id, recovered } => {
+                if let Some(entry) = self.sockets.get_mut(&key) {
+                    entry.reconnecting = false;
+                    entry.recovered = recovered;
+                }
+                let transport = self.session().map_or(TransportKind::WebSocket, Session::transport);
+                return self.lifecycle(key, Lifecycle::Connect { id, recovered, transport });
+            }
+            socket::Event::Refused { message, data } => {
+                return self.connect_error(key, Source::Server, Details::new(message), data);
+            }
+            socket::Event::JoinFailed(details) => {
+                return self.connect_error(key, Source::Transport, details, None);
+            }
+            socket::Event::Disconnect { reason, details } => {
+                return self.lifecycle(key, Lifecycle::Disconnect { reason, details });
+            }
+        };
+        self.outputs.push_back((key, output));
+    }
+
+    fn connect_error(&mut self, key: Key, source: Source, details: Details, data: Option<ByteString>) {
+        self.lifecycle(key, Lifecycle::ConnectError { details, data, source });
+    }
+
+    fn broadcast(&mut self, event: &Lifecycle) {
+        for key in self.active_keys() {
+            self.lifecycle(key, event.clone());
+        }
+    }
+
+    fn lifecycle(&mut self, key: Key, event: Lifecycle) {
+        let mut status = self.status(key);
+        // Sockets are deactivated only after the word of the failure that did it.
+        let lost = matches!(
+            event,
+            Lifecycle::ConnectError { source: Source::Transport, .. } | Lifecycle::Disconnect { .. }
+        );
+        if lost && !self.settings.reconnection && status.state != ConnectionState::Connected {
+            status.active = false;
+            status.state = ConnectionState::Disconnected;
+        }
+        if let Lifecycle::Disconnect { reason: DisconnectReason::ClientDisconnect | DisconnectReason::ServerDisconnect, .. } = event {
+            status.active = false;
+            status.state = ConnectionState::Disconnected;
+        }
+        self.outputs.push_back((key, Output::Lifecycle { event, status }));
+    }
+}

@@ -1,0 +1,120 @@
+//! Acks: the answers this side waits for, and those it owes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
+
+/// Answers owed to the server at the most; beyond it the oldest question can no longer be answered. The official
+/// client keeps them all, which a daemon cannot.
+pub const MAX_OWED: usize = 65_536;
+
+/// Why an ack did not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckError {
+    /// Not in time.
+    Timeout,
+    /// The connection was lost, or closed, before.
+    Disconnected,
+}
+
+/// Pending answers of the server, each with whoever waits for it. The ids count from 0 and are never used twice,
+/// over reconnections too (section 3.4).
+#[derive(Debug)]
+pub struct Pending<T> {
+    next_id: u64,
+    waiting: HashMap<u64, (T, Option<Instant>)>,
+    deadlines: BTreeSet<(Instant, u64)>,
+}
+
+impl<T> Default for Pending<T> {
+    fn default() -> Self {
+        Self { next_id: 0, waiting: HashMap::new(), deadlines: BTreeSet::new() }
+    }
+}
+
+impl<T> Pending<T> {
+    /// How many are waited for.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Waits for an answer, until `deadline` if there is one; gives the id to send.
+    pub fn insert(&mut self, ticket: T, deadline: Option<Instant>) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, id));
+        }
+        self.waiting.insert(id, (ticket, deadline));
+        id
+    }
+
+    /// The answer to `id` came, or nobody waits any longer: who waited. None for ids unknown or answered.
+    pub fn remove(&mut self, id: u64) -> Option<T> {
+        let (ticket, deadline) = self.waiting.remove(&id)?;
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
+        Some(ticket)
+    }
+
+    /// The earliest deadline.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// The next one whose deadline has come, with its id.
+    pub fn pop_expired(&mut self, now: Instant) -> Option<(u64, T)> {
+        let (deadline, id) = *self.deadlines.first()?;
+        if deadline > now {
+            return None;
+        }
+        self.remove(id).map(|ticket| (id, ticket))
+    }
+
+    /// Removes all whose id `keep` does not want, in the order of their ids.
+    pub fn drain_except(&mut self, keep: impl Fn(u64) -> bool) -> Vec<T> {
+        let mut gone: Vec<u64> = self.waiting.keys().copied().filter(|id| !keep(*id)).collect();
+        gone.sort_unstable();
+        gone.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+}
+
+/// Questions of the server that may still be answered, under numbers of our own.
+#[derive(Debug)]
+pub struct Owed {
+    next: u64,
+    wire_ids: BTreeMap<u64, u64>,
+}
+
+impl Owed {
+    /// Numbers start at `first`.
+    pub fn new(first: u64) -> Self {
+        Self { next: first, wire_ids: BTreeMap::new() }
+    }
+
+    /// The server asked under `wire_id`; gives our number for it.
+    pub fn ask(&mut self, wire_id: u64) -> u64 {
+        if self.wire_ids.len() == MAX_OWED {
+            self.wire_ids.pop_first();
+        }
+        let number = self.next;
+        self.next += 1;
+        self.wire_ids.insert(number, wire_id);
+        number
+    }
+
+    /// Someone answers `number`: the wire id to answer under, once.
+    pub fn answer(&mut self, number: u64) -> Option<u64> {
+        self.wire_ids.remove(&number)
+    }
+
+    /// The session is gone and its questions with it.
+    pub fn forget(&mut self) {
+        self.wire_ids.clear();
+    }
+}

@@ -1,0 +1,608 @@
+//! One namespace: joining and leaving, events, acks, what waits while not connected.
+//!
+//! The transport, the session and reconnection are the Manager's. A `T` is whatever its owner wants back with the
+//! answer to an emit.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytestring::ByteString;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::acks::{AckError, Owed, Pending};
+use super::{Args, Body, Name, Packet};
+use crate::engineio::{CloseReason, Details};
+
+/// Events that may come before the CONNECT answer, in bytes; recovered sessions send what was missed there.
+pub const MAX_EARLY: usize = 16 * 1024 * 1024;
+
+/// Acks that may be waited for on one socket.
+pub const MAX_PENDING: usize = 65_536;
+
+/// The message for a CONNECT answer without an id, which only servers before version 3 send; the official client's
+/// first words.
+pub const OLD_SERVER: &str = "It seems you are trying to reach a Socket.IO server in v2.x with a v3.x client, but \
+     they are not compatible";
+
+/// Limits of one socket.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `/` or `/name`.
+    pub namespace: ByteString,
+    /// How long the CONNECT answer may take.
+    pub timeout: Duration,
+    /// Timeout of emits with an ack that name none.
+    pub ack_timeout: Option<Duration>,
+    /// Bytes that may wait while not connected.
+    pub send_buffer: usize,
+}
+
+/// Why a connected socket is no longer. The words are those of the official client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DisconnectReason {
+    /// The server said so; it takes a `connect` to come back.
+    ServerDisconnect,
+    /// This side said so; it takes a `connect` to come back.
+    ClientDisconnect,
+    /// The server sent something that is no Socket.IO packet.
+    ParseError,
+    /// The session below ended.
+    Closed(CloseReason),
+}
+
+impl DisconnectReason {
+    /// As consumers read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServerDisconnect => "io server disconnect",
+            Self::ClientDisconnect => "io client disconnect",
+            Self::ParseError => "parse error",
+            Self::Closed(reason) => reason.as_str(),
+        }
+    }
+}
+
+/// What happened on the socket, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<T> {
+    /// Joined.
+    Connect {
+        /// The socket's id, new at every connection that is not recovered.
+        id: ByteString,
+        /// The server gave the earlier session back, missed events included.
+        recovered: bool,
+    },
+    /// The server refused the namespace.
+    Refused {
+        /// The server's message; may be empty.
+        message: String,
+        /// The server's data, JSON text.
+        data: Option<ByteString>,
+    },
+    /// Could not join because of the connection below; told by the Manager's rules of reconnection.
+    JoinFailed(Details),
+    /// Was joined, is no longer.
+    Disconnect {
+        /// Why.
+        reason: DisconnectReason,
+        /// What more is known.
+        details: Option<Details>,
+    },
+    /// The server's event.
+    Event {
+        /// Its name.
+        name: Name,
+        /// Its arguments.
+        args: Args,
+        /// Our number for the ack it asks for.
+        ack: Option<u64>,
+    },
+    /// The answer to an emit with an ack.
+    Answer {
+        /// Who waits.
+        ticket: T,
+        /// What came.
+        result: Result<Args, AckError>,
+    },
+    /// A consumer's event is handed to the transport.
+    Outgoing {
+        /// Its name.
+        name: Name,
+        /// Its arguments.
+        args: Args,
+        /// The `sender` of the emit.
+        sender: u64,
+    },
+}
+
+/// One emit.
+#[derive(Debug)]
+pub struct Emit {
+    /// The event's name.
+    pub name: Name,
+    /// Its arguments.
+    pub args: Args,
+    /// Answer wanted; the inner timeout falls back to the socket's.
+    pub ack: Option<Option<Duration>>,
+    /// Drop it rather than let it wait.
+    pub volatile: bool,
+    /// Whoever emits, for those who watch.
+    pub sender: u64,
+}
+
+/// What became of an emit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Handed to the transport.
+    Sent,
+    /// Waits for the connection.
+    Buffered,
+    /// Volatile and not writable now.
+    Dropped,
+}
+
+/// Why an emit was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EmitError {
+    /// The send buffer has no room for it.
+    #[error("the send buffer is full ({0} bytes); nothing was dropped, try again once connected")]
+    BufferFull(usize),
+    /// Too many acks are waited for.
+    #[error("too many acks are pending ({MAX_PENDING}); wait for some, or give them a timeout")]
+    TooManyPending,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not to be connected.
+    Inactive,
+    /// To be joined when the session is open and the auth object is there.
+    Waiting,
+    /// CONNECT is sent.
+    Joining { deadline: Instant },
+    /// The server has answered.
+    Joined { id: ByteString },
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    name: Name,
+    args: Args,
+    id: Option<u64>,
+    sender: u64,
+}
+
+impl Outgoing {
+    /// What it counts in the send buffer; the constant stands for the header and the entry itself.
+    fn size(&self) -> usize {
+        self.name.as_json().len() + self.args.size() + 64
+    }
+}
+
+/// One namespace of a session.
+#[derive(Debug)]
+pub struct Socket<T> {
+    settings: Settings,
+    state: State,
+    pending: Pending<T>,
+    owed: Owed,
+    send_buffer: VecDeque<Outgoing>,
+    send_buffer_bytes: usize,
+    early: VecDeque<(Option<u64>, Name, Args)>,
+    early_bytes: usize,
+    recovery: Recovery,
+    /// CONNECT went out on this session and was not answered; it holds whatever was decided since.
+    unanswered: bool,
+    watched: bool,
+    sent: u64,
+    outbox: VecDeque<Packet>,
+    events: VecDeque<Event<T>>,
+}
+
+/// What the server needs to give a session back (section 4.10).
+#[derive(Debug, Default)]
+struct Recovery {
+    private_id: Option<String>,
+    offset: Option<String>,
+}
+
+impl<T> Socket<T> {
+    /// An inactive socket whose questions from the server are numbered from `first_ack`.
+    pub fn new(settings: Settings, first_ack: u64) -> Self {
+        Self {
+            settings,
+            state: State::Inactive,
+            pending: Pending::default(),
+            owed: Owed::new(first_ack),
+            send_buffer: VecDeque::new(),
+            send_buffer_bytes: 0,
+            early: VecDeque::new(),
+            early_bytes: 0,
+            recovery: Recovery::default(),
+            unanswered: false,
+            watched: false,
+            sent: 0,
+            outbox: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &ByteString {
+        &self.settings.namespace
+    }
+
+    /// Joined, joining, or to be joined when the session opens.
+    pub fn is_active(&self) -> bool {
+        !matches!(self.state, State::Inactive)
+    }
+
+    /// The server has answered CONNECT.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.state, State::Joined { .. })
+    }
+
+    /// Active, and CONNECT is still to be sent.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting)
+    }
+
+    /// CONNECT is sent and unanswered.
+    pub fn is_joining(&self) -> bool {
+        matches!(self.state, State::Joining { .. })
+    }
+
+    /// The socket's id while connected.
+    pub fn id(&self) -> Option<&ByteString> {
+        match &self.state {
+            State::Joined { id } => Some(id),
+            State::Inactive | State::Waiting | State::Joining { .. } => None,
+        }
+    }
+
+    /// Events that wait for the connection.
+    pub fn buffered(&self) -> usize {
+        self.send_buffer.len()
+    }
+
+    /// Acks that are waited for.
+    pub fn pending_acks(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Events handed to the transport so far.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether [`Event::Outgoing`] is wanted.
+    pub fn set_watched(&mut self, watched: bool) {
+        self.watched = watched;
+    }
+
+    /// Wants to be connected; true if it did not before.
+    pub fn connect(&mut self) -> bool {
+        let starts = !self.is_active();
+        if starts {
+            self.state = State::Waiting;
+        }
+        starts
+    }
+
+    /// The session is open and `auth`, a JSON object, is at hand: sends CONNECT. Only once a session, whoever asks
+    /// again: a second CONNECT would end it (section 4.5).
+    pub fn join(&mut self, now: Instant, auth: Option<&str>) {
+        if !self.is_waiting() {
+            return;
+        }
+        self.state = State::Joining { deadline: now + self.settings.timeout };
+        if !self.unanswered {
+            self.unanswered = true;
+            let payload = self.recovery.payload(auth);
+            self.transmit(Body::Connect(payload));
+        }
+    }
+
+    /// Leaves, and stays away until [`Socket::connect`]. What is buffered stays.
+    pub fn disconnect(&mut self) {
+        if self.is_connected() {
+            self.transmit(Body::Disconnect);
+            self.leave(DisconnectReason::ClientDisconnect, None);
+        }
+        self.abandon_joining();
+        self.state = State::Inactive;
+    }
+
+    /// Gives up without a word to the server; no event. For a Manager that will not try again.
+    pub fn deactivate(&mut self) {
+        self.abandon_joining();
+        self.state = State::Inactive;
+    }
+
+    /// The session below ended.
+    pub fn handle_closed(&mut self, reason: DisconnectReason, details: Option<&Details>) {
+        match self.state {
+            State::Inactive | State::Waiting => {}
+            State::Joining { .. } => {
+                let details = details.cloned().unwrap_or_else(|| Details::new(reason.as_str()));
+                self.events.push_back(Event::JoinFailed(details));
+                self.abandon_joining();
+                self.state = State::Waiting;
+            }
+            State::Joined { .. } => {
+                self.leave(reason, details.cloned());
+                self.state = State::Waiting;
+            }
+        }
+        self.unanswered = false;
+        self.outbox.clear();
+    }
+
+    /// A packet for this namespace came. An error means that the session has to end.
+    pub fn handle_packet(&mut self, body: Body) -> Result<(), Details> {
+        if matches!(body, Body::Connect(_) | Body::ConnectError(_)) {
+            self.unanswered = false;
+        }
+        match body {
+            Body::Connect(payload) if self.is_joining() => self.joined(payload.as_deref()),
+            Body::ConnectError(payload) if self.is_joining() => self.refused(payload.as_ref()),
+            // The CONNECT of a socket that was told to leave before the answer came.
+            Body::Connect(_) if !self.is_active() => self.transmit(Body::Disconnect),
+            Body::Disconnect if self.is_connected() => {
+                self.leave(DisconnectReason::ServerDisconnect, None);
+                self.state = State::Inactive;
+            }
+            Body::Disconnect if self.is_joining() => {
+                self.abandon_joining();
+                self.state = State::Inactive;
+                let message = "the server closed the namespace before it was joined".into();
+                self.events.push_back(Event::Refused { message, data: None });
+            }
+            Body::Event { id, name, args } if self.is_connected() => self.deliver(id, name, args),
+            Body::Event { id, name, args } if self.is_joining() => {
+                self.early_bytes += args.size() + name.as_json().len();
+                if self.early_bytes > MAX_EARLY {
+                    return Err(Details::new("too many events before the CONNECT answer"));
+                }
+                self.early.push_back((id, name, args));
+            }
+            Body::Ack { id: Some(id), args } if self.is_connected() => {
+                if let Some(ticket) = self.pending.remove(id) {
+                    self.events.push_back(Event::Answer { ticket, result: Ok(args) });
+                }
+            }
+            Body::Connect(_) | Body::ConnectError(_) | Body::Disconnect | Body::Event { .. } | Body::Ack { .. } => {
+                tracing::debug!("packet ignored in this state");
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends an event, or lets it wait. The ticket comes back with [`Event::Answer`] where an ack is wanted and the
+    /// emit was taken, else at once. `writable`: the transport could take it now.
+    pub fn emit(
+        &mut self,
+        now: Instant,
+        emit: Emit,
+        ticket: T,
+        writable: bool,
+    ) -> (Result<Sent, EmitError>, Option<T>) {
+        let connected = self.is_connected();
+        if emit.volatile && !(connected && writable) {
+            return (Ok(Sent::Dropped), Some(ticket));
+        }
+        let mut outgoing = Outgoing { name: emit.name, args: emit.args, id: None, sender: emit.sender };
+        if !connected && self.send_buffer_bytes + outgoing.size() > self.settings.send_buffer {
+            return (Err(EmitError::BufferFull(self.settings.send_buffer)), Some(ticket));
+        }
+        let mut rest = Some(ticket);
+        if let Some(timeout) = emit.ack {
+            if self.pending.len() >= MAX_PENDING {
+                return (Err(EmitError::TooManyPending), rest);
+            }
+            let timeout = timeout.or(self.settings.ack_timeout);
+            outgoing.id = rest.take().map(|ticket| self.pending.insert(ticket, timeout.map(|timeout| now + timeout)));
+        }
+        if connected {
+            self.hand_over(outgoing);
+            (Ok(Sent::Sent), rest)
+        } else {
+            self.send_buffer_bytes += outgoing.size();
+            self.send_buffer.push_back(outgoing);
+            (Ok(Sent::Buffered), rest)
+        }
+    }
+
+    /// Answers the server's question `number`; false if it was answered before, or its session is gone.
+    pub fn answer(&mut self, number: u64, args: Args) -> bool {
+        let Some(wire_id) = self.owed.answer(number) else { return false };
+        self.transmit(Body::Ack { id: Some(wire_id), args });
+        true
+    }
+
+    /// Nobody will be answered any more: the connection is closed for good, or the daemon ends.
+    pub fn abandon_acks(&mut self) {
+        self.fail_pending(|_| false);
+    }
+
+    /// When [`Socket::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let joining = match self.state {
+            State::Joining { deadline } => Some(deadline),
+            State::Inactive | State::Waiting | State::Joined { .. } => None,
+        };
+        [joining, self.pending.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// A deadline may have passed. True when the CONNECT answer did not come in time; the wait begins anew.
+    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        while let Some((id, ticket)) = self.pending.pop_expired(now) {
+            self.unbuffer(id);
+            self.events.push_back(Event::Answer { ticket, result: Err(AckError::Timeout) });
+        }
+        match &mut self.state {
+            State::Joining { deadline } if now >= *deadline => {
+                *deadline = now + self.settings.timeout;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The next packet to send.
+    pub fn poll_transmit(&mut self) -> Option<Packet> {
+        self.outbox.pop_front()
+    }
+
+    /// What happened next.
+    pub fn poll_event(&mut self) -> Option<Event<T>> {
+        self.events.pop_front()
+    }
+
+    fn joined(&mut self, payload: Option<&str>) {
+        #[derive(Deserialize)]
+        struct Answer {
+            sid: Option<String>,
+            pid: Option<String>,
+        }
+        let answer = payload.and_then(|payload| serde_json::from_str::<Answer>(payload).ok());
+        let Some((id, private_id)) = answer.and_then(|answer| Some((answer.sid.filter(|id| !id.is_empty())?, answer.pid)))
+        else {
+            self.abandon_joining();
+            self.state = State::Inactive;
+            self.events.push_back(Event::Refused { message: OLD_SERVER.into(), data: None });
+            return;
+        };
+        let recovered = self.recovery.begin(private_id);
+        let id = ByteString::from(id);
+        self.state = State::Joined { id: id.clone() };
+        self.early_bytes = 0;
+        for (ack, name, args) in std::mem::take(&mut self.early) {
+            self.deliver(ack, name, args);
+        }
+        self.send_buffer_bytes = 0;
+        for outgoing in std::mem::take(&mut self.send_buffer) {
+            self.hand_over(outgoing);
+        }
+        self.events.push_back(Event::Connect { id, recovered });
+    }
+
+    fn refused(&mut self, payload: Option<&ByteString>) {
+        #[derive(Deserialize)]
+        struct Refusal<'a> {
+            #[serde(borrow)]
+            message: Option<&'a RawValue>,
+            #[serde(borrow)]
+            data: Option<&'a RawValue>,
+        }
+        self.abandon_joining();
+        self.state = State::Inactive;
+        let (mut message, mut data) = (String::new(), None);
+        if let Some(payload) = payload {
+            if let Ok(text) = serde_json::from_str::<String>(payload) {
+                message = text;
+            } else if let Ok(refusal) = serde_json::from_str::<Refusal<'_>>(payload) {
+                message = refusal.message.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+                data = refusal.data.map(|raw| crate::json::minify_shared(payload.slice_ref(raw.get())));
+            }
+        }
+        self.events.push_back(Event::Refused { message, data });
+    }
+
+    fn deliver(&mut self, id: Option<u64>, name: Name, args: Args) {
+        if id.is_none() {
+            self.recovery.note(&args);
+        }
+        let ack = id.map(|id| self.owed.ask(id));
+        self.events.push_back(Event::Event { name, args, ack });
+    }
+
+    fn hand_over(&mut self, outgoing: Outgoing) {
+        let Outgoing { name, args, id, sender } = outgoing;
+        self.sent += 1;
+        if self.watched {
+            self.events.push_back(Event::Outgoing { name: name.clone(), args: args.clone(), sender });
+        }
+        self.transmit(Body::Event { id, name, args });
+    }
+
+    fn transmit(&mut self, body: Body) {
+        self.outbox.push_back(Packet { namespace: self.settings.namespace.clone(), body });
+    }
+
+    fn leave(&mut self, reason: DisconnectReason, details: Option<Details>) {
+        self.owed.forget();
+        self.events.push_back(Event::Disconnect { reason, details });
+        let buffered: std::collections::HashSet<u64> = self.send_buffer.iter().filter_map(|emit| emit.id).collect();
+        self.fail_pending(|id| buffered.contains(&id));
+    }
+
+    fn fail_pending(&mut self, keep: impl Fn(u64) -> bool) {
+        for ticket in self.pending.drain_except(keep) {
+            self.events.push_back(Event::Answer { ticket, result: Err(AckError::Disconnected) });
+        }
+    }
+
+    fn abandon_joining(&mut self) {
+        self.early.clear();
+        self.early_bytes = 0;
+    }
+
+    fn unbuffer(&mut self, id: u64) {
+        if let Some(at) = self.send_buffer.iter().position(|emit| emit.id == Some(id))
+            && let Some(emit) = self.send_buffer.remove(at)
+        {
+            self.send_buffer_bytes -= emit.size();
+        }
+    }
+}
+
+impl Recovery {
+    /// The CONNECT payload: what the server needs to recover, under the auth object, whose members win.
+    fn payload(&self, auth: Option<&str>) -> Option<ByteString> {
+        let Some(private_id) = &self.private_id else { return auth.map(ByteString::from) };
+        let auth = auth.unwrap_or("{}");
+        let taken: std::collections::HashMap<String, &RawValue> = serde_json::from_str(auth).unwrap_or_default();
+        let mut payload = vec![b'{'];
+        let mut member = |key: &str, value: &str| {
+            if !taken.contains_key(key) {
+                if payload.len() > 1 {
+                    payload.push(b',');
+                }
+                crate::json::push_string(&mut payload, key);
+                payload.push(b':');
+                crate::json::push_string(&mut payload, value);
+            }
+        };
+        member("pid", private_id);
+        if let Some(offset) = &self.offset {
+            member("offset", offset);
+        }
+        let rest = auth.trim().trim_start_matches('{').trim_start();
+        if payload.len() > 1 && !rest.starts_with('}') {
+            payload.push(b',');
+        }
+        payload.extend_from_slice(rest.as_bytes());
+        ByteString::try_from(payload).ok()
+    }
+
+    /// A session begins under `private_id`; true if it is the earlier one, given back.
+    fn begin(&mut self, private_id: Option<String>) -> bool {
+        let recovered = private_id.is_some() && private_id == self.private_id;
+        if !recovered {
+            self.offset = None;
+        }
+        self.private_id = private_id;
+        recovered
+    }
+
+    /// An event without an ack was delivered: a text as its last argument is the offset.
+    fn note(&mut self, args: &Args) {
+        if self.private_id.is_some()
+            && let Some(last) = args.last_string()
+        {
+            self.offset = Some(last);
+        }
+    }
+}
