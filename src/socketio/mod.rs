@@ -3,11 +3,18 @@
 //! Nothing here does IO or reads a clock.
 
 pub mod acks;
+mod args;
 mod binary;
+mod decoder;
+mod name;
 mod packet;
 pub mod socket;
+mod text;
 
 pub use acks::AckError;
+pub use args::Args;
 pub use binary::BinaryError;
-pub use packet::{Args, Body, DecodeError, Decoder, Name, Packet, RESERVED};
+pub use decoder::{DecodeError, Decoder};
+pub use name::{Name, RESERVED};
+pub use packet::{Body, Packet, encode_ack, encode_event};
 pub use socket::{DisconnectReason, Emit, EmitError, Sent, Socket};

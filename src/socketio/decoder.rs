@@ -1,0 +1,366 @@
+//! Messages back into packets, whose attachments come one by one.
+//!
+//! What a valid packet means is for the layers above.
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use super::{Args, Packet, binary, text};
+use crate::engineio::Message;
+use crate::json;
+
+/// A message that no Socket.IO 5 peer may send. The session cannot go on after one.
+///
+/// The texts start as those of the official decoder, detail follows behind a colon. Payloads are never quoted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The first character is none of `0` to `6`.
+    #[error("unknown packet type {}", described(*.0))]
+    UnknownType(char),
+    /// The payload is not JSON that can be taken. Lines and columns count from the payload's start.
+    #[error("invalid payload: {0}")]
+    Json(#[from] json::Error),
+    /// The payload, or the id before it, is not what the packet's type demands.
+    #[error("invalid payload: {0}")]
+    Payload(&'static str),
+    /// No count of attachments where there must be one.
+    #[error("Illegal attachments: their number, at least 1, and '-' must follow the packet type")]
+    Count,
+    /// More attachments than the decoder takes.
+    #[error("too many attachments: at most {max} are taken")]
+    TooManyAttachments {
+        /// The decoder's limit.
+        max: usize,
+    },
+    /// A placeholder that refers to no attachment.
+    #[error("illegal attachments: a placeholder refers to none of them")]
+    Placeholder,
+    /// A text message while attachments are outstanding.
+    #[error("got plaintext data when reconstructing a packet")]
+    UnexpectedText,
+    /// A binary message while none is outstanding.
+    #[error("got binary data when not reconstructing a packet")]
+    UnexpectedBinary,
+    /// The text and its attachments, each as often as it is used, exceed the limit.
+    #[error("packet too large: text and attachments exceed {max} bytes")]
+    TooLarge {
+        /// The decoder's limit in bytes.
+        max: usize,
+    },
+}
+
+/// Puts packets together from the messages of one session.
+#[derive(Debug)]
+pub struct Decoder {
+    max_attachments: usize,
+    max_payload: usize,
+    unfinished: Option<Unfinished>,
+}
+
+/// A packet some of whose attachments are still to come.
+#[derive(Debug)]
+struct Unfinished {
+    packet: Packet,
+    missing: usize,
+    /// Bytes so far.
+    size: usize,
+}
+
+impl Decoder {
+    /// Takes packets with at most `max_attachments` (the official decoder: 10) and `max_payload` bytes, text and
+    /// attachments together.
+    pub fn new(max_attachments: usize, max_payload: usize) -> Self {
+        Self {
+            max_attachments,
+            max_payload,
+            unfinished: None,
+        }
+    }
+
+    /// Takes the next message; gives a packet once it is complete.
+    ///
+    /// After an error the unfinished packet, if there was one, is gone.
+    pub fn decode(&mut self, message: Message) -> Result<Option<Packet>, DecodeError> {
+        match (message, self.unfinished.take()) {
+            (Message::Text(text), None) => self.text(&text),
+            (Message::Binary(bytes), Some(unfinished)) => self.attachment(bytes, unfinished),
+            (Message::Text(_), Some(_)) => Err(DecodeError::UnexpectedText),
+            (Message::Binary(_), None) => Err(DecodeError::UnexpectedBinary),
+        }
+    }
+
+    /// Whether a packet lacks attachments, so that the next message must be one.
+    pub fn is_waiting(&self) -> bool {
+        self.unfinished.is_some()
+    }
+
+    /// Forgets an unfinished packet; to be called when the session ends.
+    pub fn reset(&mut self) {
+        self.unfinished = None;
+    }
+
+    fn text(&mut self, text: &ByteString) -> Result<Option<Packet>, DecodeError> {
+        self.check_size(text.len())?;
+        let (packet, missing) = text::parse(text, self.max_attachments)?;
+        if missing == 0 {
+            return Ok(Some(packet));
+        }
+        self.unfinished = Some(Unfinished {
+            packet,
+            missing,
+            size: text.len(),
+        });
+        Ok(None)
+    }
+
+    fn attachment(
+        &mut self,
+        bytes: Bytes,
+        mut unfinished: Unfinished,
+    ) -> Result<Option<Packet>, DecodeError> {
+        unfinished.size = unfinished.size.saturating_add(bytes.len());
+        self.check_size(unfinished.size)?;
+        unfinished.missing -= 1;
+        let args = unfinished
+            .packet
+            .body
+            .args_mut()
+            .ok_or(DecodeError::UnexpectedBinary)?;
+        args.attachments.push(bytes);
+        if unfinished.missing > 0 {
+            self.unfinished = Some(unfinished);
+            return Ok(None);
+        }
+        self.check_placeholders(args)?;
+        Ok(Some(unfinished.packet))
+    }
+
+    fn check_placeholders(&self, args: &mut Args) -> Result<(), DecodeError> {
+        let placeholders = binary::placeholders(&args.json);
+        // One attachment may be used many times over, so its bytes count each time.
+        let mut size = args.json.len();
+        for placeholder in &placeholders {
+            let bytes = placeholder.num.and_then(|num| args.attachments.get(num));
+            size = size.saturating_add(bytes.ok_or(DecodeError::Placeholder)?.len());
+        }
+        if placeholders.is_empty() {
+            args.attachments.clear();
+        }
+        self.check_size(size)
+    }
+
+    fn check_size(&self, size: usize) -> Result<(), DecodeError> {
+        let max = self.max_payload;
+        if size > max {
+            Err(DecodeError::TooLarge { max })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// As JavaScript's `Number()` reads the character, since users search for the official text.
+fn described(kind: char) -> String {
+    match kind {
+        '0'..='9' => kind.to_string(),
+        _ => format!("NaN: the packet starts with '{}'", kind.escape_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::socketio::{Body, Name};
+
+    const MIB: usize = 1 << 20;
+
+    #[test]
+    fn attachments_complete_a_packet() {
+        for (text, attachments, array) in [
+            (
+                r#"51-["a",{"_placeholder":true,"num":0}]"#,
+                &["x"][..],
+                r#"[{"$binary":"eA=="}]"#,
+            ),
+            (
+                r#"502-/n,3["a",{"num":1,"_placeholder":true},[{"_placeholder":true,"num":0}]]"#,
+                &["x", ""],
+                r#"[{"$binary":""},[{"$binary":"eA=="}]]"#,
+            ),
+            (
+                r#"62-7[{"_placeholder":true,"num":1}]"#,
+                &["x", "y"],
+                r#"[{"$binary":"eQ=="}]"#,
+            ),
+        ] {
+            let mut decoder = Decoder::new(10, MIB);
+            assert_eq!(decoder.decode(Message::Text(text.into())), Ok(None));
+            let (last, others) = attachments.split_last().unwrap();
+            for bytes in others {
+                assert_eq!(decoder.decode(Message::Binary(bytes.as_bytes().into())), Ok(None));
+                assert!(decoder.is_waiting());
+            }
+            let packet = decoder
+                .decode(Message::Binary(last.as_bytes().into()))
+                .unwrap()
+                .unwrap();
+            assert!(!decoder.is_waiting());
+            let (Body::Event { args, .. } | Body::Ack { args, .. }) = packet.body else {
+                panic!("neither an event nor an ack: {text}");
+            };
+            let mut out = Vec::new();
+            args.write_array(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), array);
+            assert!(args.has_binary());
+        }
+    }
+
+    #[test]
+    fn attachments_that_nothing_refers_to_are_dropped() {
+        for text in [
+            r#"51-["a",{"$binary":"data"}]"#,
+            "61-5",
+            r#"61-5[{"_placeholder":false}]"#,
+        ] {
+            let mut decoder = Decoder::new(10, MIB);
+            assert_eq!(decoder.decode(Message::Text(text.into())), Ok(None));
+            let packet = decoder
+                .decode(Message::Binary(Bytes::from_static(b"x")))
+                .unwrap()
+                .unwrap();
+            let (Body::Event { args, .. } | Body::Ack { args, .. }) = packet.body else {
+                panic!("neither an event nor an ack: {text}");
+            };
+            assert!(!args.has_binary(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_placeholders_show_when_the_last_attachment_is_there() {
+        for object in [
+            r#"{"_placeholder":true}"#,
+            r#"{"_placeholder":true,"num":2}"#,
+            r#"{"_placeholder":true,"num":-1}"#,
+            r#"{"_placeholder":true,"num":0.5}"#,
+            r#"{"_placeholder":true,"num":"0"}"#,
+            r#"{"_placeholder":true,"num":0,"num":2}"#,
+        ] {
+            let mut decoder = Decoder::new(10, MIB);
+            assert_eq!(
+                decoder.decode(Message::Text(format!("52-[1,{object}]").into())),
+                Ok(None)
+            );
+            assert_eq!(decoder.decode(Message::Binary(Bytes::new())), Ok(None));
+            assert_eq!(
+                decoder.decode(Message::Binary(Bytes::new())),
+                Err(DecodeError::Placeholder),
+                "{object}"
+            );
+        }
+    }
+
+    #[test]
+    fn messages_out_of_turn_are_refused_and_forgotten() {
+        let header = || Message::Text(r#"51-["a",{"_placeholder":true,"num":0}]"#.into());
+        let bytes = || Message::Binary(Bytes::from_static(b"x"));
+        let mut decoder = Decoder::new(10, MIB);
+        assert_eq!(decoder.decode(bytes()), Err(DecodeError::UnexpectedBinary));
+        assert_eq!(decoder.decode(header()), Ok(None));
+        assert_eq!(
+            decoder.decode(Message::Text("2[1]".into())),
+            Err(DecodeError::UnexpectedText)
+        );
+        assert_eq!(decoder.decode(bytes()), Err(DecodeError::UnexpectedBinary));
+        assert_eq!(decoder.decode(header()), Ok(None));
+        decoder.reset();
+        assert!(!decoder.is_waiting());
+        assert_eq!(decoder.decode(header()), Ok(None));
+        assert!(matches!(decoder.decode(bytes()), Ok(Some(_))));
+    }
+
+    #[test]
+    fn size_counts_text_and_attachments_as_often_as_they_are_used() {
+        let once = r#"51-[1,{"_placeholder":true,"num":0}]"#;
+        let thrice = format!("51-[1{}]", r#",{"_placeholder":true,"num":0}"#.repeat(3));
+        let taken = |text: &str, attachment: usize, max: usize| {
+            let mut decoder = Decoder::new(10, max);
+            decoder.decode(Message::Text(text.into()))?;
+            decoder.decode(Message::Binary(vec![0; attachment].into()))
+        };
+        assert!(taken(once, 100, once.len() + 100).is_ok());
+        assert_eq!(
+            taken(once, 0, once.len() - 1),
+            Err(DecodeError::TooLarge { max: once.len() - 1 })
+        );
+        assert_eq!(
+            taken(once, 101, once.len() + 100),
+            Err(DecodeError::TooLarge {
+                max: once.len() + 100
+            })
+        );
+        assert!(taken(&thrice, 1000, thrice.len() + 3000).is_ok());
+        assert_eq!(
+            taken(&thrice, 1000, 2500),
+            Err(DecodeError::TooLarge { max: 2500 })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_messages_make_it_panic(messages in proptest::collection::vec(any_message(), 0..12)) {
+            let mut decoder = Decoder::new(3, 200);
+            for message in messages {
+                if let Ok(Some(packet)) = decoder.decode(message) {
+                    packet.encode(&mut Vec::new());
+                    if let Body::Event { args, .. } | Body::Ack { args, .. } = packet.body {
+                        args.write_array(&mut Vec::new());
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_encoded_decodes_to_the_same(
+            namespace in "/([a-z?é-][a-z/]{0,5})?",
+            id in any::<Option<u64>>(),
+            name in any::<String>().prop_filter("reserved", |name| !Name::new(name).is_reserved()),
+            leaves in proptest::collection::vec(any_leaf(), 0..5),
+            is_ack in any::<bool>(),
+        ) {
+            let args = Args::from_consumer(&format!("[{}]", leaves.join(", ")), true, 10).unwrap();
+            let name = Name::new(&name);
+            let body = if is_ack { Body::Ack { id, args } } else { Body::Event { id, name, args } };
+            let packet = Packet { namespace: namespace.into(), body };
+            let mut messages = Vec::new();
+            packet.encode(&mut messages);
+            let mut decoder = Decoder::new(10, MIB);
+            let last = messages.pop().unwrap();
+            for message in messages {
+                prop_assert_eq!(decoder.decode(message), Ok(None));
+            }
+            prop_assert_eq!(decoder.decode(last), Ok(Some(packet)));
+        }
+    }
+
+    fn any_message() -> impl Strategy<Value = Message> {
+        let pieces = r#"[0-6]?[0-3]?-?(/[a-z]{0,2},)?[0-9]?\[?("a"|\{"_placeholder":true,"num":[0-3]\}|[,\[\]{}"\\:]){0,6}\]?"#;
+        let placeholders = r#"[56][1-3]-\["a"(,\{"_placeholder":true,"num":[0-2]\}){0,3}\]"#;
+        prop_oneof![
+            pieces.prop_map(|text| Message::Text(text.into())),
+            placeholders.prop_map(|text| Message::Text(text.into())),
+            any::<String>().prop_map(|text| Message::Text(text.into())),
+            proptest::collection::vec(any::<u8>(), 0..80).prop_map(|bytes| Message::Binary(bytes.into())),
+        ]
+    }
+
+    fn any_leaf() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<i64>().prop_map(|number| number.to_string()),
+            any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
+            Just(r#"{"a":[{"$binary":"AQID"},null]}"#.to_owned()),
+            Just(r#"{"$binary":""}"#.to_owned()),
+        ]
+    }
+}

@@ -1,0 +1,169 @@
+//! The name of an event.
+
+use std::borrow::Cow;
+
+use bytestring::ByteString;
+
+use crate::json;
+
+/// Names that no application may emit or receive.
+pub const RESERVED: [&str; 6] = [
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "newListener",
+    "removeListener",
+];
+
+/// An event's name as JSON text: a string with its quotes and escapes as upstream wrote them, or a number.
+///
+/// Two spellings of one name are not equal; compare what [`Name::decoded`] gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(ByteString);
+
+impl Name {
+    /// The event called `name`.
+    pub fn new(name: &str) -> Self {
+        let mut text = Vec::new();
+        json::push_string(&mut text, name);
+        Self(String::from_utf8_lossy(&text).as_ref().into())
+    }
+
+    /// A name as JSON text; `None` where that is neither a string nor a number.
+    pub fn from_json(text: &str) -> Option<Self> {
+        json::validate(text).ok()?;
+        Self::from_valid(text.trim_ascii().into())
+    }
+
+    /// [`Name::from_json`] for valid JSON without white space around it.
+    pub(super) fn from_valid(text: ByteString) -> Option<Self> {
+        matches!(text.as_bytes().first()?, b'"' | b'-' | b'0'..=b'9').then_some(Self(text))
+    }
+
+    /// The name as it stands on the wire.
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+
+    /// The name itself, without quotes and escapes; a lone surrogate reads U+FFFD.
+    ///
+    /// A number reads as JavaScript's `String()` would give it (`1.0` is `1`, `1e3` is `1000`), but an integer keeps
+    /// all its digits.
+    pub fn decoded(&self) -> Cow<'_, str> {
+        json::unquote(&self.0).unwrap_or_else(|| decimal(&self.0))
+    }
+
+    /// Appends the name as a JSON string: the bytes of the wire, a number in quotes.
+    pub fn write_string(&self, out: &mut Vec<u8>) {
+        if self.is_string() {
+            out.extend_from_slice(self.0.as_bytes());
+        } else {
+            json::push_string(out, &decimal(&self.0));
+        }
+    }
+
+    /// Whether it is one of [`RESERVED`], however it is written.
+    pub fn is_reserved(&self) -> bool {
+        self.is_string() && RESERVED.contains(&self.decoded().as_ref())
+    }
+
+    fn is_string(&self) -> bool {
+        self.0.starts_with('"')
+    }
+}
+
+/// A JSON number in the spelling of JavaScript's `String()`, integers with all their digits.
+fn decimal(number: &str) -> Cow<'_, str> {
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) && number != "-0" {
+        return Cow::Borrowed(number);
+    }
+    let Ok(value) = number.parse::<f64>() else {
+        return Cow::Borrowed(number);
+    };
+    let size = value.abs();
+    Cow::Owned(if size.is_infinite() {
+        if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned()
+    } else if size >= 1e21 {
+        format!("{value:e}").replace('e', "e+")
+    } else if size > 0.0 && size < 1e-6 {
+        format!("{value:e}")
+    } else if size == 0.0 {
+        "0".to_owned()
+    } else {
+        value.to_string()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_strings_and_numbers() {
+        for (text, decoded, written) in [
+            (r#""chat""#, "chat", r#""chat""#),
+            (r#""""#, "", r#""""#),
+            (r#""\u0041\/\"\n""#, "A/\"\n", r#""\u0041\/\"\n""#),
+            (
+                r#""\ud83d\ude00 \ud83d""#,
+                "😀 \u{fffd}",
+                r#""\ud83d\ude00 \ud83d""#,
+            ),
+            (" 7 ", "7", r#""7""#),
+            ("-12", "-12", r#""-12""#),
+            ("-0", "0", r#""0""#),
+            ("0.0", "0", r#""0""#),
+            ("1.50", "1.5", r#""1.5""#),
+            ("1e3", "1000", r#""1000""#),
+            (
+                "100000000000000000000.0",
+                "100000000000000000000",
+                r#""100000000000000000000""#,
+            ),
+            (
+                "12345678901234567890123",
+                "12345678901234567890123",
+                r#""12345678901234567890123""#,
+            ),
+            ("1.5e21", "1.5e+21", r#""1.5e+21""#),
+            ("0.000001", "0.000001", r#""0.000001""#),
+            ("0.0000001", "1e-7", r#""1e-7""#),
+            ("-1e999", "-Infinity", r#""-Infinity""#),
+        ] {
+            let name = Name::from_json(text).unwrap();
+            assert_eq!(name.as_json(), text.trim());
+            assert_eq!(name.decoded(), decoded, "{text}");
+            let mut out = Vec::new();
+            name.write_string(&mut out);
+            assert_eq!(out, written.as_bytes(), "{text}");
+        }
+    }
+
+    #[test]
+    fn takes_nothing_else() {
+        for text in [
+            "", "null", "true", "[1]", "{}", "\"", "\"a\" 1", "\"\n\"", "1x", "- 1",
+        ] {
+            assert_eq!(Name::from_json(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn new_names_are_escaped() {
+        assert_eq!(Name::new("say \"hi\"\n").as_json(), r#""say \"hi\"\n""#);
+        assert_eq!(Name::new("é😀").decoded(), "é😀");
+    }
+
+    #[test]
+    fn reserved_names_are_known_in_any_spelling() {
+        for name in RESERVED {
+            assert!(Name::new(name).is_reserved(), "{name}");
+        }
+        assert!(Name::from_json(r#""\u0063onnect""#).unwrap().is_reserved());
+        for text in [r#""error""#, r#""Connect""#, r#""connect ""#, r#""""#, "0"] {
+            assert!(!Name::from_json(text).unwrap().is_reserved(), "{text}");
+        }
+    }
+}

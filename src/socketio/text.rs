@@ -1,0 +1,319 @@
+//! The text message of a packet: `51-/chat,7["name",...]`.
+//!
+//! As strict as the official decoder, and stricter where that one takes numbers loosely: spaces, signs, hexadecimal and
+//! exponents are no digits here. What placeholders stand for is not looked at.
+
+use bytestring::ByteString;
+
+use super::{Args, Body, DecodeError, Name, Packet};
+use crate::json;
+
+/// The packet that `text` begins, and how many attachments are to follow.
+pub(super) fn parse(text: &ByteString, max_attachments: usize) -> Result<(Packet, usize), DecodeError> {
+    let kind = text
+        .chars()
+        .next()
+        .ok_or(DecodeError::Payload("the packet is empty"))?;
+    let rest = &text[kind.len_utf8()..];
+    let (attachments, rest) = match kind {
+        '0'..='4' => (0, rest),
+        '5' | '6' => split_count(rest, max_attachments)?,
+        _ => return Err(DecodeError::UnknownType(kind)),
+    };
+    let (namespace, rest) = split_namespace(rest);
+    let (id, payload) = split_id(rest)?;
+
+    let body = match kind {
+        '0' => Body::Connect(optional(text, payload, b"{", "CONNECT takes an object")?),
+        '1' if payload.is_empty() => Body::Disconnect,
+        '1' => return Err(DecodeError::Payload("DISCONNECT takes none")),
+        '2' | '5' => event(text, id, payload)?,
+        '3' | '6' => Body::Ack {
+            id,
+            args: ack(text, payload)?,
+        },
+        _ => Body::ConnectError(optional(
+            text,
+            payload,
+            b"{\"",
+            "CONNECT_ERROR takes an object or a string",
+        )?),
+    };
+    let namespace = namespace.map_or(ByteString::from_static("/"), |name| text.slice_ref(name));
+    Ok((Packet { namespace, body }, attachments))
+}
+
+/// The number of attachments, and what follows its `-`.
+fn split_count(rest: &str, max: usize) -> Result<(usize, &str), DecodeError> {
+    let (digits, rest) = split_digits(rest);
+    let rest = rest
+        .strip_prefix('-')
+        .filter(|_| !digits.is_empty())
+        .ok_or(DecodeError::Count)?;
+    // A number that does not fit is too large for certain.
+    match digits.parse().unwrap_or(usize::MAX) {
+        0 => Err(DecodeError::Count),
+        count if count > max => Err(DecodeError::TooManyAttachments { max }),
+        count => Ok((count, rest)),
+    }
+}
+
+/// `/name` up to its comma, or to the end where there is none; no `/`, no namespace.
+fn split_namespace(rest: &str) -> (Option<&str>, &str) {
+    if !rest.starts_with('/') {
+        return (None, rest);
+    }
+    match memchr::memchr(b',', rest.as_bytes()) {
+        Some(comma) => (Some(&rest[..comma]), &rest[comma + 1..]),
+        None => (Some(rest), ""),
+    }
+}
+
+fn split_id(rest: &str) -> Result<(Option<u64>, &str), DecodeError> {
+    let (digits, rest) = split_digits(rest);
+    if digits.is_empty() {
+        return Ok((None, rest));
+    }
+    let id = digits
+        .parse()
+        .map_err(|_| DecodeError::Payload("the ack id exceeds 64 bits"))?;
+    Ok((Some(id), rest))
+}
+
+fn split_digits(rest: &str) -> (&str, &str) {
+    rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count())
+}
+
+/// A payload that may be absent, otherwise JSON whose first byte is one of `starts`.
+fn optional(
+    text: &ByteString,
+    payload: &str,
+    starts: &[u8],
+    demand: &'static str,
+) -> Result<Option<ByteString>, DecodeError> {
+    let Some(start) = payload.as_bytes().first() else {
+        return Ok(None);
+    };
+    if !starts.contains(start) {
+        return Err(DecodeError::Payload(demand));
+    }
+    json::validate(payload)?;
+    Ok(Some(json::minify_shared(
+        text.slice_ref(payload.trim_ascii_end()),
+    )))
+}
+
+fn event(text: &ByteString, id: Option<u64>, payload: &str) -> Result<Body, DecodeError> {
+    let items = array_items(payload, "an event takes an array")?;
+    let (first, others) = json::split_first(items).ok_or(DecodeError::Payload("an event needs a name"))?;
+    let name = Name::from_valid(text.slice_ref(first)).ok_or(DecodeError::Payload(
+        "an event's name must be a string or a number",
+    ))?;
+    if name.is_reserved() {
+        return Err(DecodeError::Payload("an event must not have a reserved name"));
+    }
+    Ok(Body::Event {
+        id,
+        name,
+        args: plain(text, others),
+    })
+}
+
+fn ack(text: &ByteString, payload: &str) -> Result<Args, DecodeError> {
+    if payload.is_empty() {
+        return Ok(Args::default());
+    }
+    Ok(plain(text, array_items(payload, "an ack takes an array")?))
+}
+
+/// The inside of a payload that must be an array. White space before it is none of the header's grammar.
+fn array_items<'a>(payload: &'a str, demand: &'static str) -> Result<&'a str, DecodeError> {
+    if !payload.starts_with('[') {
+        return Err(DecodeError::Payload(demand));
+    }
+    json::validate(payload)?;
+    json::array_items(payload).ok_or(DecodeError::Payload(demand))
+}
+
+fn plain(text: &ByteString, items: &str) -> Args {
+    Args {
+        json: json::minify_shared(text.slice_ref(items)),
+        attachments: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decodes_headers() {
+        let event = |namespace: &str, id, name: &str, array: &str| Packet {
+            namespace: namespace.into(),
+            body: Body::Event {
+                id,
+                name: Name::from_json(name).unwrap(),
+                args: Args::from_array(array.into()).unwrap(),
+            },
+        };
+        let ack = |namespace: &str, id, array: &str| Packet {
+            namespace: namespace.into(),
+            body: Body::Ack {
+                id,
+                args: Args::from_array(array.into()).unwrap(),
+            },
+        };
+        let plain = |namespace: &str, body| Packet {
+            namespace: namespace.into(),
+            body,
+        };
+        for (text, packet) in [
+            ("0", plain("/", Body::Connect(None))),
+            (
+                r#"0{"sid":"x"}"#,
+                plain("/", Body::Connect(Some(r#"{"sid":"x"}"#.into()))),
+            ),
+            (
+                "0/a,{\n\"sid\": 1} ",
+                plain("/a", Body::Connect(Some(r#"{"sid":1}"#.into()))),
+            ),
+            ("0/a", plain("/a", Body::Connect(None))),
+            ("0/a?b=1,", plain("/a?b=1", Body::Connect(None))),
+            ("1", plain("/", Body::Disconnect)),
+            ("15", plain("/", Body::Disconnect)),
+            ("1/a/,", plain("/a/", Body::Disconnect)),
+            ("4", plain("/", Body::ConnectError(None))),
+            ("4123", plain("/", Body::ConnectError(None))),
+            (
+                r#"4/a,"no""#,
+                plain("/a", Body::ConnectError(Some(r#""no""#.into()))),
+            ),
+            (r#"2["a"]"#, event("/", None, "\"a\"", "[]")),
+            (r#"2[ 1 , {"k":[]} ] "#, event("/", None, "1", r#"[{"k":[]}]"#)),
+            ("2[\"a\",\r\n[1,\n2] ]", event("/", None, "\"a\"", "[[1,2]]")),
+            (
+                r#"2/,7["",1e999,1.50]"#,
+                event("/", Some(7), "\"\"", "[1e999,1.50]"),
+            ),
+            (
+                r#"2/a,007["\ud800",{"_placeholder":true}]"#,
+                event("/a", Some(7), r#""\ud800""#, r#"[{"_placeholder":true}]"#),
+            ),
+            (
+                r#"218446744073709551615["a"]"#,
+                event("/", Some(u64::MAX), "\"a\"", "[]"),
+            ),
+            ("35", ack("/", Some(5), "[]")),
+            ("3[1, 2]", ack("/", None, "[1, 2]")),
+            (
+                r#"3/a,9007199254740993["connect"]"#,
+                ack("/a", Some(9_007_199_254_740_993), r#"["connect"]"#),
+            ),
+        ] {
+            assert_eq!(parse(&text.into(), 10), Ok((packet, 0)), "{text}");
+        }
+    }
+
+    #[test]
+    fn invalid_text_is_explained() {
+        for (text, message) in [
+            ("", "invalid payload: the packet is empty"),
+            ("7", "unknown packet type 7"),
+            (" [\"a\"]", "unknown packet type NaN: the packet starts with ' '"),
+            ("é", "unknown packet type NaN: the packet starts with '\\u{e9}'"),
+            ("0x", "invalid payload: CONNECT takes an object"),
+            ("0null", "invalid payload: CONNECT takes an object"),
+            ("1{}", "invalid payload: DISCONNECT takes none"),
+            (
+                "4[\"a\"]",
+                "invalid payload: CONNECT_ERROR takes an object or a string",
+            ),
+            ("2", "invalid payload: an event takes an array"),
+            ("25", "invalid payload: an event takes an array"),
+            ("2 [\"a\"]", "invalid payload: an event takes an array"),
+            ("2[]", "invalid payload: an event needs a name"),
+            (
+                "2[null]",
+                "invalid payload: an event's name must be a string or a number",
+            ),
+            (
+                r#"2["\u0063onnect"]"#,
+                "invalid payload: an event must not have a reserved name",
+            ),
+            (r#"2["a",]"#, "invalid payload: expected value at line 1 column 6"),
+            (
+                r#"2["a"]x"#,
+                "invalid payload: trailing characters at line 1 column 6",
+            ),
+            (
+                "218446744073709551616[\"a\"]",
+                "invalid payload: the ack id exceeds 64 bits",
+            ),
+            ("2-1[\"a\"]", "invalid payload: an event takes an array"),
+            ("35{}", "invalid payload: an ack takes an array"),
+            ("51-", "invalid payload: an event takes an array"),
+        ] {
+            assert_eq!(
+                parse(&text.into(), 10).unwrap_err().to_string(),
+                message,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn payloads_are_as_deep_as_json_may_be_and_no_deeper() {
+        let nested =
+            |depth| ByteString::from("2[1,".to_owned() + &"[".repeat(depth) + &"]".repeat(depth) + "]");
+        assert!(parse(&nested(json::MAX_DEPTH - 1), 10).is_ok());
+        let refused = parse(&nested(json::MAX_DEPTH), 10).unwrap_err();
+        assert_eq!(
+            refused,
+            DecodeError::Json(json::Error::TooDeep {
+                at: 3 + json::MAX_DEPTH
+            })
+        );
+    }
+
+    #[test]
+    fn counts_are_plain_numbers_up_to_the_limit() {
+        let payload = r#"["a"]"#;
+        for (count, expected) in [("1", 1), ("001", 1), ("10", 10)] {
+            let (_, attachments) = parse(&format!("5{count}-{payload}").into(), 10).unwrap();
+            assert_eq!(attachments, expected, "{count}");
+        }
+        for count in ["", "0", "000", "-1", "+1", " 1", "1 ", "1.0", "1e0", "0x1", "x"] {
+            assert_eq!(
+                parse(&format!("5{count}-{payload}").into(), 10),
+                Err(DecodeError::Count),
+                "{count}"
+            );
+        }
+        for text in ["5", "6", "51", "51[\"a\"]", "5[1-2]"] {
+            assert_eq!(parse(&text.into(), 10), Err(DecodeError::Count), "{text}");
+        }
+        for count in ["11", "99999999999999999999999"] {
+            let refused = parse(&format!("6{count}-[]").into(), 10);
+            assert_eq!(
+                refused,
+                Err(DecodeError::TooManyAttachments { max: 10 }),
+                "{count}"
+            );
+        }
+    }
+
+    #[test]
+    fn arguments_share_the_message() {
+        let text = ByteString::from(r#"2/a,["name",[1, 2]]"#);
+        let Packet {
+            namespace,
+            body: Body::Event { name, args, .. },
+        } = parse(&text, 10).unwrap().0
+        else {
+            panic!("no event");
+        };
+        assert_eq!(namespace.as_ptr(), text[1..].as_ptr());
+        assert_eq!(name.as_json().as_ptr(), text[5..].as_ptr());
+        assert_eq!(args.json().as_ptr(), text[12..].as_ptr());
+    }
+}
