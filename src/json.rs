@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use bytes::BufMut;
 use bytestring::ByteString;
 use memchr::{memchr, memchr2, memchr2_iter};
 use serde_json::value::RawValue;
@@ -88,32 +89,28 @@ pub fn minify_shared(text: ByteString) -> ByteString {
 }
 
 /// Appends `text` as a JSON string, with the escapes that JSON demands and no others.
-pub fn push_string(out: &mut Vec<u8>, text: &str) {
+pub fn push_string(out: &mut impl BufMut, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    out.reserve(text.len() + 2);
-    out.push(b'"');
+    out.put_u8(b'"');
     let mut rest = text.as_bytes();
-    while let Some(plain) = rest
-        .iter()
-        .position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\'))
-    {
-        out.extend_from_slice(&rest[..plain]);
+    while let Some(plain) = rest.iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')) {
+        out.put_slice(&rest[..plain]);
         match rest[plain] {
-            b'\x08' => out.extend_from_slice(b"\\b"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\x0c' => out.extend_from_slice(b"\\f"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            mark @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', mark]),
+            b'\x08' => out.put_slice(b"\\b"),
+            b'\t' => out.put_slice(b"\\t"),
+            b'\n' => out.put_slice(b"\\n"),
+            b'\x0c' => out.put_slice(b"\\f"),
+            b'\r' => out.put_slice(b"\\r"),
+            mark @ (b'"' | b'\\') => out.put_slice(&[b'\\', mark]),
             control => {
-                out.extend_from_slice(b"\\u00");
-                out.extend([control >> 4, control & 15].map(|digit| HEX[usize::from(digit)]));
+                out.put_slice(b"\\u00");
+                out.put_slice(&[control >> 4, control & 15].map(|digit| HEX[usize::from(digit)]));
             }
         }
         rest = &rest[plain + 1..];
     }
-    out.extend_from_slice(rest);
-    out.push(b'"');
+    out.put_slice(rest);
+    out.put_u8(b'"');
 }
 
 /// What a JSON string (with its quotes) says; `None` where `text` is no string. A lone surrogate, which UTF-8 cannot
@@ -138,12 +135,7 @@ pub fn unquote(text: &str) -> Option<Cow<'_, str>> {
 /// The inside of an array without the white space around it, for [`split_first`] and [`values`]; `None` where `text`
 /// is no array.
 pub fn array_items(text: &str) -> Option<&str> {
-    Some(
-        text.trim_ascii()
-            .strip_prefix('[')?
-            .strip_suffix(']')?
-            .trim_ascii(),
-    )
+    Some(text.trim_ascii().strip_prefix('[')?.strip_suffix(']')?.trim_ascii())
 }
 
 /// The first of several comma-separated values, and the others; `None` where there is none.
@@ -164,10 +156,7 @@ pub fn split_first(items: &str) -> Option<(&str, &str)> {
     }
     let (first, others) = items.split_at(tokens.at);
     let others = others.trim_ascii_start();
-    Some((
-        &first[start..],
-        others.strip_prefix(',').unwrap_or(others).trim_ascii_start(),
-    ))
+    Some((&first[start..], others.strip_prefix(',').unwrap_or(others).trim_ascii_start()))
 }
 
 /// Comma-separated values one by one, each without the white space around it.
@@ -221,17 +210,10 @@ impl<'a> Iterator for Tokens<'a> {
             mark if is_mark(mark) => start + 1,
             _ => {
                 let word = &bytes[start..];
-                start
-                    + word
-                        .iter()
-                        .position(|byte| ends_word(*byte))
-                        .unwrap_or(word.len())
+                start + word.iter().position(|byte| ends_word(*byte)).unwrap_or(word.len())
             }
         };
-        Some(Token {
-            start,
-            text: &self.text[start..self.at],
-        })
+        Some(Token { start, text: &self.text[start..self.at] })
     }
 }
 
@@ -279,10 +261,7 @@ fn unescape_unit(escape: &str) -> (char, usize) {
     let Some(unit) = hex_unit(escape) else {
         return (char::REPLACEMENT_CHARACTER, 1);
     };
-    let pair = escape
-        .get(5..)
-        .and_then(|rest| rest.strip_prefix('\\'))
-        .and_then(hex_unit);
+    let pair = escape.get(5..).and_then(|rest| rest.strip_prefix('\\')).and_then(hex_unit);
     match (char::from_u32(unit), pair) {
         (Some(character), _) => (character, 5),
         (None, Some(low @ 0xDC00..0xE000)) if unit < 0xDC00 => {
@@ -295,9 +274,7 @@ fn unescape_unit(escape: &str) -> (char, usize) {
 
 fn hex_unit(escape: &str) -> Option<u32> {
     let digits = escape.strip_prefix('u')?.as_bytes().get(..4)?;
-    digits.iter().try_fold(0, |unit, digit| {
-        Some(unit << 4 | char::from(*digit).to_digit(16)?)
-    })
+    digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
 }
 
 #[cfg(test)]
@@ -331,10 +308,7 @@ mod tests {
             ("NaN", "expected value at line 1 column 1"),
             ("01", "invalid number at line 1 column 2"),
             ("\u{feff}1", "expected value at line 1 column 1"),
-            (
-                &nested(MAX_DEPTH + 1),
-                "more than 128 nested arrays and objects at byte 129",
-            ),
+            (&nested(MAX_DEPTH + 1), "more than 128 nested arrays and objects at byte 129"),
         ] {
             assert_eq!(validate(text).unwrap_err().to_string(), message, "{text}");
         }
@@ -369,10 +343,7 @@ mod tests {
             assert_eq!(minify_shared(text.into()), line);
         }
         let text = ByteString::from("[1, 2]");
-        assert_eq!(
-            minify_shared(text.clone()).as_bytes().as_ptr(),
-            text.as_bytes().as_ptr()
-        );
+        assert_eq!(minify_shared(text.clone()).as_bytes().as_ptr(), text.as_bytes().as_ptr());
     }
 
     #[test]
@@ -402,22 +373,14 @@ mod tests {
             ("", &[][..]),
             ("  ", &[]),
             ("1", &["1"]),
-            (
-                r#""a,b" , [1,[2]] ,{"k":"]"},null "#,
-                &[r#""a,b""#, "[1,[2]]", r#"{"k":"]"}"#, "null"],
-            ),
+            (r#""a,b" , [1,[2]] ,{"k":"]"},null "#, &[r#""a,b""#, "[1,[2]]", r#"{"k":"]"}"#, "null"]),
             (r#""\\","\"""#, &[r#""\\""#, r#""\"""#]),
         ] {
             assert_eq!(values(items).collect::<Vec<_>>(), expected, "{items}");
         }
-        for (text, items) in [
-            ("[]", Some("")),
-            (" [ 1 ] ", Some("1")),
-            ("[", None),
-            ("{}", None),
-            ("[1", None),
-            ("", None),
-        ] {
+        for (text, items) in
+            [("[]", Some("")), (" [ 1 ] ", Some("1")), ("[", None), ("{}", None), ("[1", None), ("", None)]
+        {
             assert_eq!(array_items(text), items);
         }
     }

@@ -40,19 +40,10 @@ struct Exact {
 
 #[test]
 fn delays_below_the_largest_are_those_of_the_official_client() {
-    let below: Vec<_> = vectors()
-        .exact
-        .into_iter()
-        .filter(|row| !row.options.at_largest(row.attempt))
-        .collect();
+    let below: Vec<_> =
+        vectors().exact.into_iter().filter(|row| !row.options.at_largest(row.attempt)).collect();
     assert!(!below.is_empty());
-    for Exact {
-        options,
-        attempt,
-        rand,
-        delay,
-    } in below
-    {
+    for Exact { options, attempt, rand, delay } in below {
         let ours = options.delay(attempt, rand);
         assert!(
             same(ours, delay),
@@ -66,19 +57,10 @@ fn delays_below_the_largest_are_those_of_the_official_client() {
 fn every_delay_lies_within_the_bounds() {
     let rows = vectors().bounds;
     assert!(!rows.is_empty());
-    for Bounds {
-        options,
-        attempt,
-        delay_max,
-        symmetric_min,
-    } in rows
-    {
+    for Bounds { options, attempt, delay_max, symmetric_min } in rows {
         let largest = Duration::from_millis(options.max).as_secs_f64() * 1000.0;
-        let smallest = if options.at_largest(attempt) {
-            largest * (1.0 - options.jitter)
-        } else {
-            symmetric_min
-        };
+        let smallest =
+            if options.at_largest(attempt) { largest * (1.0 - options.jitter) } else { symmetric_min };
         for step in 0..1000 {
             let ours = options.delay(attempt, f64::from(step) / 1000.0);
             assert!(
@@ -122,10 +104,8 @@ fn same(left: f64, right: f64) -> bool {
 }
 
 fn vectors() -> Vectors {
-    let folder = std::env::var_os("SIOD_VECTORS").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"),
-        PathBuf::from,
-    );
+    let folder = std::env::var_os("SIOD_VECTORS")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"), PathBuf::from);
     let path = folder.join("backoff.json");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap()

@@ -82,24 +82,14 @@ fn cases_decode_and_encode() {
     assert!(vectors.cases.len() > 40, "only {} cases", vectors.cases.len());
     for case in &vectors.cases {
         let expected: Vec<_> = case.decoded.iter().map(packet).collect();
-        assert_eq!(
-            decode(case.kind, &case.encoded),
-            (expected.clone(), None),
-            "decode: {}",
-            case.name
-        );
+        assert_eq!(decode(case.kind, &case.encoded), (expected.clone(), None), "decode: {}", case.name);
         for packet in &expected {
             if let Packet::Open(json) = packet {
                 Handshake::parse(json).unwrap_or_else(|error| panic!("{}: {error}", case.name));
             }
         }
         if case.op == Op::Both {
-            assert_eq!(
-                encode(case, &expected),
-                frame(&case.encoded),
-                "encode: {}",
-                case.name
-            );
+            assert_eq!(encode(case, &expected), frame(&case.encoded), "encode: {}", case.name);
         }
     }
 }
@@ -164,9 +154,7 @@ fn encode(case: &Case, packets: &[Packet]) -> Frame {
         );
         return Frame::Text(body.into());
     }
-    let [packet] = packets else {
-        panic!("{}: one packet was expected", case.name)
-    };
+    let [packet] = packets else { panic!("{}: one packet was expected", case.name) };
     if case.transport == "websocket" {
         return packet.encode();
     }
@@ -205,17 +193,12 @@ fn frame(encoded: &[Data]) -> Frame {
 }
 
 fn bytes(base64: &str) -> Bytes {
-    BASE64_STANDARD
-        .decode(base64)
-        .expect("the vectors hold padded base64")
-        .into()
+    BASE64_STANDARD.decode(base64).expect("the vectors hold padded base64").into()
 }
 
 fn vectors() -> Vectors {
-    let folder = std::env::var_os("SIOD_VECTORS").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"),
-        PathBuf::from,
-    );
+    let folder = std::env::var_os("SIOD_VECTORS")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"), PathBuf::from);
     let path = folder.join("engineio_v4.json");
     let json = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&json).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

@@ -74,21 +74,11 @@ fn valid_packets_decode() {
     let mut checked = 0;
     for case in vectors().cases.iter().filter(|case| case.op != Op::Encode) {
         let mut decoder = Decoder::new(10, 1 << 20);
-        let results: Result<Vec<_>, DecodeError> = case
-            .encoded
-            .iter()
-            .map(|frame| decoder.decode(frame.message()))
-            .collect();
+        let results: Result<Vec<_>, DecodeError> =
+            case.encoded.iter().map(|frame| decoder.decode(frame.message())).collect();
         let mut packets = results.unwrap_or_else(|error| panic!("{}: {error}", case.name));
-        let last = packets
-            .pop()
-            .flatten()
-            .unwrap_or_else(|| panic!("{}: no packet", case.name));
-        assert!(
-            packets.iter().all(Option::is_none),
-            "{}: a packet before the last frame",
-            case.name
-        );
+        let last = packets.pop().flatten().unwrap_or_else(|| panic!("{}: no packet", case.name));
+        assert!(packets.iter().all(Option::is_none), "{}: a packet before the last frame", case.name);
         assert!(!decoder.is_waiting(), "{}: still waiting", case.name);
         assert_packet(&case.name, &last, &case.decoded);
         checked += 1;
@@ -112,11 +102,7 @@ fn packets_encode() {
             let [(header, payload), (expected_header, expected_payload)] =
                 [&messages[0], &expected[0]].map(split_payload);
             assert_eq!(header, expected_header, "{}", case.name);
-            assert!(
-                same(&payload, &expected_payload),
-                "{}: {payload} is not {expected_payload}",
-                case.name
-            );
+            assert!(same(&payload, &expected_payload), "{}: {payload} is not {expected_payload}", case.name);
         }
         checked += 1;
     }
@@ -127,31 +113,17 @@ fn packets_encode() {
 fn invalid_packets_are_refused_with_the_official_words() {
     let rows = vectors().invalid;
     assert!(!rows.is_empty());
-    for Invalid {
-        name,
-        encoded,
-        official,
-    } in rows
-    {
+    for Invalid { name, encoded, official } in rows {
         let mut decoder = Decoder::new(10, 1 << 20);
         let mut before = official.packets_before_error.iter();
         for frame in &encoded[..official.at_frame] {
-            let result = decoder
-                .decode(frame.message())
-                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            let result = decoder.decode(frame.message()).unwrap_or_else(|error| panic!("{name}: {error}"));
             if let Some(packet) = result {
-                assert_packet(
-                    &name,
-                    &packet,
-                    before.next().expect("no more packets before the error"),
-                );
+                assert_packet(&name, &packet, before.next().expect("no more packets before the error"));
             }
         }
         assert!(before.next().is_none(), "{name}: fewer packets before the error");
-        let error = decoder
-            .decode(encoded[official.at_frame].message())
-            .expect_err(&name)
-            .to_string();
+        let error = decoder.decode(encoded[official.at_frame].message()).expect_err(&name).to_string();
         let words = error.split_once(':').map_or(error.as_str(), |(words, _)| words);
         assert_eq!(words, official.error, "{name}");
     }
@@ -211,23 +183,13 @@ impl Decoded {
             1 => Body::Disconnect,
             2 => {
                 let (name, others) = json::split_first(items()).unwrap();
-                Body::Event {
-                    id: self.id,
-                    name: Name::from_json(name).unwrap(),
-                    args: args(others),
-                }
+                Body::Event { id: self.id, name: Name::from_json(name).unwrap(), args: args(others) }
             }
-            3 => Body::Ack {
-                id: self.id,
-                args: args(items()),
-            },
+            3 => Body::Ack { id: self.id, args: args(items()) },
             4 => Body::ConnectError(text()),
             kind => panic!("type {kind}"),
         };
-        Packet {
-            namespace: self.nsp.as_str().into(),
-            body,
-        }
+        Packet { namespace: self.nsp.as_str().into(), body }
     }
 }
 
@@ -250,10 +212,7 @@ fn split_payload(message: &Message) -> (String, Value) {
         panic!("the first message is binary");
     };
     let payload = text.find(['[', '{', '"']).unwrap_or(text.len());
-    (
-        text[..payload].to_owned(),
-        serde_json::from_str(&text[payload..]).unwrap_or_default(),
-    )
+    (text[..payload].to_owned(), serde_json::from_str(&text[payload..]).unwrap_or_default())
 }
 
 /// Equal as JavaScript sees it: `1.0` is `1`.
@@ -265,19 +224,15 @@ fn same(left: &Value, right: &Value) -> bool {
         }
         (Value::Object(left), Value::Object(right)) => {
             left.len() == right.len()
-                && left
-                    .iter()
-                    .all(|(key, left)| right.get(key).is_some_and(|right| same(left, right)))
+                && left.iter().all(|(key, left)| right.get(key).is_some_and(|right| same(left, right)))
         }
         _ => left == right,
     }
 }
 
 fn vectors() -> Vectors {
-    let folder = std::env::var_os("SIOD_VECTORS").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"),
-        PathBuf::from,
-    );
+    let folder = std::env::var_os("SIOD_VECTORS")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"), PathBuf::from);
     let path = folder.join("socketio_v5.json");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap()

@@ -78,15 +78,9 @@ fn check_sid(sid: &str) -> Result<(), HandshakeError> {
         return Err(HandshakeError("sid is empty".to_owned()));
     }
     if sid.len() > MAX_SID {
-        return Err(HandshakeError(format!(
-            "sid has {} bytes, more than {MAX_SID}",
-            sid.len()
-        )));
+        return Err(HandshakeError(format!("sid has {} bytes, more than {MAX_SID}", sid.len())));
     }
-    match sid
-        .chars()
-        .find(|c| !c.is_ascii_alphanumeric() && !"-_.~+/=:@".contains(*c))
-    {
+    match sid.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_.~+/=:@".contains(*c)) {
         Some(odd) => Err(HandshakeError(format!("sid contains '{}'", odd.escape_default()))),
         None => Ok(()),
     }
@@ -94,9 +88,7 @@ fn check_sid(sid: &str) -> Result<(), HandshakeError> {
 
 fn duration(field: &str, milliseconds: f64) -> Result<Duration, HandshakeError> {
     if milliseconds <= 0.0 {
-        return Err(HandshakeError(format!(
-            "{field} is {milliseconds}, but must be above 0"
-        )));
+        return Err(HandshakeError(format!("{field} is {milliseconds}, but must be above 0")));
     }
     let duration = Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or(LONGEST);
     Ok(duration.clamp(SHORTEST, LONGEST))
@@ -150,14 +142,8 @@ mod tests {
             (r#","maxPayload":1e3"#, Some(1000)),
             (r#","maxPayload":1e300"#, Some(usize::MAX)),
         ] {
-            let handshake = parsed(&format!(
-                r#"{{"sid":"a","pingInterval":1,"pingTimeout":1{extra}}}"#
-            ));
-            assert_eq!(
-                (handshake.upgrades, handshake.max_payload),
-                (vec![], limit),
-                "{extra}"
-            );
+            let handshake = parsed(&format!(r#"{{"sid":"a","pingInterval":1,"pingTimeout":1{extra}}}"#));
+            assert_eq!((handshake.upgrades, handshake.max_payload), (vec![], limit), "{extra}");
         }
     }
 
@@ -170,14 +156,9 @@ mod tests {
             ("1e17", LONGEST),
             ("1e300", LONGEST),
         ] {
-            let handshake = parsed(&format!(
-                r#"{{"sid":"a","pingInterval":{number},"pingTimeout":{number}}}"#
-            ));
-            assert_eq!(
-                (handshake.ping_interval, handshake.ping_timeout),
-                (expected, expected),
-                "{number}"
-            );
+            let handshake =
+                parsed(&format!(r#"{{"sid":"a","pingInterval":{number},"pingTimeout":{number}}}"#));
+            assert_eq!((handshake.ping_interval, handshake.ping_timeout), (expected, expected), "{number}");
         }
     }
 
@@ -188,38 +169,14 @@ mod tests {
             (String::new(), "not a JSON object"),
             (r#"["a",[],1,1,1]"#.to_owned(), "not a JSON object"),
             ("{".to_owned(), "EOF"),
-            (
-                r#"{"pingInterval":1,"pingTimeout":1}"#.to_owned(),
-                "missing field `sid`",
-            ),
-            (
-                r#"{"sid":"a","pingTimeout":1}"#.to_owned(),
-                "missing field `pingInterval`",
-            ),
-            (
-                r#"{"sid":"a","pingInterval":1}"#.to_owned(),
-                "missing field `pingTimeout`",
-            ),
-            (
-                r#"{"sid":"a","pingInterval":"1","pingTimeout":1}"#.to_owned(),
-                "invalid type: string",
-            ),
-            (
-                r#"{"sid":"a","pingInterval":0,"pingTimeout":1}"#.to_owned(),
-                "pingInterval is 0",
-            ),
-            (
-                r#"{"sid":"a","pingInterval":1,"pingTimeout":-1}"#.to_owned(),
-                "pingTimeout is -1",
-            ),
-            (
-                r#"{"sid":"a","pingInterval":1e999,"pingTimeout":1}"#.to_owned(),
-                "number out of range",
-            ),
-            (
-                r#"{"sid":7,"pingInterval":1,"pingTimeout":1}"#.to_owned(),
-                "invalid type: integer",
-            ),
+            (r#"{"pingInterval":1,"pingTimeout":1}"#.to_owned(), "missing field `sid`"),
+            (r#"{"sid":"a","pingTimeout":1}"#.to_owned(), "missing field `pingInterval`"),
+            (r#"{"sid":"a","pingInterval":1}"#.to_owned(), "missing field `pingTimeout`"),
+            (r#"{"sid":"a","pingInterval":"1","pingTimeout":1}"#.to_owned(), "invalid type: string"),
+            (r#"{"sid":"a","pingInterval":0,"pingTimeout":1}"#.to_owned(), "pingInterval is 0"),
+            (r#"{"sid":"a","pingInterval":1,"pingTimeout":-1}"#.to_owned(), "pingTimeout is -1"),
+            (r#"{"sid":"a","pingInterval":1e999,"pingTimeout":1}"#.to_owned(), "number out of range"),
+            (r#"{"sid":7,"pingInterval":1,"pingTimeout":1}"#.to_owned(), "invalid type: integer"),
             (with_sid(""), "sid is empty"),
             (with_sid("a b"), "sid contains ' '"),
             (with_sid(r"a\r\nb"), r"sid contains '\r'"),

@@ -200,10 +200,7 @@ mod tests {
 
     #[test]
     fn the_error_names_an_unprintable_type_readably() {
-        assert_eq!(
-            DecodeError::UnknownType('\n').to_string(),
-            r"unknown packet type '\n'"
-        );
+        assert_eq!(DecodeError::UnknownType('\n').to_string(), r"unknown packet type '\n'");
     }
 
     proptest! {

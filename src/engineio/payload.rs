@@ -37,9 +37,8 @@ impl Iterator for Packets {
             }
             None => rest,
         };
-        let packet = ByteString::try_from(element)
-            .map_err(|_| DecodeError::Utf8)
-            .and_then(Packet::decode_text);
+        let packet =
+            ByteString::try_from(element).map_err(|_| DecodeError::Utf8).and_then(Packet::decode_text);
         if packet.is_err() {
             self.rest = None;
         }
@@ -100,11 +99,7 @@ mod tests {
     #[test]
     fn packets_before_a_bad_one_are_yielded() {
         for (body, packets, error) in [
-            (
-                &b"4a\x1e2\x1ebAQID"[..],
-                vec![text("a"), Packet::Ping("".into()), binary(&[1, 2, 3])],
-                None,
-            ),
+            (&b"4a\x1e2\x1ebAQID"[..], vec![text("a"), Packet::Ping("".into()), binary(&[1, 2, 3])], None),
             (b"4a\x1e4\x1e4b", vec![text("a"), text(""), text("b")], None),
             (b"4a\n", vec![text("a\n")], None),
             (b"", vec![], Some(DecodeError::Empty)),
@@ -112,11 +107,7 @@ mod tests {
             (b"\x1e4a", vec![], Some(DecodeError::Empty)),
             (b"4a\x1e", vec![text("a")], Some(DecodeError::Empty)),
             (b"4a\x1e\x1e4b", vec![text("a")], Some(DecodeError::Empty)),
-            (
-                b"4a\x1e9\x1e4b",
-                vec![text("a")],
-                Some(DecodeError::UnknownType('9')),
-            ),
+            (b"4a\x1e9\x1e4b", vec![text("a")], Some(DecodeError::UnknownType('9'))),
             (b"4a\x1e4\xff\x1e4b", vec![text("a")], Some(DecodeError::Utf8)),
             (b"97:0{}2:40", vec![], Some(DecodeError::UnknownType('9'))),
         ] {
@@ -129,17 +120,8 @@ mod tests {
                     None => break None,
                 }
             };
-            assert_eq!(
-                (seen, ended),
-                (packets, error),
-                "{:?}",
-                body.escape_ascii().to_string()
-            );
-            assert_eq!(
-                decoded.next(),
-                None,
-                "an error or the last packet ends the iteration"
-            );
+            assert_eq!((seen, ended), (packets, error), "{:?}", body.escape_ascii().to_string());
+            assert_eq!(decoded.next(), None, "an error or the last packet ends the iteration");
         }
     }
 

@@ -80,7 +80,11 @@ enum State {
     /// Waiting for the server's OPEN packet.
     Opening,
     /// Exchanging messages; no ping until `deadline` ends the session.
-    Open { heartbeat: Duration, deadline: Instant, upgrade: Upgrade },
+    Open {
+        heartbeat: Duration,
+        deadline: Instant,
+        upgrade: Upgrade,
+    },
     Closed,
 }
 

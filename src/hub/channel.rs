@@ -253,11 +253,7 @@ impl Channel {
         let (next, next_outgoing) = (inner.log.head() + 1, inner.outgoing.head() + 1);
         let live = inner.log.attach(next);
         let reader = Reader { inbox: Arc::clone(inbox), channel: key, live, parked: false };
-        Seat {
-            reader: inner.readers.insert(reader),
-            live,
-            outgoing: inner.outgoing.attach(next_outgoing),
-        }
+        Seat { reader: inner.readers.insert(reader), live, outgoing: inner.outgoing.attach(next_outgoing) }
     }
 
     /// It listens no more.
@@ -293,7 +289,13 @@ impl Channel {
     }
 
     /// A replay's next lines, whether it is over, and whether lines were lost.
-    pub fn read_replay(&self, replay: &Replay, filter: &Filter, max_bytes: usize, out: &mut Vec<Bytes>) -> Read {
+    pub fn read_replay(
+        &self,
+        replay: &Replay,
+        filter: &Filter,
+        max_bytes: usize,
+        out: &mut Vec<Bytes>,
+    ) -> Read {
         let mut inner = self.lock();
         let read = inner.log.read(replay.cursor, replay.until, max_bytes, |line| filter.wants(line), out);
         drop(inner);
@@ -368,7 +370,9 @@ impl Channel {
 
     fn append(&self, inner: &mut Inner, change: &Change<'_>, active: bool) {
         let time = Time::now();
-        inner.log.append(Kind::Lifecycle, 512, |seq, out| self.encoder.lifecycle(out, seq, change, active, time));
+        inner
+            .log
+            .append(Kind::Lifecycle, 512, |seq, out| self.encoder.lifecycle(out, seq, change, active, time));
     }
 
     fn snapshot_of(&self, inner: &Inner) -> Snapshot {
@@ -387,9 +391,8 @@ impl Channel {
             recovered: *recovered,
             transport: *transport,
             attempt: *attempt,
-            next_attempt_ms: next_attempt.map(|at| {
-                u64::try_from(at.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX)
-            }),
+            next_attempt_ms: next_attempt
+                .map(|at| u64::try_from(at.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX)),
             since: inner.since,
             seq: inner.log.head(),
             oldest_seq: inner.log.oldest(),

@@ -33,7 +33,8 @@ impl Goodbye {
             Self::TooManyConsumers => "too_many_consumers",
             Self::Lagged => "lagged",
         };
-        format!("{{\"jsonrpc\":\"2.0\",\"method\":\"goodbye\",\"params\":{{\"reason\":\"{reason}\"}}}}\n").into()
+        format!("{{\"jsonrpc\":\"2.0\",\"method\":\"goodbye\",\"params\":{{\"reason\":\"{reason}\"}}}}\n")
+            .into()
     }
 }
 
@@ -69,8 +70,14 @@ pub struct Inbox {
 impl Inbox {
     /// An empty one of a consumer with this policy.
     pub fn new(lag: Lag) -> Self {
-        let queue =
-            Queue { items: VecDeque::new(), answers: 0, answer_bytes: 0, ready: Vec::new(), goodbye: None, lag };
+        let queue = Queue {
+            items: VecDeque::new(),
+            answers: 0,
+            answer_bytes: 0,
+            ready: Vec::new(),
+            goodbye: None,
+            lag,
+        };
         Self { queue: Mutex::new(queue), bell: Notify::new(), room: Notify::new(), farewell: Notify::new() }
     }
 
@@ -182,7 +189,10 @@ impl Inbox {
         item
     }
 
-    pub(super) fn take_replays(&self, of: impl Fn(&super::consumer::Replaying) -> bool) -> Vec<super::consumer::Replaying> {
+    pub(super) fn take_replays(
+        &self,
+        of: impl Fn(&super::consumer::Replaying) -> bool,
+    ) -> Vec<super::consumer::Replaying> {
         let mut queue = self.lock();
         let mut gone = Vec::new();
         let items = std::mem::take(&mut queue.items);

@@ -188,7 +188,12 @@ impl Log {
 
     /// Appends a line of about `size` bytes: `write` gets its number, adds it with its newline to what is there, and
     /// gives the place of the name's JSON string in it.
-    pub fn append(&mut self, kind: Kind, size: usize, write: impl FnOnce(u64, &mut BytesMut) -> Range<usize>) {
+    pub fn append(
+        &mut self,
+        kind: Kind,
+        size: usize,
+        write: impl FnOnce(u64, &mut BytesMut) -> Range<usize>,
+    ) {
         if size > self.chunk / 2 {
             // A large line gets a buffer of its own and leaves the rest of the chunk to others.
             self.seal();
@@ -227,7 +232,8 @@ impl Log {
         }
         let lines = std::mem::take(&mut self.tail_lines);
         let bytes = self.tail.split().freeze();
-        let segment = Segment { first: self.next - lines.len() as u64, offset: self.tail_offset, bytes, lines };
+        let segment =
+            Segment { first: self.next - lines.len() as u64, offset: self.tail_offset, bytes, lines };
         self.tail_offset = self.written;
         self.segments.push_back(segment);
     }
@@ -345,7 +351,9 @@ impl Log {
     pub fn room(&mut self, now: Instant) -> Option<Instant> {
         loop {
             self.evict();
-            if self.count_retained() < self.settings.events && self.retained_bytes() < self.settings.bytes as u64 {
+            if self.count_retained() < self.settings.events
+                && self.retained_bytes() < self.settings.bytes as u64
+            {
                 return None;
             }
             if self.first >= self.floor {

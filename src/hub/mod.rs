@@ -176,8 +176,11 @@ impl Hub {
         for name in orphans {
             let _changing = self.changing.lock().await;
             // Somebody else may have opened it meanwhile.
-            let orphaned =
-                self.lock().connections.get(&name).is_some_and(|entry| entry.openers.is_empty() && !entry.lasting);
+            let orphaned = self
+                .lock()
+                .connections
+                .get(&name)
+                .is_some_and(|entry| entry.openers.is_empty() && !entry.lasting);
             if orphaned {
                 self.remove(&name, By::Consumer).await;
             }
@@ -217,7 +220,8 @@ impl Hub {
         let state = self.lock();
         let channels = match subscription.connections.as_plain() {
             Some(name) => {
-                let entry = state.connections.get(name).ok_or_else(|| Error::UnknownConnection(name.to_owned()))?;
+                let entry =
+                    state.connections.get(name).ok_or_else(|| Error::UnknownConnection(name.to_owned()))?;
                 vec![Arc::clone(&entry.connection.channel)]
             }
             None => state

@@ -71,11 +71,22 @@ impl Encoder {
 
     /// About how long an event's line will be; never too little by much.
     pub fn event_size(&self, name: &Name, args: &Args) -> usize {
-        self.event_prefix.len() + name.as_json().len() + args.size() + args.size() / 2 * usize::from(args.has_binary()) + 96
+        self.event_prefix.len()
+            + name.as_json().len()
+            + args.size()
+            + args.size() / 2 * usize::from(args.has_binary())
+            + 96
     }
 
     /// Adds an event's line; gives the place of its name.
-    pub fn event(&self, out: &mut BytesMut, seq: u64, name: &Name, args: &Args, ack: Option<u64>) -> Range<usize> {
+    pub fn event(
+        &self,
+        out: &mut BytesMut,
+        seq: u64,
+        name: &Name,
+        args: &Args,
+        ack: Option<u64>,
+    ) -> Range<usize> {
         out.put_slice(&self.event_prefix);
         put_number(out, seq);
         out.put_slice(br#","event":"#);

@@ -28,19 +28,12 @@ pub struct Backoff {
 
 impl Backoff {
     /// Starts at the smallest delay.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the three values become this one's own"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "the three values become this one's own")]
     pub fn new(settings: Settings) -> Self {
         Self {
             min: milliseconds(settings.min).max(1),
             max: milliseconds(settings.max),
-            jitter: if settings.jitter > 0.0 && settings.jitter <= 1.0 {
-                settings.jitter
-            } else {
-                0.0
-            },
+            jitter: if settings.jitter > 0.0 && settings.jitter <= 1.0 { settings.jitter } else { 0.0 },
             exponent: 0,
         }
     }
@@ -57,20 +50,13 @@ impl Backoff {
         reason = "no delay has 2^53 milliseconds, and none is negative"
     )]
     pub fn next(&mut self, r: f64) -> Duration {
-        let base = self
-            .min
-            .saturating_mul(2_u64.saturating_pow(self.exponent))
-            .min(self.max);
+        let base = self.min.saturating_mul(2_u64.saturating_pow(self.exponent)).min(self.max);
         self.exponent = self.exponent.saturating_add(1);
 
         let r = r.clamp(0.0, 1.0);
         let spread = ((r * self.jitter * base as f64).floor() as u64).min(base);
         let shorter = base == self.max || ((r * 10.0).floor() as u64).is_multiple_of(2);
-        let delay = if shorter {
-            base - spread
-        } else {
-            (base + spread).min(self.max)
-        };
+        let delay = if shorter { base - spread } else { (base + spread).min(self.max) };
         Duration::from_millis(delay)
     }
 
@@ -84,9 +70,7 @@ impl Backoff {
 const LONGEST: u64 = u64::MAX >> 12;
 
 fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis())
-        .unwrap_or(LONGEST)
-        .min(LONGEST)
+    u64::try_from(duration.as_millis()).unwrap_or(LONGEST).min(LONGEST)
 }
 
 #[cfg(test)]
@@ -94,11 +78,7 @@ mod tests {
     use super::*;
 
     fn backoff(min: u64, max: u64, jitter: f64) -> Backoff {
-        Backoff::new(Settings {
-            min: Duration::from_millis(min),
-            max: Duration::from_millis(max),
-            jitter,
-        })
+        Backoff::new(Settings { min: Duration::from_millis(min), max: Duration::from_millis(max), jitter })
     }
 
     fn delays<const N: usize>(backoff: &mut Backoff, r: f64) -> [u128; N] {
@@ -114,11 +94,7 @@ mod tests {
             (0, 5, [1, 2, 4, 5, 5]),
             (0, 0, [0; 5]),
         ] {
-            assert_eq!(
-                delays(&mut backoff(min, max, 0.0), 0.95),
-                expected,
-                "{min} to {max}"
-            );
+            assert_eq!(delays(&mut backoff(min, max, 0.0), 0.95), expected, "{min} to {max}");
         }
     }
 
@@ -137,11 +113,7 @@ mod tests {
     #[test]
     fn jitter_and_r_out_of_range_do_no_harm() {
         for jitter in [0.0, -0.5, 1.5, f64::NAN, f64::INFINITY] {
-            assert_eq!(
-                delays(&mut backoff(1000, 5000, jitter), 0.95),
-                [1000, 2000, 4000],
-                "jitter {jitter}"
-            );
+            assert_eq!(delays(&mut backoff(1000, 5000, jitter), 0.95), [1000, 2000, 4000], "jitter {jitter}");
         }
         for r in [-1.0, 1.0, 7.0, f64::NAN, f64::INFINITY] {
             for delay in delays::<5>(&mut backoff(1000, 5000, 1.0), r) {
@@ -163,11 +135,7 @@ mod tests {
 
     #[test]
     fn settings_of_any_size_do_not_overflow() {
-        let endless = Settings {
-            min: Duration::MAX,
-            max: Duration::MAX,
-            jitter: 1.0,
-        };
+        let endless = Settings { min: Duration::MAX, max: Duration::MAX, jitter: 1.0 };
         let mut backoff = Backoff::new(endless);
         assert_eq!(backoff.next(0.0), Duration::from_millis(LONGEST));
         assert!(backoff.next(0.95) < Duration::from_millis(LONGEST));

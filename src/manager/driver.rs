@@ -195,13 +195,19 @@ impl Driver {
                         if self.blocked.is_some() {
                             break;
                         }
-                        let Poll::Ready(heard) = poll_fn(|cx| Poll::Ready(self.link.poll(cx))).await else { break };
+                        let Poll::Ready(heard) = poll_fn(|cx| Poll::Ready(self.link.poll(cx))).await else {
+                            break;
+                        };
                         self.heard(heard);
                     }
                 }
                 Wake::Probe(heard) => self.probe_heard(heard),
                 Wake::Auth(key, auth) => {
-                    self.state.handle_auth(now(), key, auth.as_ref().map(Option::as_deref).map_err(Clone::clone));
+                    self.state.handle_auth(
+                        now(),
+                        key,
+                        auth.as_ref().map(Option::as_deref).map_err(Clone::clone),
+                    );
                 }
                 // Looked at before the next wait, as is whether there is room again.
                 Wake::Time | Wake::Flushed | Wake::Room => {}
@@ -357,7 +363,11 @@ impl Driver {
         }
     }
 
-    fn dial(&self, kind: TransportKind, sid: Option<String>) -> BoxFuture<Result<Transport, transport::Error>> {
+    fn dial(
+        &self,
+        kind: TransportKind,
+        sid: Option<String>,
+    ) -> BoxFuture<Result<Transport, transport::Error>> {
         let connector = self.connector.clone();
         Box::pin(async move { connector.open(kind, sid.as_deref()).await })
     }
@@ -424,7 +434,9 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Add { key, settings, first_ack, observer } => self.add(key, settings, first_ack, observer),
+            Command::Add { key, settings, first_ack, observer } => {
+                self.add(key, settings, first_ack, observer)
+            }
             Command::Remove { key, done } => {
                 self.state.remove(now(), key);
                 self.state.fence(key, Waiter::Removed(key, done));
@@ -478,7 +490,10 @@ impl Driver {
         let Some(client) = self.clients.get(&key) else { return };
         self.state.set_watched(key, client.observer.is_watched());
         let writable = self.link.transport().is_some_and(|transport| transport.is_writable());
-        let Some((outcome, ticket)) = self.state.emit(now(), key, emit, Waiter::Emit(ticket), writable) else { return };
+        let Some((outcome, ticket)) = self.state.emit(now(), key, emit, Waiter::Emit(ticket), writable)
+        else {
+            return;
+        };
         if outcome == Ok(Sent::Sent) {
             self.keep_permit(permit);
         }

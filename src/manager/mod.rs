@@ -202,6 +202,22 @@ pub enum Lifecycle {
     },
 }
 
+impl Lifecycle {
+    /// As consumers read it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "connect",
+            Self::ConnectError { .. } => "connect_error",
+            Self::Disconnect { .. } => "disconnect",
+            Self::ReconnectAttempt { .. } => "reconnect_attempt",
+            Self::ReconnectError { .. } => "reconnect_error",
+            Self::Reconnect { .. } => "reconnect",
+            Self::ReconnectFailed { .. } => "reconnect_failed",
+            Self::Upgrade { .. } => "upgrade",
+        }
+    }
+}
+
 /// Whether an event can be passed on now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
@@ -246,14 +262,46 @@ pub trait Ticket: Send {
 pub type Done<R = ()> = Box<dyn FnOnce(R) + Send>;
 
 enum Command {
-    Add { key: u64, settings: SocketSettings, first_ack: u64, observer: Arc<dyn Observer> },
-    Remove { key: u64, done: Done },
-    Connect { key: u64, done: Done },
-    Disconnect { key: u64, done: Done },
-    SetAuth { key: u64, auth: Auth, done: Done },
-    Emit { key: u64, emit: Emit, permit: Option<OwnedSemaphorePermit>, ticket: Box<dyn Ticket>, effect: Effect },
-    Answer { key: u64, number: u64, args: Args, permit: Option<OwnedSemaphorePermit>, done: Done<bool> },
-    AbandonAcks { done: Done },
+    Add {
+        key: u64,
+        settings: SocketSettings,
+        first_ack: u64,
+        observer: Arc<dyn Observer>,
+    },
+    Remove {
+        key: u64,
+        done: Done,
+    },
+    Connect {
+        key: u64,
+        done: Done,
+    },
+    Disconnect {
+        key: u64,
+        done: Done,
+    },
+    SetAuth {
+        key: u64,
+        auth: Auth,
+        done: Done,
+    },
+    Emit {
+        key: u64,
+        emit: Emit,
+        permit: Option<OwnedSemaphorePermit>,
+        ticket: Box<dyn Ticket>,
+        effect: Effect,
+    },
+    Answer {
+        key: u64,
+        number: u64,
+        args: Args,
+        permit: Option<OwnedSemaphorePermit>,
+        done: Done<bool>,
+    },
+    AbandonAcks {
+        done: Done,
+    },
 }
 
 /// The handle of one Manager; its task ends with the last handle.

@@ -488,7 +488,8 @@ impl<T> State<T> {
     fn try_next(&mut self, deadline: Instant, mut untried: VecDeque<TransportKind>) {
         // The configuration has at least one transport.
         let kind = untried.pop_front().unwrap_or(TransportKind::WebSocket);
-        let may_upgrade = self.settings.upgrade && self.settings.transports.contains(&TransportKind::WebSocket);
+        let may_upgrade =
+            self.settings.upgrade && self.settings.transports.contains(&TransportKind::WebSocket);
         let session = Session::new(kind, may_upgrade);
         self.phase = Phase::Opening { session, deadline, untried };
         self.actions.push_back(Action::Open(kind));
@@ -631,7 +632,9 @@ impl<T> State<T> {
     }
 
     fn opened(&mut self, now: Instant, handshake: engineio::Handshake) {
-        let Phase::Opening { session, .. } = std::mem::replace(&mut self.phase, Phase::Stopped) else { return };
+        let Phase::Opening { session, .. } = std::mem::replace(&mut self.phase, Phase::Stopped) else {
+            return;
+        };
         self.websocket_worked |= session.transport() == TransportKind::WebSocket;
         let sid = handshake.sid;
         self.phase = Phase::Open { session, sid: sid.clone(), since: now };
@@ -683,7 +686,13 @@ impl<T> State<T> {
     }
 
     /// The open session is over; what its sockets owe and wait for is settled, and what follows is decided.
-    fn close_session(&mut self, now: Instant, reason: DisconnectReason, details: Option<Details>, graceful: bool) {
+    fn close_session(
+        &mut self,
+        now: Instant,
+        reason: DisconnectReason,
+        details: Option<Details>,
+        graceful: bool,
+    ) {
         let Phase::Open { session, since, .. } = &mut self.phase else { return };
         if now.saturating_duration_since(*since) >= self.settings.stable_after {
             self.backoff.reset();
@@ -767,7 +776,11 @@ impl<T> State<T> {
             status.active = false;
             status.state = ConnectionState::Disconnected;
         }
-        if let Lifecycle::Disconnect { reason: DisconnectReason::ClientDisconnect | DisconnectReason::ServerDisconnect, .. } = event {
+        if let Lifecycle::Disconnect {
+            reason: DisconnectReason::ClientDisconnect | DisconnectReason::ServerDisconnect,
+            ..
+        } = event
+        {
             status.active = false;
             status.state = ConnectionState::Disconnected;
         }

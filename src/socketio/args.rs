@@ -1,6 +1,6 @@
 //! The arguments of an event or an ack: JSON text and the attachments that belong in it.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use bytestring::ByteString;
 
 use super::binary::{self, BinaryError};
@@ -24,10 +24,7 @@ impl Args {
         json::validate(&array)?;
         let array = json::minify_shared(array);
         let items = json::array_items(&array).ok_or(json::Error::NotAnArray)?;
-        Ok(Self {
-            json: array.slice_ref(items),
-            attachments: Vec::new(),
-        })
+        Ok(Self { json: array.slice_ref(items), attachments: Vec::new() })
     }
 
     /// Arguments as a local program gives them: `array` is a JSON array that has passed [`json::validate`].
@@ -39,15 +36,9 @@ impl Args {
         let items = json::array_items(&array).ok_or(BinaryError::NotAnArray)?;
         if binary {
             let (json, attachments) = binary::detach(items, max_attachments)?;
-            Ok(Self {
-                json: json.into(),
-                attachments,
-            })
+            Ok(Self { json: json.into(), attachments })
         } else {
-            Ok(Self {
-                json: items.into(),
-                attachments: Vec::new(),
-            })
+            Ok(Self { json: items.into(), attachments: Vec::new() })
         }
     }
 
@@ -71,6 +62,15 @@ impl Args {
         !self.attachments.is_empty()
     }
 
+    /// The last argument, if it is a text.
+    pub fn last_string(&self) -> Option<String> {
+        // Most events end in something else, which one byte tells.
+        if !self.json.trim_end().ends_with('"') {
+            return None;
+        }
+        json::values(&self.json).last().and_then(json::unquote).map(std::borrow::Cow::into_owned)
+    }
+
     /// Bytes of the JSON and the attachments together.
     pub fn size(&self) -> usize {
         self.json.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
@@ -78,15 +78,14 @@ impl Args {
 
     /// Appends the arguments as one JSON array, binary values as `{"$binary":"<padded standard base64>"}`. All other
     /// bytes stay as they are.
-    pub fn write_array(&self, out: &mut Vec<u8>) {
-        out.reserve(self.json.len() + 2);
-        out.push(b'[');
+    pub fn write_array(&self, out: &mut impl BufMut) {
+        out.put_u8(b'[');
         if self.has_binary() {
             binary::attach(&self.json, &self.attachments, out);
         } else {
-            out.extend_from_slice(self.json.as_bytes());
+            out.put_slice(self.json.as_bytes());
         }
-        out.push(b']');
+        out.put_u8(b']');
     }
 }
 
@@ -102,14 +101,8 @@ mod tests {
             ("[1, 2]", "1, 2"),
             ("[ \"a\" ]", "\"a\""),
             ("[1,\r\n 2]", "1,2"),
-            (
-                r#"[1.50,"\u0041",{"a":1,"a":2}]"#,
-                r#"1.50,"\u0041",{"a":1,"a":2}"#,
-            ),
-            (
-                r#"[{"_placeholder":true,"num":0}]"#,
-                r#"{"_placeholder":true,"num":0}"#,
-            ),
+            (r#"[1.50,"\u0041",{"a":1,"a":2}]"#, r#"1.50,"\u0041",{"a":1,"a":2}"#),
+            (r#"[{"_placeholder":true,"num":0}]"#, r#"{"_placeholder":true,"num":0}"#),
         ] {
             let args = Args::from_array(array.into()).unwrap();
             assert_eq!(args.json(), items, "{array}");
@@ -129,11 +122,7 @@ mod tests {
             ("[1", "EOF while parsing a list at line 1 column 2"),
             ("", "EOF while parsing a value at line 1 column 0"),
         ] {
-            assert_eq!(
-                Args::from_array(text.into()).unwrap_err().to_string(),
-                message,
-                "{text}"
-            );
+            assert_eq!(Args::from_array(text.into()).unwrap_err().to_string(), message, "{text}");
         }
     }
 

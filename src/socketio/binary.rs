@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 
 use crate::json::{self, Tokens};
 
@@ -78,28 +78,28 @@ pub(super) fn detach(items: &str, max: usize) -> Result<(String, Vec<Bytes>), Bi
 }
 
 /// Appends comma-separated values with a `$binary` object for every placeholder of an attachment.
-pub(super) fn attach(items: &str, attachments: &[Bytes], out: &mut Vec<u8>) {
+pub(super) fn attach(items: &str, attachments: &[Bytes], out: &mut impl BufMut) {
     let mut copied = 0;
     for Placeholder { span, num } in placeholders(items) {
         let Some(bytes) = num.and_then(|num| attachments.get(num)) else {
             continue;
         };
-        out.extend_from_slice(&items.as_bytes()[copied..span.start]);
-        out.extend_from_slice(b"{\"$binary\":\"");
+        out.put_slice(&items.as_bytes()[copied..span.start]);
+        out.put_slice(b"{\"$binary\":\"");
         push_base64(out, bytes);
-        out.extend_from_slice(b"\"}");
+        out.put_slice(b"\"}");
         copied = span.end;
     }
-    out.extend_from_slice(&items.as_bytes()[copied..]);
+    out.put_slice(&items.as_bytes()[copied..]);
 }
 
-fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    let start = out.len();
-    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    let length = BASE64_STANDARD
-        .encode_slice(bytes, &mut out[start..])
-        .expect("four characters for every three bytes");
-    out.truncate(start + length);
+fn push_base64(out: &mut impl BufMut, bytes: &[u8]) {
+    let mut text = [0; 4096];
+    for part in bytes.chunks(text.len() / 4 * 3) {
+        let length =
+            BASE64_STANDARD.encode_slice(part, &mut text).expect("four characters for every three bytes");
+        out.put_slice(&text[..length]);
+    }
 }
 
 /// An object that stands for an attachment.
@@ -119,10 +119,7 @@ pub(super) fn placeholders(items: &str) -> Vec<Placeholder> {
             while found.last().is_some_and(|last| last.span.start > span.start) {
                 found.pop();
             }
-            found.push(Placeholder {
-                span,
-                num: num.and_then(|num| num.parse().ok()),
-            });
+            found.push(Placeholder { span, num: num.and_then(|num| num.parse().ok()) });
         }
         Ok(())
     });
@@ -164,12 +161,7 @@ fn each_object<'a, const N: usize, E>(
                 match kind {
                     b'"' => string = token.text,
                     b'{' | b'[' => {
-                        open.push(Container {
-                            start: token.start,
-                            members: 0,
-                            key: None,
-                            values: [None; N],
-                        });
+                        open.push(Container { start: token.start, members: 0, key: None, values: [None; N] });
                     }
                     _ => {}
                 }
@@ -199,17 +191,9 @@ mod tests {
     fn binary_objects_become_attachments_in_order() {
         let zero = r#"{"_placeholder":true,"num":0}"#;
         for (array, json, attachments) in [
-            (
-                r#"[{"$binary":"AQID"}]"#.to_owned(),
-                zero.to_owned(),
-                &[&[1, 2, 3][..]][..],
-            ),
+            (r#"[{"$binary":"AQID"}]"#.to_owned(), zero.to_owned(), &[&[1, 2, 3][..]][..]),
             (r#"[{"$binary":""}]"#.into(), zero.into(), &[&[]]),
-            (
-                r#"[ { "\u0024binary" : "\/w==" } ]"#.into(),
-                zero.into(),
-                &[&[255]],
-            ),
+            (r#"[ { "\u0024binary" : "\/w==" } ]"#.into(), zero.into(), &[&[255]]),
             (
                 r#"[1,{"a":[{"$binary":"AQ=="}, "é"],"b":{"c":{"$binary":"Ag=="}}},{"$binary":"Aw=="}]"#
                     .into(),
@@ -226,11 +210,7 @@ mod tests {
                 r#"{"$binary":"AQ==","a":1},{"$Binary":"AQ=="},{"a":1},["$binary","AQ=="],{}"#.into(),
                 &[],
             ),
-            (
-                r#"[{"$binary":"AQ==","$binary":5}]"#.into(),
-                r#"{"$binary":"AQ==","$binary":5}"#.into(),
-                &[],
-            ),
+            (r#"[{"$binary":"AQ==","$binary":5}]"#.into(), r#"{"$binary":"AQ==","$binary":5}"#.into(), &[]),
             // Without attachments a placeholder is plain data.
             (format!("[{zero}]"), zero.into(), &[]),
         ] {
@@ -246,18 +226,9 @@ mod tests {
         for (array, message) in [
             ("5", "args must be an array"),
             ("[", "args must be an array"),
-            (
-                r#"[{"$binary":5}]"#,
-                "\"$binary\" number 1 must be a string of base64",
-            ),
-            (
-                r#"[{"$binary":"AQ=="},{"$binary":{}}]"#,
-                "\"$binary\" number 2 must be a string of base64",
-            ),
-            (
-                r#"[{"$binary":{"$binary":"AQ=="}}]"#,
-                "\"$binary\" number 2 must be a string of base64",
-            ),
+            (r#"[{"$binary":5}]"#, "\"$binary\" number 1 must be a string of base64"),
+            (r#"[{"$binary":"AQ=="},{"$binary":{}}]"#, "\"$binary\" number 2 must be a string of base64"),
+            (r#"[{"$binary":{"$binary":"AQ=="}}]"#, "\"$binary\" number 2 must be a string of base64"),
             (
                 r#"[{"$binary":"AQ"}]"#,
                 "\"$binary\" number 1 is not standard base64 with padding: Invalid padding",
@@ -294,14 +265,8 @@ mod tests {
             (r#"{"_placeholder":true,"num":0}"#, &[Some(0)][..]),
             (r#"{ "num" : 12 , "x":[{}], "_placeholder" : true }"#, &[Some(12)]),
             (r#"{"\u005fplaceholder":true,"nu\u006d":1}"#, &[Some(1)]),
-            (
-                r#"[{"a":{"_placeholder":true,"num":1}}],{"_placeholder":true,"num":0}"#,
-                &[Some(1), Some(0)],
-            ),
-            (
-                r#"{"_placeholder":false,"_placeholder":true,"num":7,"num":3}"#,
-                &[Some(3)],
-            ),
+            (r#"[{"a":{"_placeholder":true,"num":1}}],{"_placeholder":true,"num":0}"#, &[Some(1), Some(0)]),
+            (r#"{"_placeholder":false,"_placeholder":true,"num":7,"num":3}"#, &[Some(3)]),
             (r#"{"_placeholder":true,"_placeholder":false,"num":0}"#, &[]),
             (r#"{"_placeholder":true,"num":0,"num":"0"}"#, &[None]),
             (r#"{"_placeholder":true}"#, &[None]),
@@ -314,30 +279,20 @@ mod tests {
             (r#"{"_placeholder":[true],"num":0}"#, &[]),
             (r#"["_placeholder",true,"num",0]"#, &[]),
             (r#""{\"_placeholder\":true,\"num\":0}""#, &[]),
-            (
-                r#"{"_placeholder":true,"num":2,"x":{"_placeholder":true,"num":1}}"#,
-                &[Some(2)],
-            ),
+            (r#"{"_placeholder":true,"num":2,"x":{"_placeholder":true,"num":1}}"#, &[Some(2)]),
             (
                 r#"{"x":{"_placeholder":true},"_placeholder":true,"num":2},{"_placeholder":true}"#,
                 &[Some(2), None],
             ),
         ] {
-            let found: Vec<_> = placeholders(items)
-                .into_iter()
-                .map(|placeholder| placeholder.num)
-                .collect();
+            let found: Vec<_> = placeholders(items).into_iter().map(|placeholder| placeholder.num).collect();
             assert_eq!(found, nums, "{items}");
         }
     }
 
     #[test]
     fn attachments_go_back_where_their_placeholders_stand() {
-        let attachments = [
-            Bytes::from_static(&[1, 2, 3]),
-            Bytes::new(),
-            Bytes::from_static(&[255]),
-        ];
+        let attachments = [Bytes::from_static(&[1, 2, 3]), Bytes::new(), Bytes::from_static(&[255])];
         for (items, written) in [
             (r#"{"_placeholder":true,"num":0}"#, r#"{"$binary":"AQID"}"#),
             (
@@ -348,14 +303,8 @@ mod tests {
                 r#"{"_placeholder":true,"num":2},{"_placeholder":true,"num":2}"#,
                 r#"{"$binary":"/w=="},{"$binary":"/w=="}"#,
             ),
-            (
-                r#"{"_placeholder":true,"num":3}"#,
-                r#"{"_placeholder":true,"num":3}"#,
-            ),
-            (
-                r#"{"_placeholder":false,"num":0}"#,
-                r#"{"_placeholder":false,"num":0}"#,
-            ),
+            (r#"{"_placeholder":true,"num":3}"#, r#"{"_placeholder":true,"num":3}"#),
+            (r#"{"_placeholder":false,"num":0}"#, r#"{"_placeholder":false,"num":0}"#),
         ] {
             let mut out = Vec::new();
             attach(items, &attachments, &mut out);
@@ -366,10 +315,7 @@ mod tests {
     #[test]
     fn depth_costs_no_stack() {
         let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
-        assert_eq!(
-            Args::from_consumer(&deep, true, 10).unwrap().size(),
-            deep.len() - 2
-        );
+        assert_eq!(Args::from_consumer(&deep, true, 10).unwrap().size(), deep.len() - 2);
     }
 
     proptest! {

@@ -70,11 +70,7 @@ impl Decoder {
     /// Takes packets with at most `max_attachments` (the official decoder: 10) and `max_payload` bytes, text and
     /// attachments together.
     pub fn new(max_attachments: usize, max_payload: usize) -> Self {
-        Self {
-            max_attachments,
-            max_payload,
-            unfinished: None,
-        }
+        Self { max_attachments, max_payload, unfinished: None }
     }
 
     /// Takes the next message; gives a packet once it is complete.
@@ -105,11 +101,7 @@ impl Decoder {
         if missing == 0 {
             return Ok(Some(packet));
         }
-        self.unfinished = Some(Unfinished {
-            packet,
-            missing,
-            size: text.len(),
-        });
+        self.unfinished = Some(Unfinished { packet, missing, size: text.len() });
         Ok(None)
     }
 
@@ -121,11 +113,7 @@ impl Decoder {
         unfinished.size = unfinished.size.saturating_add(bytes.len());
         self.check_size(unfinished.size)?;
         unfinished.missing -= 1;
-        let args = unfinished
-            .packet
-            .body
-            .args_mut()
-            .ok_or(DecodeError::UnexpectedBinary)?;
+        let args = unfinished.packet.body.args_mut().ok_or(DecodeError::UnexpectedBinary)?;
         args.attachments.push(bytes);
         if unfinished.missing > 0 {
             self.unfinished = Some(unfinished);
@@ -151,11 +139,7 @@ impl Decoder {
 
     fn check_size(&self, size: usize) -> Result<(), DecodeError> {
         let max = self.max_payload;
-        if size > max {
-            Err(DecodeError::TooLarge { max })
-        } else {
-            Ok(())
-        }
+        if size > max { Err(DecodeError::TooLarge { max }) } else { Ok(()) }
     }
 }
 
@@ -179,21 +163,13 @@ mod tests {
     #[test]
     fn attachments_complete_a_packet() {
         for (text, attachments, array) in [
-            (
-                r#"51-["a",{"_placeholder":true,"num":0}]"#,
-                &["x"][..],
-                r#"[{"$binary":"eA=="}]"#,
-            ),
+            (r#"51-["a",{"_placeholder":true,"num":0}]"#, &["x"][..], r#"[{"$binary":"eA=="}]"#),
             (
                 r#"502-/n,3["a",{"num":1,"_placeholder":true},[{"_placeholder":true,"num":0}]]"#,
                 &["x", ""],
                 r#"[{"$binary":""},[{"$binary":"eA=="}]]"#,
             ),
-            (
-                r#"62-7[{"_placeholder":true,"num":1}]"#,
-                &["x", "y"],
-                r#"[{"$binary":"eQ=="}]"#,
-            ),
+            (r#"62-7[{"_placeholder":true,"num":1}]"#, &["x", "y"], r#"[{"$binary":"eQ=="}]"#),
         ] {
             let mut decoder = Decoder::new(10, MIB);
             assert_eq!(decoder.decode(Message::Text(text.into())), Ok(None));
@@ -202,10 +178,7 @@ mod tests {
                 assert_eq!(decoder.decode(Message::Binary(bytes.as_bytes().into())), Ok(None));
                 assert!(decoder.is_waiting());
             }
-            let packet = decoder
-                .decode(Message::Binary(last.as_bytes().into()))
-                .unwrap()
-                .unwrap();
+            let packet = decoder.decode(Message::Binary(last.as_bytes().into())).unwrap().unwrap();
             assert!(!decoder.is_waiting());
             let (Body::Event { args, .. } | Body::Ack { args, .. }) = packet.body else {
                 panic!("neither an event nor an ack: {text}");
@@ -219,17 +192,10 @@ mod tests {
 
     #[test]
     fn attachments_that_nothing_refers_to_are_dropped() {
-        for text in [
-            r#"51-["a",{"$binary":"data"}]"#,
-            "61-5",
-            r#"61-5[{"_placeholder":false}]"#,
-        ] {
+        for text in [r#"51-["a",{"$binary":"data"}]"#, "61-5", r#"61-5[{"_placeholder":false}]"#] {
             let mut decoder = Decoder::new(10, MIB);
             assert_eq!(decoder.decode(Message::Text(text.into())), Ok(None));
-            let packet = decoder
-                .decode(Message::Binary(Bytes::from_static(b"x")))
-                .unwrap()
-                .unwrap();
+            let packet = decoder.decode(Message::Binary(Bytes::from_static(b"x"))).unwrap().unwrap();
             let (Body::Event { args, .. } | Body::Ack { args, .. }) = packet.body else {
                 panic!("neither an event nor an ack: {text}");
             };
@@ -248,10 +214,7 @@ mod tests {
             r#"{"_placeholder":true,"num":0,"num":2}"#,
         ] {
             let mut decoder = Decoder::new(10, MIB);
-            assert_eq!(
-                decoder.decode(Message::Text(format!("52-[1,{object}]").into())),
-                Ok(None)
-            );
+            assert_eq!(decoder.decode(Message::Text(format!("52-[1,{object}]").into())), Ok(None));
             assert_eq!(decoder.decode(Message::Binary(Bytes::new())), Ok(None));
             assert_eq!(
                 decoder.decode(Message::Binary(Bytes::new())),
@@ -268,10 +231,7 @@ mod tests {
         let mut decoder = Decoder::new(10, MIB);
         assert_eq!(decoder.decode(bytes()), Err(DecodeError::UnexpectedBinary));
         assert_eq!(decoder.decode(header()), Ok(None));
-        assert_eq!(
-            decoder.decode(Message::Text("2[1]".into())),
-            Err(DecodeError::UnexpectedText)
-        );
+        assert_eq!(decoder.decode(Message::Text("2[1]".into())), Err(DecodeError::UnexpectedText));
         assert_eq!(decoder.decode(bytes()), Err(DecodeError::UnexpectedBinary));
         assert_eq!(decoder.decode(header()), Ok(None));
         decoder.reset();
@@ -290,21 +250,10 @@ mod tests {
             decoder.decode(Message::Binary(vec![0; attachment].into()))
         };
         assert!(taken(once, 100, once.len() + 100).is_ok());
-        assert_eq!(
-            taken(once, 0, once.len() - 1),
-            Err(DecodeError::TooLarge { max: once.len() - 1 })
-        );
-        assert_eq!(
-            taken(once, 101, once.len() + 100),
-            Err(DecodeError::TooLarge {
-                max: once.len() + 100
-            })
-        );
+        assert_eq!(taken(once, 0, once.len() - 1), Err(DecodeError::TooLarge { max: once.len() - 1 }));
+        assert_eq!(taken(once, 101, once.len() + 100), Err(DecodeError::TooLarge { max: once.len() + 100 }));
         assert!(taken(&thrice, 1000, thrice.len() + 3000).is_ok());
-        assert_eq!(
-            taken(&thrice, 1000, 2500),
-            Err(DecodeError::TooLarge { max: 2500 })
-        );
+        assert_eq!(taken(&thrice, 1000, 2500), Err(DecodeError::TooLarge { max: 2500 }));
     }
 
     proptest! {

@@ -2,19 +2,14 @@
 
 use std::borrow::Cow;
 
+use bytes::BufMut;
 use bytestring::ByteString;
 
 use crate::json;
 
 /// Names that no application may emit or receive.
-pub const RESERVED: [&str; 6] = [
-    "connect",
-    "connect_error",
-    "disconnect",
-    "disconnecting",
-    "newListener",
-    "removeListener",
-];
+pub const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// An event's name as JSON text: a string with its quotes and escapes as upstream wrote them, or a number.
 ///
@@ -55,9 +50,9 @@ impl Name {
     }
 
     /// Appends the name as a JSON string: the bytes of the wire, a number in quotes.
-    pub fn write_string(&self, out: &mut Vec<u8>) {
+    pub fn write_string(&self, out: &mut impl BufMut) {
         if self.is_string() {
-            out.extend_from_slice(self.0.as_bytes());
+            out.put_slice(self.0.as_bytes());
         } else {
             json::push_string(out, &decimal(&self.0));
         }
@@ -106,27 +101,15 @@ mod tests {
             (r#""chat""#, "chat", r#""chat""#),
             (r#""""#, "", r#""""#),
             (r#""\u0041\/\"\n""#, "A/\"\n", r#""\u0041\/\"\n""#),
-            (
-                r#""\ud83d\ude00 \ud83d""#,
-                "😀 \u{fffd}",
-                r#""\ud83d\ude00 \ud83d""#,
-            ),
+            (r#""\ud83d\ude00 \ud83d""#, "😀 \u{fffd}", r#""\ud83d\ude00 \ud83d""#),
             (" 7 ", "7", r#""7""#),
             ("-12", "-12", r#""-12""#),
             ("-0", "0", r#""0""#),
             ("0.0", "0", r#""0""#),
             ("1.50", "1.5", r#""1.5""#),
             ("1e3", "1000", r#""1000""#),
-            (
-                "100000000000000000000.0",
-                "100000000000000000000",
-                r#""100000000000000000000""#,
-            ),
-            (
-                "12345678901234567890123",
-                "12345678901234567890123",
-                r#""12345678901234567890123""#,
-            ),
+            ("100000000000000000000.0", "100000000000000000000", r#""100000000000000000000""#),
+            ("12345678901234567890123", "12345678901234567890123", r#""12345678901234567890123""#),
             ("1.5e21", "1.5e+21", r#""1.5e+21""#),
             ("0.000001", "0.000001", r#""0.000001""#),
             ("0.0000001", "1e-7", r#""1e-7""#),
@@ -143,9 +126,7 @@ mod tests {
 
     #[test]
     fn takes_nothing_else() {
-        for text in [
-            "", "null", "true", "[1]", "{}", "\"", "\"a\" 1", "\"\n\"", "1x", "- 1",
-        ] {
+        for text in ["", "null", "true", "[1]", "{}", "\"", "\"a\" 1", "\"\n\"", "1x", "- 1"] {
             assert_eq!(Name::from_json(text), None, "{text}");
         }
     }

@@ -70,14 +70,7 @@ impl Body {
 pub fn encode_event(namespace: &str, id: Option<u64>, name: &Name, args: &Args, out: &mut Vec<Message>) {
     let kind = if args.has_binary() { '5' } else { '2' };
     let comma = if args.is_empty() { "" } else { "," };
-    encode(
-        kind,
-        namespace,
-        id,
-        &["[", name.as_json(), comma, args.json(), "]"],
-        args,
-        out,
-    );
+    encode(kind, namespace, id, &["[", name.as_json(), comma, args.json(), "]"], args, out);
 }
 
 /// [`Packet::encode`] for an ack whose parts belong to others.
@@ -87,14 +80,7 @@ pub fn encode_ack(namespace: &str, id: Option<u64>, args: &Args, out: &mut Vec<M
 }
 
 fn encode_plain(kind: char, namespace: &str, payload: Option<&str>, out: &mut Vec<Message>) {
-    encode(
-        kind,
-        namespace,
-        None,
-        &[payload.unwrap_or_default()],
-        &Args::default(),
-        out,
-    );
+    encode(kind, namespace, None, &[payload.unwrap_or_default()], &Args::default(), out);
 }
 
 fn encode(
@@ -110,11 +96,7 @@ fn encode(
         0 => ["", ""],
         count => [count_buffer.format(count), "-"],
     };
-    let namespace = if namespace == "/" {
-        ["", ""]
-    } else {
-        [namespace, ","]
-    };
+    let namespace = if namespace == "/" { ["", ""] } else { [namespace, ","] };
     let id = [id.map_or("", |id| id_buffer.format(id))];
 
     let parts = || [&count[..], &namespace, &id, payload].into_iter().flatten();
@@ -134,15 +116,8 @@ mod tests {
     fn packets_are_written() {
         let binary = Args::from_consumer(r#"[{"$binary":"AQ=="}]"#, true, 10).unwrap();
         let plain = Args::from_array("[1, {}]".into()).unwrap();
-        let event = |id, args: &Args| Body::Event {
-            id,
-            name: Name::new("a\"b"),
-            args: args.clone(),
-        };
-        let ack = |args: &Args| Body::Ack {
-            id: Some(12),
-            args: args.clone(),
-        };
+        let event = |id, args: &Args| Body::Event { id, name: Name::new("a\"b"), args: args.clone() };
+        let ack = |args: &Args| Body::Ack { id: Some(12), args: args.clone() };
         let object = || Some(ByteString::from_static(r#"{"k":1}"#));
         let marked = r#"{"_placeholder":true,"num":0}"#;
         for (namespace, body, text) in [
@@ -153,37 +128,23 @@ mod tests {
             ("/é/b?c=1", Body::Disconnect, "1/é/b?c=1,".to_owned()),
             ("/", Body::ConnectError(object()), r#"4{"k":1}"#.to_owned()),
             ("/", event(None, &Args::default()), r#"2["a\"b"]"#.to_owned()),
-            (
-                "/",
-                event(Some(u64::MAX), &plain),
-                r#"218446744073709551615["a\"b",1, {}]"#.to_owned(),
-            ),
+            ("/", event(Some(u64::MAX), &plain), r#"218446744073709551615["a\"b",1, {}]"#.to_owned()),
             ("/a", event(Some(0), &plain), r#"2/a,0["a\"b",1, {}]"#.to_owned()),
             ("/", event(None, &binary), format!(r#"51-["a\"b",{marked}]"#)),
-            (
-                "/a",
-                event(Some(7), &binary),
-                format!(r#"51-/a,7["a\"b",{marked}]"#),
-            ),
+            ("/a", event(Some(7), &binary), format!(r#"51-/a,7["a\"b",{marked}]"#)),
             ("/", ack(&Args::default()), "312[]".to_owned()),
             ("/a", ack(&plain), "3/a,12[1, {}]".to_owned()),
             ("/", ack(&binary), format!("61-12[{marked}]")),
         ] {
             let mut out = Vec::new();
-            let packet = Packet {
-                namespace: namespace.into(),
-                body,
-            };
+            let packet = Packet { namespace: namespace.into(), body };
             packet.encode(&mut out);
             assert_eq!(out[0], Message::Text(text.into()));
             let expected = match &packet.body {
                 Body::Event { args, .. } | Body::Ack { args, .. } => args.attachments(),
                 Body::Connect(_) | Body::Disconnect | Body::ConnectError(_) => &[],
             };
-            assert_eq!(
-                out[1..],
-                expected.iter().cloned().map(Message::Binary).collect::<Vec<_>>()
-            );
+            assert_eq!(out[1..], expected.iter().cloned().map(Message::Binary).collect::<Vec<_>>());
         }
     }
 }

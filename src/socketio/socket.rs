@@ -372,7 +372,11 @@ impl<T> Socket<T> {
                     self.events.push_back(Event::Answer { ticket, result: Ok(args) });
                 }
             }
-            Body::Connect(_) | Body::ConnectError(_) | Body::Disconnect | Body::Event { .. } | Body::Ack { .. } => {
+            Body::Connect(_)
+            | Body::ConnectError(_)
+            | Body::Disconnect
+            | Body::Event { .. }
+            | Body::Ack { .. } => {
                 tracing::debug!("packet ignored in this state");
             }
         }
@@ -402,7 +406,8 @@ impl<T> Socket<T> {
                 return (Err(EmitError::TooManyPending), rest);
             }
             let timeout = timeout.or(self.settings.ack_timeout);
-            outgoing.id = rest.take().map(|ticket| self.pending.insert(ticket, timeout.map(|timeout| now + timeout)));
+            outgoing.id =
+                rest.take().map(|ticket| self.pending.insert(ticket, timeout.map(|timeout| now + timeout)));
         }
         if connected {
             self.hand_over(outgoing);
@@ -467,7 +472,8 @@ impl<T> Socket<T> {
             pid: Option<String>,
         }
         let answer = payload.and_then(|payload| serde_json::from_str::<Answer>(payload).ok());
-        let Some((id, private_id)) = answer.and_then(|answer| Some((answer.sid.filter(|id| !id.is_empty())?, answer.pid)))
+        let Some((id, private_id)) =
+            answer.and_then(|answer| Some((answer.sid.filter(|id| !id.is_empty())?, answer.pid)))
         else {
             self.abandon_joining();
             self.state = State::Inactive;
@@ -503,7 +509,8 @@ impl<T> Socket<T> {
             if let Ok(text) = serde_json::from_str::<String>(payload) {
                 message = text;
             } else if let Ok(refusal) = serde_json::from_str::<Refusal<'_>>(payload) {
-                message = refusal.message.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+                message =
+                    refusal.message.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
                 data = refusal.data.map(|raw| crate::json::minify_shared(payload.slice_ref(raw.get())));
             }
         }
@@ -534,7 +541,8 @@ impl<T> Socket<T> {
     fn leave(&mut self, reason: DisconnectReason, details: Option<Details>) {
         self.owed.forget();
         self.events.push_back(Event::Disconnect { reason, details });
-        let buffered: std::collections::HashSet<u64> = self.send_buffer.iter().filter_map(|emit| emit.id).collect();
+        let buffered: std::collections::HashSet<u64> =
+            self.send_buffer.iter().filter_map(|emit| emit.id).collect();
         self.fail_pending(|id| buffered.contains(&id));
     }
 
@@ -563,7 +571,8 @@ impl Recovery {
     fn payload(&self, auth: Option<&str>) -> Option<ByteString> {
         let Some(private_id) = &self.private_id else { return auth.map(ByteString::from) };
         let auth = auth.unwrap_or("{}");
-        let taken: std::collections::HashMap<String, &RawValue> = serde_json::from_str(auth).unwrap_or_default();
+        let taken: std::collections::HashMap<String, &RawValue> =
+            serde_json::from_str(auth).unwrap_or_default();
         let mut payload = vec![b'{'];
         let mut member = |key: &str, value: &str| {
             if !taken.contains_key(key) {

@@ -10,10 +10,7 @@ use crate::json;
 
 /// The packet that `text` begins, and how many attachments are to follow.
 pub(super) fn parse(text: &ByteString, max_attachments: usize) -> Result<(Packet, usize), DecodeError> {
-    let kind = text
-        .chars()
-        .next()
-        .ok_or(DecodeError::Payload("the packet is empty"))?;
+    let kind = text.chars().next().ok_or(DecodeError::Payload("the packet is empty"))?;
     let rest = &text[kind.len_utf8()..];
     let (attachments, rest) = match kind {
         '0'..='4' => (0, rest),
@@ -28,16 +25,10 @@ pub(super) fn parse(text: &ByteString, max_attachments: usize) -> Result<(Packet
         '1' if payload.is_empty() => Body::Disconnect,
         '1' => return Err(DecodeError::Payload("DISCONNECT takes none")),
         '2' | '5' => event(text, id, payload)?,
-        '3' | '6' => Body::Ack {
-            id,
-            args: ack(text, payload)?,
-        },
-        _ => Body::ConnectError(optional(
-            text,
-            payload,
-            b"{\"",
-            "CONNECT_ERROR takes an object or a string",
-        )?),
+        '3' | '6' => Body::Ack { id, args: ack(text, payload)? },
+        _ => {
+            Body::ConnectError(optional(text, payload, b"{\"", "CONNECT_ERROR takes an object or a string")?)
+        }
     };
     let namespace = namespace.map_or(ByteString::from_static("/"), |name| text.slice_ref(name));
     Ok((Packet { namespace, body }, attachments))
@@ -46,10 +37,7 @@ pub(super) fn parse(text: &ByteString, max_attachments: usize) -> Result<(Packet
 /// The number of attachments, and what follows its `-`.
 fn split_count(rest: &str, max: usize) -> Result<(usize, &str), DecodeError> {
     let (digits, rest) = split_digits(rest);
-    let rest = rest
-        .strip_prefix('-')
-        .filter(|_| !digits.is_empty())
-        .ok_or(DecodeError::Count)?;
+    let rest = rest.strip_prefix('-').filter(|_| !digits.is_empty()).ok_or(DecodeError::Count)?;
     // A number that does not fit is too large for certain.
     match digits.parse().unwrap_or(usize::MAX) {
         0 => Err(DecodeError::Count),
@@ -74,9 +62,7 @@ fn split_id(rest: &str) -> Result<(Option<u64>, &str), DecodeError> {
     if digits.is_empty() {
         return Ok((None, rest));
     }
-    let id = digits
-        .parse()
-        .map_err(|_| DecodeError::Payload("the ack id exceeds 64 bits"))?;
+    let id = digits.parse().map_err(|_| DecodeError::Payload("the ack id exceeds 64 bits"))?;
     Ok((Some(id), rest))
 }
 
@@ -98,25 +84,18 @@ fn optional(
         return Err(DecodeError::Payload(demand));
     }
     json::validate(payload)?;
-    Ok(Some(json::minify_shared(
-        text.slice_ref(payload.trim_ascii_end()),
-    )))
+    Ok(Some(json::minify_shared(text.slice_ref(payload.trim_ascii_end()))))
 }
 
 fn event(text: &ByteString, id: Option<u64>, payload: &str) -> Result<Body, DecodeError> {
     let items = array_items(payload, "an event takes an array")?;
     let (first, others) = json::split_first(items).ok_or(DecodeError::Payload("an event needs a name"))?;
-    let name = Name::from_valid(text.slice_ref(first)).ok_or(DecodeError::Payload(
-        "an event's name must be a string or a number",
-    ))?;
+    let name = Name::from_valid(text.slice_ref(first))
+        .ok_or(DecodeError::Payload("an event's name must be a string or a number"))?;
     if name.is_reserved() {
         return Err(DecodeError::Payload("an event must not have a reserved name"));
     }
-    Ok(Body::Event {
-        id,
-        name,
-        args: plain(text, others),
-    })
+    Ok(Body::Event { id, name, args: plain(text, others) })
 }
 
 fn ack(text: &ByteString, payload: &str) -> Result<Args, DecodeError> {
@@ -136,10 +115,7 @@ fn array_items<'a>(payload: &'a str, demand: &'static str) -> Result<&'a str, De
 }
 
 fn plain(text: &ByteString, items: &str) -> Args {
-    Args {
-        json: json::minify_shared(text.slice_ref(items)),
-        attachments: Vec::new(),
-    }
+    Args { json: json::minify_shared(text.slice_ref(items)), attachments: Vec::new() }
 }
 
 #[cfg(test)]
@@ -158,25 +134,13 @@ mod tests {
         };
         let ack = |namespace: &str, id, array: &str| Packet {
             namespace: namespace.into(),
-            body: Body::Ack {
-                id,
-                args: Args::from_array(array.into()).unwrap(),
-            },
+            body: Body::Ack { id, args: Args::from_array(array.into()).unwrap() },
         };
-        let plain = |namespace: &str, body| Packet {
-            namespace: namespace.into(),
-            body,
-        };
+        let plain = |namespace: &str, body| Packet { namespace: namespace.into(), body };
         for (text, packet) in [
             ("0", plain("/", Body::Connect(None))),
-            (
-                r#"0{"sid":"x"}"#,
-                plain("/", Body::Connect(Some(r#"{"sid":"x"}"#.into()))),
-            ),
-            (
-                "0/a,{\n\"sid\": 1} ",
-                plain("/a", Body::Connect(Some(r#"{"sid":1}"#.into()))),
-            ),
+            (r#"0{"sid":"x"}"#, plain("/", Body::Connect(Some(r#"{"sid":"x"}"#.into())))),
+            ("0/a,{\n\"sid\": 1} ", plain("/a", Body::Connect(Some(r#"{"sid":1}"#.into())))),
             ("0/a", plain("/a", Body::Connect(None))),
             ("0/a?b=1,", plain("/a?b=1", Body::Connect(None))),
             ("1", plain("/", Body::Disconnect)),
@@ -184,31 +148,19 @@ mod tests {
             ("1/a/,", plain("/a/", Body::Disconnect)),
             ("4", plain("/", Body::ConnectError(None))),
             ("4123", plain("/", Body::ConnectError(None))),
-            (
-                r#"4/a,"no""#,
-                plain("/a", Body::ConnectError(Some(r#""no""#.into()))),
-            ),
+            (r#"4/a,"no""#, plain("/a", Body::ConnectError(Some(r#""no""#.into())))),
             (r#"2["a"]"#, event("/", None, "\"a\"", "[]")),
             (r#"2[ 1 , {"k":[]} ] "#, event("/", None, "1", r#"[{"k":[]}]"#)),
             ("2[\"a\",\r\n[1,\n2] ]", event("/", None, "\"a\"", "[[1,2]]")),
-            (
-                r#"2/,7["",1e999,1.50]"#,
-                event("/", Some(7), "\"\"", "[1e999,1.50]"),
-            ),
+            (r#"2/,7["",1e999,1.50]"#, event("/", Some(7), "\"\"", "[1e999,1.50]")),
             (
                 r#"2/a,007["\ud800",{"_placeholder":true}]"#,
                 event("/a", Some(7), r#""\ud800""#, r#"[{"_placeholder":true}]"#),
             ),
-            (
-                r#"218446744073709551615["a"]"#,
-                event("/", Some(u64::MAX), "\"a\"", "[]"),
-            ),
+            (r#"218446744073709551615["a"]"#, event("/", Some(u64::MAX), "\"a\"", "[]")),
             ("35", ack("/", Some(5), "[]")),
             ("3[1, 2]", ack("/", None, "[1, 2]")),
-            (
-                r#"3/a,9007199254740993["connect"]"#,
-                ack("/a", Some(9_007_199_254_740_993), r#"["connect"]"#),
-            ),
+            (r#"3/a,9007199254740993["connect"]"#, ack("/a", Some(9_007_199_254_740_993), r#"["connect"]"#)),
         ] {
             assert_eq!(parse(&text.into(), 10), Ok((packet, 0)), "{text}");
         }
@@ -224,40 +176,21 @@ mod tests {
             ("0x", "invalid payload: CONNECT takes an object"),
             ("0null", "invalid payload: CONNECT takes an object"),
             ("1{}", "invalid payload: DISCONNECT takes none"),
-            (
-                "4[\"a\"]",
-                "invalid payload: CONNECT_ERROR takes an object or a string",
-            ),
+            ("4[\"a\"]", "invalid payload: CONNECT_ERROR takes an object or a string"),
             ("2", "invalid payload: an event takes an array"),
             ("25", "invalid payload: an event takes an array"),
             ("2 [\"a\"]", "invalid payload: an event takes an array"),
             ("2[]", "invalid payload: an event needs a name"),
-            (
-                "2[null]",
-                "invalid payload: an event's name must be a string or a number",
-            ),
-            (
-                r#"2["\u0063onnect"]"#,
-                "invalid payload: an event must not have a reserved name",
-            ),
+            ("2[null]", "invalid payload: an event's name must be a string or a number"),
+            (r#"2["\u0063onnect"]"#, "invalid payload: an event must not have a reserved name"),
             (r#"2["a",]"#, "invalid payload: expected value at line 1 column 6"),
-            (
-                r#"2["a"]x"#,
-                "invalid payload: trailing characters at line 1 column 6",
-            ),
-            (
-                "218446744073709551616[\"a\"]",
-                "invalid payload: the ack id exceeds 64 bits",
-            ),
+            (r#"2["a"]x"#, "invalid payload: trailing characters at line 1 column 6"),
+            ("218446744073709551616[\"a\"]", "invalid payload: the ack id exceeds 64 bits"),
             ("2-1[\"a\"]", "invalid payload: an event takes an array"),
             ("35{}", "invalid payload: an ack takes an array"),
             ("51-", "invalid payload: an event takes an array"),
         ] {
-            assert_eq!(
-                parse(&text.into(), 10).unwrap_err().to_string(),
-                message,
-                "{text}"
-            );
+            assert_eq!(parse(&text.into(), 10).unwrap_err().to_string(), message, "{text}");
         }
     }
 
@@ -267,12 +200,7 @@ mod tests {
             |depth| ByteString::from("2[1,".to_owned() + &"[".repeat(depth) + &"]".repeat(depth) + "]");
         assert!(parse(&nested(json::MAX_DEPTH - 1), 10).is_ok());
         let refused = parse(&nested(json::MAX_DEPTH), 10).unwrap_err();
-        assert_eq!(
-            refused,
-            DecodeError::Json(json::Error::TooDeep {
-                at: 3 + json::MAX_DEPTH
-            })
-        );
+        assert_eq!(refused, DecodeError::Json(json::Error::TooDeep { at: 3 + json::MAX_DEPTH }));
     }
 
     #[test]
@@ -283,33 +211,21 @@ mod tests {
             assert_eq!(attachments, expected, "{count}");
         }
         for count in ["", "0", "000", "-1", "+1", " 1", "1 ", "1.0", "1e0", "0x1", "x"] {
-            assert_eq!(
-                parse(&format!("5{count}-{payload}").into(), 10),
-                Err(DecodeError::Count),
-                "{count}"
-            );
+            assert_eq!(parse(&format!("5{count}-{payload}").into(), 10), Err(DecodeError::Count), "{count}");
         }
         for text in ["5", "6", "51", "51[\"a\"]", "5[1-2]"] {
             assert_eq!(parse(&text.into(), 10), Err(DecodeError::Count), "{text}");
         }
         for count in ["11", "99999999999999999999999"] {
             let refused = parse(&format!("6{count}-[]").into(), 10);
-            assert_eq!(
-                refused,
-                Err(DecodeError::TooManyAttachments { max: 10 }),
-                "{count}"
-            );
+            assert_eq!(refused, Err(DecodeError::TooManyAttachments { max: 10 }), "{count}");
         }
     }
 
     #[test]
     fn arguments_share_the_message() {
         let text = ByteString::from(r#"2/a,["name",[1, 2]]"#);
-        let Packet {
-            namespace,
-            body: Body::Event { name, args, .. },
-        } = parse(&text, 10).unwrap().0
-        else {
+        let Packet { namespace, body: Body::Event { name, args, .. } } = parse(&text, 10).unwrap().0 else {
             panic!("no event");
         };
         assert_eq!(namespace.as_ptr(), text[1..].as_ptr());
