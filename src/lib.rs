@@ -13,7 +13,9 @@
 //! - [`cli`]: the command line.
 
 pub mod engineio;
+pub mod hub;
 pub mod json;
 pub mod manager;
+pub mod service;
 pub mod socketio;
 pub mod transport;

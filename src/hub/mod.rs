@@ -2,6 +2,9 @@
 
 pub mod log;
 pub mod options;
+pub mod quantity;
+mod resolve;
+mod target;
 
 /// What happens to a consumer that the ring has overrun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
