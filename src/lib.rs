@@ -16,5 +16,6 @@ pub mod engineio;
 pub mod hub;
 pub mod json;
 pub mod manager;
+pub mod service;
 pub mod socketio;
 pub mod transport;

@@ -6,7 +6,10 @@ pub mod inbox;
 pub mod log;
 pub mod notice;
 pub mod options;
+pub mod quantity;
+mod resolve;
 pub mod subscription;
+mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
