@@ -12,6 +12,7 @@
 //! - [`service`]: the daemon around it.
 //! - [`cli`]: the command line.
 
+pub mod api;
 pub mod engineio;
 pub mod hub;
 pub mod json;

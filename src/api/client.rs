@@ -194,12 +194,7 @@ impl Client {
             method: &'a str,
             params: P,
         }
-        let mut line = serde_json::to_vec(&Request {
-            jsonrpc: "2.0",
-            id: self.last_id + 1,
-            method,
-            params,
-        })?;
+        let mut line = serde_json::to_vec(&Request { jsonrpc: "2.0", id: self.last_id + 1, method, params })?;
         // JSON knows these bytes as white space between tokens only: raw values may bring them, a line may not.
         for byte in &mut line {
             if matches!(byte, b'\n' | b'\r') {
@@ -266,14 +261,7 @@ impl Client {
     /// Waits until the socket takes or gives bytes, and moves them.
     async fn exchange(&mut self) -> Result<(), Lost> {
         let both = Interest::READABLE | Interest::WRITABLE;
-        let ready = self
-            .stream
-            .ready(if self.output.is_empty() {
-                Interest::READABLE
-            } else {
-                both
-            })
-            .await?;
+        let ready = self.stream.ready(if self.output.is_empty() { Interest::READABLE } else { both }).await?;
         if ready.is_writable() && !self.output.is_empty() {
             match self.stream.try_write(&self.output) {
                 Ok(written) => self.output.advance(written),
@@ -313,34 +301,18 @@ fn read(line: ByteString) -> Result<Incoming, Lost> {
     }
     let message: Message = serde_json::from_str(&line).map_err(|error| Lost::Protocol(error.to_string()))?;
     Ok(match message {
-        Message {
-            method: Some(method),
-            params,
-            ..
-        } => {
+        Message { method: Some(method), params, .. } => {
             let kind = Kind::of(&method);
-            let params = params.map_or(ByteString::from_static("{}"), |params| {
-                line.slice_ref(params.get())
-            });
+            let params = params.map_or(ByteString::from_static("{}"), |params| line.slice_ref(params.get()));
             Incoming::Notification(Notification::new(line, kind, params)?)
         }
-        Message {
-            error: Some(refusal),
-            id,
-            ..
-        } => Incoming::Answer(Answer {
-            id: id.map(RequestId),
-            result: Err(refusal),
-        }),
-        Message {
-            id: Some(id), result, ..
-        } => {
+        Message { error: Some(refusal), id, .. } => {
+            Incoming::Answer(Answer { id: id.map(RequestId), result: Err(refusal) })
+        }
+        Message { id: Some(id), result, .. } => {
             // A result that is `null` reads as an absent one.
             let result = result.unwrap_or_else(|| RawValue::NULL.to_owned());
-            Incoming::Answer(Answer {
-                id: Some(RequestId(id)),
-                result: Ok(result),
-            })
+            Incoming::Answer(Answer { id: Some(RequestId(id)), result: Ok(result) })
         }
         Message { .. } => return Err(Lost::Protocol("neither a notification nor an answer".into())),
     })

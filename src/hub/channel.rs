@@ -242,8 +242,16 @@ impl Channel {
     pub fn wait_connected(&self) -> oneshot::Receiver<ConnectOutcome> {
         let (sender, receiver) = oneshot::channel();
         let mut inner = self.lock();
-        inner.waiting.retain(|waiting| !waiting.is_closed());
-        inner.waiting.push(sender);
+        if inner.status.state == ConnectionState::Connected {
+            let _ = sender.send(Ok(()));
+        } else if inner.status.active {
+            inner.waiting.retain(|waiting| !waiting.is_closed());
+            inner.waiting.push(sender);
+        } else {
+            let message =
+                inner.last_error.as_ref().map_or("it is not active".into(), |error| error.message.clone());
+            let _ = sender.send(Err(ConnectFailure { message, data: None }));
+        }
         receiver
     }
 

@@ -245,10 +245,7 @@ pub struct AuthObject(pub ByteString);
 impl AuthObject {
     /// From one JSON value, kept to the byte save white space between tokens; none if it is no object.
     pub fn from_json(value: &RawValue) -> Option<Self> {
-        value
-            .get()
-            .starts_with('{')
-            .then(|| Self(without_space(value.get())))
+        value.get().starts_with('{').then(|| Self(without_space(value.get())))
     }
 }
 
@@ -307,10 +304,7 @@ impl ConnectionOptions {
         let members = MapDeserializer::<_, serde_json::Error>::new(rest.into_iter());
         let options: Self = serde_path_to_error::deserialize(members).map_err(|error| {
             let key = error.path().to_string();
-            OptionError {
-                message: explain(&key, &error.into_inner().to_string()),
-                key,
-            }
+            OptionError { message: explain(&key, &error.into_inner().to_string()), key }
         })?;
         Ok(Self { auth, ..options })
     }
@@ -336,9 +330,7 @@ impl ConnectionOptions {
 /// `key` is the path of the value; what was found under `auth`, `query` and `extra_headers` is not quoted.
 pub(crate) fn explain(key: &str, message: &str) -> String {
     // A position within one member of a request means nothing to who wrote the request.
-    let message = message
-        .rsplit_once(" at line ")
-        .map_or(message, |(before, _)| before);
+    let message = message.rsplit_once(" at line ").map_or(message, |(before, _)| before);
     let Some((found, expected)) = message.split_once(", expected ") else {
         return message.to_owned();
     };
@@ -379,10 +371,7 @@ fn unknown_key(name: &str, known: &str) -> String {
         Some(nearest) if distance(nearest) <= 1 + nearest.len() / 4 => {
             format!("unknown key; did you mean {nearest}?")
         }
-        _ => format!(
-            "unknown key; known here: {}",
-            known().collect::<Vec<_>>().join(", ")
-        ),
+        _ => format!("unknown key; known here: {}", known().collect::<Vec<_>>().join(", ")),
     }
 }
 
@@ -410,15 +399,10 @@ pub fn check_name(name: &str) -> Result<(), String> {
         0 => return Err("a connection's name may not be empty".to_owned()),
         1..=64 => {}
         count => {
-            return Err(format!(
-                "a connection's name has at most 64 characters, this one has {count}"
-            ));
+            return Err(format!("a connection's name has at most 64 characters, this one has {count}"));
         }
     }
-    match name
-        .chars()
-        .find(|it| it.is_control() || matches!(it, '*' | '?' | '[' | ']'))
-    {
+    match name.chars().find(|it| it.is_control() || matches!(it, '*' | '?' | '[' | ']')) {
         None => Ok(()),
         Some(character) => Err(format!("a connection's name may not contain {character:?}")),
     }
@@ -445,10 +429,7 @@ mod tests {
             ("[a", "a connection's name may not contain '['"),
             ("a]", "a connection's name may not contain ']'"),
             ("a\n", "a connection's name may not contain '\\n'"),
-            (
-                &"x".repeat(65),
-                "a connection's name has at most 64 characters, this one has 65",
-            ),
+            (&"x".repeat(65), "a connection's name has at most 64 characters, this one has 65"),
         ] {
             assert_eq!(check_name(name), Err(message.to_owned()));
         }
@@ -479,18 +460,9 @@ mod tests {
                 r#"{"reconnection_dleay":1}"#,
                 "reconnection_dleay: unknown key; did you mean reconnection_delay?",
             ),
-            (
-                r#"{"tls":{"insecur":true}}"#,
-                "tls.insecur: unknown key; did you mean insecure?",
-            ),
-            (
-                r#"{"history":{"zzz":1}}"#,
-                "history.zzz: unknown key; known here: events, bytes",
-            ),
-            (
-                r#"{"reconnection":1}"#,
-                "reconnection: found integer 1, expected a boolean",
-            ),
+            (r#"{"tls":{"insecur":true}}"#, "tls.insecur: unknown key; did you mean insecure?"),
+            (r#"{"history":{"zzz":1}}"#, "history.zzz: unknown key; known here: events, bytes"),
+            (r#"{"reconnection":1}"#, "reconnection: found integer 1, expected a boolean"),
             (
                 r#"{"reconnection_attempts":5.7}"#,
                 "reconnection_attempts: found floating point 5.7, expected a whole number",
@@ -512,10 +484,7 @@ mod tests {
                 r#"{"query":{"k":["s3cret"]}}"#,
                 "query.k: found sequence, expected a string, a whole number or a boolean",
             ),
-            (
-                r#"{"extra_headers":"s3cret"}"#,
-                "extra_headers: found a string, expected a table",
-            ),
+            (r#"{"extra_headers":"s3cret"}"#, "extra_headers: found a string, expected a table"),
             (r#"{"auth":"s3cret"}"#, "auth: expected a JSON object"),
             (
                 r#"{"timeout":"soon"}"#,

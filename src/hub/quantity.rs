@@ -50,9 +50,7 @@ impl FromStr for Duration {
         if let Ok(millis) = text.parse() {
             return Self::from_millis(millis);
         }
-        let duration = SpanParser::new()
-            .parse_unsigned_duration(text)
-            .map_err(|_| ParseError(A_DURATION))?;
+        let duration = SpanParser::new().parse_unsigned_duration(text).map_err(|_| ParseError(A_DURATION))?;
         if duration > LONGEST || duration.subsec_nanos() % 1_000_000 != 0 {
             return Err(ParseError(A_DURATION));
         }
@@ -63,19 +61,13 @@ impl FromStr for Duration {
 impl Duration {
     fn from_millis(millis: u64) -> Result<Self, ParseError> {
         let duration = std::time::Duration::from_millis(millis);
-        if duration > LONGEST {
-            Err(ParseError(A_DURATION))
-        } else {
-            Ok(Self(duration))
-        }
+        if duration > LONGEST { Err(ParseError(A_DURATION)) } else { Ok(Self(duration)) }
     }
 }
 
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let printer = SpanPrinter::new()
-            .designator(Designator::Compact)
-            .spacing(Spacing::BetweenUnits);
+        let printer = SpanPrinter::new().designator(Designator::Compact).spacing(Spacing::BetweenUnits);
         if self.0.is_zero() {
             return f.write_str("0s");
         }
@@ -92,21 +84,15 @@ impl FromStr for Size {
             .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.trim_end(), *factor)))
             .unwrap_or((text, 1));
         let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        let bytes = number
-            .parse::<usize>()
-            .ok()
-            .filter(|_| digits)
-            .and_then(|number| number.checked_mul(factor));
+        let bytes =
+            number.parse::<usize>().ok().filter(|_| digits).and_then(|number| number.checked_mul(factor));
         bytes.map(Self).ok_or(ParseError(A_SIZE))
     }
 }
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let binary = UNITS
-            .iter()
-            .take(3)
-            .find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor));
+        let binary = UNITS.iter().take(3).find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor));
         let (unit, factor) = binary.copied().unwrap_or(("B", 1));
         write!(f, "{}{unit}", self.0 / factor)
     }
@@ -179,15 +165,11 @@ mod tests {
     use super::*;
 
     fn duration(json: &str) -> Result<u128, String> {
-        serde_json::from_str::<Duration>(json)
-            .map(|it| it.0.as_millis())
-            .map_err(|error| error.to_string())
+        serde_json::from_str::<Duration>(json).map(|it| it.0.as_millis()).map_err(|error| error.to_string())
     }
 
     fn size(json: &str) -> Result<usize, String> {
-        serde_json::from_str::<Size>(json)
-            .map(|it| it.0)
-            .map_err(|error| error.to_string())
+        serde_json::from_str::<Size>(json).map(|it| it.0).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -256,20 +238,14 @@ mod tests {
             r#""99999999999GiB""#,
         ] {
             let error = size(json).unwrap_err();
-            assert!(
-                error.contains(r#"expected a size like "4MiB" or whole bytes"#),
-                "{json}: {error}"
-            );
+            assert!(error.contains(r#"expected a size like "4MiB" or whole bytes"#), "{json}: {error}");
         }
     }
 
     #[test]
     fn shown_as_they_can_be_read() {
         for text in ["0s", "1ms", "500ms", "5s", "1m 30s", "2h"] {
-            assert_eq!(
-                text.parse::<Duration>().map(|it| it.to_string()),
-                Ok(text.to_owned())
-            );
+            assert_eq!(text.parse::<Duration>().map(|it| it.to_string()), Ok(text.to_owned()));
         }
         for text in ["0B", "1000B", "64KiB", "4MiB", "1025KiB", "2GiB"] {
             assert_eq!(text.parse::<Size>().map(|it| it.to_string()), Ok(text.to_owned()));

@@ -31,10 +31,7 @@ pub struct OptionError {
 
 impl OptionError {
     pub(crate) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            key: key.into(),
-            message: message.into(),
-        }
+        Self { key: key.into(), message: message.into() }
     }
 }
 
@@ -60,8 +57,7 @@ impl ConnectionOptions {
     /// `query` and `extra_headers` are merged by name; a connection with an auth source of its own takes none from
     /// `defaults`. The error is the first of those that [`ConnectionOptions::resolve_all`] finds.
     pub fn resolve(self, defaults: &ConnectionOptions) -> Result<ConnectionSettings, OptionError> {
-        self.resolve_all(defaults)
-            .map_err(|mut errors| errors.swap_remove(0))
+        self.resolve_all(defaults).map_err(|mut errors| errors.swap_remove(0))
     }
 
     /// As [`ConnectionOptions::resolve`], with every error instead of the first. There is at least one.
@@ -73,10 +69,8 @@ impl ConnectionOptions {
         let target = match options.url.as_deref().map(Target::parse) {
             Some(Ok(target)) => Some(target),
             Some(Err(message)) => check.refuse("url", message),
-            None => check.refuse(
-                "url",
-                "missing; a connection needs a URL like https://chat.example.com/namespace",
-            ),
+            None => check
+                .refuse("url", "missing; a connection needs a URL like https://chat.example.com/namespace"),
         };
         let headers = options.headers(target.as_ref(), &mut check);
         let path = options.request_path(&mut check);
@@ -87,11 +81,7 @@ impl ConnectionOptions {
         let backoff = options.backoff(&mut check);
         let history = options.history(&mut check);
         let timeout = or_default(options.timeout, 20);
-        check.that(
-            !timeout.is_zero(),
-            "timeout",
-            "0 leaves an attempt no time; expected more, like \"20s\"",
-        );
+        check.that(!timeout.is_zero(), "timeout", "0 leaves an attempt no time; expected more, like \"20s\"");
         let max_payload = options.max_payload.map_or(16 << 20, |size| size.0);
         check.that(
             max_payload > 0,
@@ -102,12 +92,7 @@ impl ConnectionOptions {
         let (Some(target), []) = (target, check.errors.as_slice()) else {
             return Err(check.errors);
         };
-        let mut query: BTreeMap<_, _> = options
-            .query
-            .into_iter()
-            .flatten()
-            .map(|(k, v)| (k, v.0))
-            .collect();
+        let mut query: BTreeMap<_, _> = options.query.into_iter().flatten().map(|(k, v)| (k, v.0)).collect();
         query.extend(target.query);
         let transport = transport::Settings {
             secure: target.secure,
@@ -155,11 +140,8 @@ impl ConnectionOptions {
         let below = defaults.clone();
         let own_auth = self.auth.is_some() || self.auth_file.is_some() || self.auth_command.is_some();
         let auth = if own_auth { &self } else { &below };
-        let (auth, auth_file, auth_command) = (
-            auth.auth.clone(),
-            auth.auth_file.clone(),
-            auth.auth_command.clone(),
-        );
+        let (auth, auth_file, auth_command) =
+            (auth.auth.clone(), auth.auth_file.clone(), auth.auth_command.clone());
         Self {
             url: self.url.or(below.url),
             path: self.path.or(below.path),
@@ -209,11 +191,7 @@ impl ConnectionOptions {
         for (key, asked, what) in [
             ("auth_command", self.auth_command.is_some(), "auth_command"),
             ("engine", self.engine == Some(3), "engine = 3"),
-            (
-                "on_connect",
-                some(self.on_connect.as_ref().map(Vec::len)),
-                "on_connect",
-            ),
+            ("on_connect", some(self.on_connect.as_ref().map(Vec::len)), "on_connect"),
             (
                 "on_connect_error",
                 self.on_connect_error == Some(OnConnectError::Retry),
@@ -224,35 +202,20 @@ impl ConnectionOptions {
                 self.on_server_disconnect == Some(OnServerDisconnect::Reconnect),
                 "on_server_disconnect = \"reconnect\"",
             ),
-            (
-                "parser",
-                self.parser == Some(Parser::Msgpack),
-                "parser = \"msgpack\"",
-            ),
+            ("parser", self.parser == Some(Parser::Msgpack), "parser = \"msgpack\""),
             (
                 "proxy",
                 self.proxy.as_deref().is_some_and(|proxy| proxy != "none"),
                 "a proxy other than \"none\"",
             ),
-            (
-                "retries",
-                self.retries.is_some_and(|retries| retries > 0),
-                "retries",
-            ),
+            ("retries", self.retries.is_some_and(|retries| retries > 0), "retries"),
             ("sticky", some(self.sticky.as_ref().map(Vec::len)), "sticky"),
             ("unix_socket", self.unix_socket.is_some(), "unix_socket"),
         ] {
-            check.that(
-                !asked,
-                key,
-                format!("{what} is not supported by this version of siod; leave it out"),
-            );
+            check.that(!asked, key, format!("{what} is not supported by this version of siod; leave it out"));
         }
         if let Some(engine) = self.engine.filter(|engine| !matches!(engine, 3 | 4)) {
-            check.refuse::<()>(
-                "engine",
-                format!("found {engine}, expected 4, the revision of Engine.IO"),
-            );
+            check.refuse::<()>("engine", format!("found {engine}, expected 4, the revision of Engine.IO"));
         }
     }
 
@@ -268,11 +231,7 @@ impl ConnectionOptions {
                 check.refuse::<()>(&key, "has a character that no header may have, like a line break");
                 continue;
             };
-            check.that(
-                !OWN_HEADERS.contains(&name),
-                &key,
-                "is set by siod itself; leave it out",
-            );
+            check.that(!OWN_HEADERS.contains(&name), &key, "is set by siod itself; leave it out");
             value.set_sensitive(true);
             if headers.insert(name, value).is_some() {
                 check.refuse::<()>(&key, "is given twice, in other letter case; keep one");
@@ -295,11 +254,7 @@ impl ConnectionOptions {
             "path",
             "expected a path that begins with / and is percent-encoded, like \"/socket.io/\"",
         );
-        let slash = if self.add_trailing_slash.unwrap_or(true) {
-            "/"
-        } else {
-            ""
-        };
+        let slash = if self.add_trailing_slash.unwrap_or(true) { "/" } else { "" };
         // A path that is only a slash would otherwise leave a request without any.
         match path.strip_suffix('/').unwrap_or(path) {
             "" => "/".to_owned(),
@@ -339,11 +294,7 @@ impl ConnectionOptions {
             "transports",
             "is empty; expected \"websocket\", \"polling\" or both",
         );
-        check.that(
-            !has_double(&transports),
-            "transports",
-            "names a transport twice; keep one",
-        );
+        check.that(!has_double(&transports), "transports", "names a transport twice; keep one");
         transports
     }
 
@@ -356,11 +307,7 @@ impl ConnectionOptions {
             "protocols",
             "has a name that is no HTTP token; expected letters, digits, dashes and dots",
         );
-        check.that(
-            !has_double(&protocols),
-            "protocols",
-            "names a sub-protocol twice; keep one",
-        );
+        check.that(!has_double(&protocols), "protocols", "names a sub-protocol twice; keep one");
         protocols
     }
 
@@ -421,9 +368,7 @@ fn or_default(duration: Option<Duration>, seconds: u64) -> StdDuration {
 }
 
 fn has_double<T: PartialEq>(list: &[T]) -> bool {
-    list.iter()
-        .enumerate()
-        .any(|(index, item)| list[..index].contains(item))
+    list.iter().enumerate().any(|(index, item)| list[..index].contains(item))
 }
 
 fn merged<T>(
@@ -453,10 +398,7 @@ fn over_history(own: Option<HistoryOptions>, below: Option<HistoryOptions>) -> O
     let (Some(own), Some(below)) = (&own, &below) else {
         return own.or(below);
     };
-    Some(HistoryOptions {
-        events: own.events.or(below.events),
-        bytes: own.bytes.or(below.bytes),
-    })
+    Some(HistoryOptions { events: own.events.or(below.events), bytes: own.bytes.or(below.bytes) })
 }
 
 fn over_tls(own: Option<TlsOptions>, below: Option<TlsOptions>) -> Option<TlsOptions> {
@@ -534,11 +476,7 @@ mod tests {
                 remember_upgrade: false,
                 reconnection: true,
                 reconnection_attempts: None,
-                backoff: backoff::Settings {
-                    min: SECOND,
-                    max: 5 * SECOND,
-                    jitter: 0.5,
-                },
+                backoff: backoff::Settings { min: SECOND, max: 5 * SECOND, jitter: 0.5 },
                 timeout: 20 * SECOND,
                 stable_after: 10 * SECOND,
             },
@@ -549,10 +487,7 @@ mod tests {
                 send_buffer: 4 * 1024 * 1024,
                 max_attachments: 10,
             },
-            history: log::Settings {
-                events: 16_384,
-                bytes: 8 * 1024 * 1024,
-            },
+            history: log::Settings { events: 16_384, bytes: 8 * 1024 * 1024 },
             auto_connect: true,
             force_new: false,
         };
@@ -565,14 +500,7 @@ mod tests {
             "reconnection_delay_max":"0s","randomization_factor":0,"ack_timeout":0,"stable_after":0,"send_buffer":0}"#;
         let settings = settings(zeros);
         assert_eq!(settings.manager.reconnection_attempts, None);
-        assert_eq!(
-            settings.manager.backoff,
-            backoff::Settings {
-                min: SECOND,
-                max: 5 * SECOND,
-                jitter: 0.0
-            }
-        );
+        assert_eq!(settings.manager.backoff, backoff::Settings { min: SECOND, max: 5 * SECOND, jitter: 0.0 });
         assert_eq!(settings.manager.stable_after, StdDuration::ZERO);
         assert_eq!(settings.socket.ack_timeout, Some(StdDuration::ZERO));
         assert_eq!(settings.socket.send_buffer, 0);
@@ -602,11 +530,8 @@ mod tests {
             "extra_headers":{"X-B":"own"},"history":{"bytes":9},"tls":{"insecure":true},"auth_file":"/own"}"#;
         let settings = over(own, defaults);
         let transport = &settings.manager.transport;
-        let query: Vec<_> = transport
-            .query
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
+        let query: Vec<_> =
+            transport.query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(query, [("a", "1"), ("b", "url"), ("c", "3"), ("d", "true")]);
         assert_eq!(
             (&transport.headers["x-a"], &transport.headers["x-b"]),
@@ -631,10 +556,7 @@ mod tests {
     fn user_info_wins_over_a_header() {
         let settings = settings(r#"{"url":"http://a:b@h","extra_headers":{"authorization":"Bearer x"}}"#);
         let headers = &settings.manager.transport.headers;
-        assert_eq!(
-            headers.get_all("authorization").iter().collect::<Vec<_>>(),
-            ["Basic YTpi"]
-        );
+        assert_eq!(headers.get_all("authorization").iter().collect::<Vec<_>>(), ["Basic YTpi"]);
         assert_eq!(settings.url, "http://h");
         let debug = format!("{settings:?}");
         assert!(!debug.contains("YTpi") && !debug.contains("Bearer"), "{debug}");
@@ -655,42 +577,21 @@ mod tests {
     #[test]
     fn refusals() {
         for (member, message) in [
-            (
-                r#""timeout":0"#,
-                "timeout: 0 leaves an attempt no time; expected more, like \"20s\"",
-            ),
+            (r#""timeout":0"#, "timeout: 0 leaves an attempt no time; expected more, like \"20s\""),
             (
                 r#""max_payload":0"#,
                 "max_payload: 0 would refuse every message; expected a size like \"16MiB\"",
             ),
-            (
-                r#""randomization_factor":1.5"#,
-                "randomization_factor: found 1.5, expected 0 to 1",
-            ),
-            (
-                r#""randomization_factor":-0.1"#,
-                "randomization_factor: found -0.1, expected 0 to 1",
-            ),
-            (
-                r#""history":{"events":0}"#,
-                "history.events: found 0, expected 1 to 16777216",
-            ),
+            (r#""randomization_factor":1.5"#, "randomization_factor: found 1.5, expected 0 to 1"),
+            (r#""randomization_factor":-0.1"#, "randomization_factor: found -0.1, expected 0 to 1"),
+            (r#""history":{"events":0}"#, "history.events: found 0, expected 1 to 16777216"),
             (
                 r#""history":{"bytes":0}"#,
                 "history.bytes: 0 would keep nothing to hand on; expected a size like \"8MiB\"",
             ),
-            (
-                r#""transports":[]"#,
-                "transports: is empty; expected \"websocket\", \"polling\" or both",
-            ),
-            (
-                r#""transports":["polling","polling"]"#,
-                "transports: names a transport twice; keep one",
-            ),
-            (
-                r#""protocols":["a","a"]"#,
-                "protocols: names a sub-protocol twice; keep one",
-            ),
+            (r#""transports":[]"#, "transports: is empty; expected \"websocket\", \"polling\" or both"),
+            (r#""transports":["polling","polling"]"#, "transports: names a transport twice; keep one"),
+            (r#""protocols":["a","a"]"#, "protocols: names a sub-protocol twice; keep one"),
             (
                 r#""protocols":["a b"]"#,
                 "protocols: has a name that is no HTTP token; expected letters, digits, dashes and dots",
@@ -723,30 +624,12 @@ mod tests {
                 r#""extra_headers":{"X-A":"a","x-a":"b"}"#,
                 "extra_headers.x-a: is given twice, in other letter case; keep one",
             ),
-            (
-                r#""tls":{"cert_file":"/c"}"#,
-                "tls.cert_file: needs tls.key_file beside it",
-            ),
-            (
-                r#""tls":{"key_file":"/k"}"#,
-                "tls.key_file: needs tls.cert_file beside it",
-            ),
-            (
-                r#""tls":{"server_name":"a b"}"#,
-                "tls.server_name: is no host name or address",
-            ),
-            (
-                r#""auth":{},"auth_file":"/a""#,
-                "auth_file: auth and auth_file both say who we are; keep one",
-            ),
-            (
-                r#""auth_file":"""#,
-                "auth_file: is empty; expected the path of a JSON file",
-            ),
-            (
-                r#""engine":5"#,
-                "engine: found 5, expected 4, the revision of Engine.IO",
-            ),
+            (r#""tls":{"cert_file":"/c"}"#, "tls.cert_file: needs tls.key_file beside it"),
+            (r#""tls":{"key_file":"/k"}"#, "tls.key_file: needs tls.cert_file beside it"),
+            (r#""tls":{"server_name":"a b"}"#, "tls.server_name: is no host name or address"),
+            (r#""auth":{},"auth_file":"/a""#, "auth_file: auth and auth_file both say who we are; keep one"),
+            (r#""auth_file":"""#, "auth_file: is empty; expected the path of a JSON file"),
+            (r#""engine":5"#, "engine: found 5, expected 4, the revision of Engine.IO"),
         ] {
             let json = format!(r#"{{"url":"http://h",{member}}}"#);
             let error = options(&json).resolve(&ConnectionOptions::default()).unwrap_err();
@@ -759,14 +642,8 @@ mod tests {
         for (member, what) in [
             (r#""auth_command":["x"]"#, "auth_command: auth_command"),
             (r#""engine":3"#, "engine: engine = 3"),
-            (
-                r#""on_connect":[{"event":"login","expect":{"ok":true}}]"#,
-                "on_connect: on_connect",
-            ),
-            (
-                r#""on_connect_error":"retry""#,
-                "on_connect_error: on_connect_error = \"retry\"",
-            ),
+            (r#""on_connect":[{"event":"login","expect":{"ok":true}}]"#, "on_connect: on_connect"),
+            (r#""on_connect_error":"retry""#, "on_connect_error: on_connect_error = \"retry\""),
             (
                 r#""on_server_disconnect":"reconnect""#,
                 "on_server_disconnect: on_server_disconnect = \"reconnect\"",

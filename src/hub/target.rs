@@ -30,27 +30,15 @@ pub(super) struct Target {
 /// Whether the value under this name must not be shown, as far as a name can tell.
 pub(crate) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    [
-        "token",
-        "key",
-        "secret",
-        "password",
-        "passwd",
-        "auth",
-        "credential",
-        "jwt",
-        "session",
-    ]
-    .iter()
-    .any(|word| name.contains(word))
+    ["token", "key", "secret", "password", "passwd", "auth", "credential", "jwt", "session"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 impl Target {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if let Some(character) = text.chars().find(|it| it.is_control() || it.is_whitespace()) {
-            return Err(format!(
-                "has the character {character:?}, which no URL may have; percent-encode it"
-            ));
+            return Err(format!("has the character {character:?}, which no URL may have; percent-encode it"));
         }
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err("has no scheme; begin it with https:// (or http://, wss://, ws://)".to_owned());
@@ -60,15 +48,11 @@ impl Target {
             "https" | "wss" => true,
             "http" | "ws" => false,
             _ => {
-                return Err(format!(
-                    "has the scheme {scheme:?}; expected https, http, wss or ws"
-                ));
+                return Err(format!("has the scheme {scheme:?}; expected https, http, wss or ws"));
             }
         };
         let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
-        let (place, query) = rest
-            .split_once('?')
-            .map_or((rest, None), |(place, query)| (place, Some(query)));
+        let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
         let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
 
         let url =
@@ -81,18 +65,13 @@ impl Target {
         if url.path() != "/" {
             return Err("has a backslash in its host".to_owned());
         }
-        let port = url
-            .port_or_known_default()
-            .filter(|port| *port != 0)
-            .ok_or("has port 0")?;
+        let port = url.port_or_known_default().filter(|port| *port != 0).ok_or("has port 0")?;
         if path.contains(',') {
             return Err("has a comma in its path, which is the namespace and may have none".to_owned());
         }
 
         let bare_authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        let shown_query = query
-            .map(|query| format!("?{}", masked(query)))
-            .unwrap_or_default();
+        let shown_query = query.map(|query| format!("?{}", masked(query))).unwrap_or_default();
         Ok(Self {
             shown: format!("{scheme}://{bare_authority}{path}{shown_query}"),
             secure,
@@ -106,10 +85,7 @@ impl Target {
 }
 
 fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
 fn masked(query: &str) -> String {
@@ -171,12 +147,7 @@ mod tests {
             ("http://bücher.example", false, "xn--bcher-kva.example", 80, "/"),
         ] {
             let target = Target::parse(url).unwrap();
-            let found = (
-                target.secure,
-                target.host.as_str(),
-                target.port,
-                target.namespace.as_str(),
-            );
+            let found = (target.secure, target.host.as_str(), target.port, target.namespace.as_str());
             assert_eq!(found, (secure, host, port, namespace), "{url}");
         }
     }
@@ -190,10 +161,7 @@ mod tests {
             ("http://h/?a=b=c&&d=%26%3D%20+", &[("a", "b=c"), ("d", "&= +")]),
         ] {
             let query = Target::parse(url).unwrap().query;
-            let found: Vec<_> = query
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str()))
-                .collect();
+            let found: Vec<_> = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             assert_eq!(found, expected, "{url}");
         }
     }
@@ -214,48 +182,20 @@ mod tests {
     #[test]
     fn refusals() {
         for (url, message) in [
-            (
-                "",
-                "has no scheme; begin it with https:// (or http://, wss://, ws://)",
-            ),
-            (
-                "localhost:3000",
-                "has no scheme; begin it with https:// (or http://, wss://, ws://)",
-            ),
-            (
-                "ftp://h",
-                "has the scheme \"ftp\"; expected https, http, wss or ws",
-            ),
+            ("", "has no scheme; begin it with https:// (or http://, wss://, ws://)"),
+            ("localhost:3000", "has no scheme; begin it with https:// (or http://, wss://, ws://)"),
+            ("ftp://h", "has the scheme \"ftp\"; expected https, http, wss or ws"),
             ("http://", "is no URL: empty host"),
             ("http://h:0", "has port 0"),
             ("http://h:70000", "is no URL: invalid port number"),
             ("http://h\\x", "has a backslash in its host"),
-            (
-                "http://h/a b",
-                "has the character ' ', which no URL may have; percent-encode it",
-            ),
-            (
-                "http://h/a\r\nX: y",
-                "has the character '\\r', which no URL may have; percent-encode it",
-            ),
-            (
-                "http://h/a,b",
-                "has a comma in its path, which is the namespace and may have none",
-            ),
-            (
-                "http://a%3Ab:c@h",
-                "has a colon in its user name, which HTTP authentication cannot carry",
-            ),
-            (
-                "http://h?x=%ff",
-                "has a query that is not UTF-8 once percent-decoded",
-            ),
+            ("http://h/a b", "has the character ' ', which no URL may have; percent-encode it"),
+            ("http://h/a\r\nX: y", "has the character '\\r', which no URL may have; percent-encode it"),
+            ("http://h/a,b", "has a comma in its path, which is the namespace and may have none"),
+            ("http://a%3Ab:c@h", "has a colon in its user name, which HTTP authentication cannot carry"),
+            ("http://h?x=%ff", "has a query that is not UTF-8 once percent-decoded"),
         ] {
-            assert_eq!(
-                Target::parse(url).map(|target| target.shown),
-                Err(message.to_owned()),
-                "{url}"
-            );
+            assert_eq!(Target::parse(url).map(|target| target.shown), Err(message.to_owned()), "{url}");
         }
     }
 }

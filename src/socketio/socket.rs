@@ -406,8 +406,9 @@ impl<T> Socket<T> {
                 return (Err(EmitError::TooManyPending), rest);
             }
             let timeout = timeout.or(self.settings.ack_timeout);
-            outgoing.id =
-                rest.take().map(|ticket| self.pending.insert(ticket, timeout.map(|timeout| now + timeout)));
+            outgoing.id = rest.take().map(|ticket| {
+                self.pending.insert(ticket, timeout.and_then(|timeout| now.checked_add(timeout)))
+            });
         }
         if connected {
             self.hand_over(outgoing);

@@ -46,16 +46,11 @@ impl Lines {
             line.truncate(end);
             if !line.is_empty() {
                 let line = ByteString::try_from(line.freeze());
-                return line
-                    .map(Some)
-                    .map_err(|_| Lost::Protocol("a line is not UTF-8".into()));
+                return line.map(Some).map_err(|_| Lost::Protocol("a line is not UTF-8".into()));
             }
         }
         if self.buffer.len() > MAX_LINE {
-            return Err(Lost::Protocol(format!(
-                "a line is longer than {} MiB",
-                MAX_LINE >> 20
-            )));
+            return Err(Lost::Protocol(format!("a line is longer than {} MiB", MAX_LINE >> 20)));
         }
         Ok(None)
     }

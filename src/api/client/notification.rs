@@ -58,13 +58,7 @@ impl Notification {
             Kind::Other => Head::default(),
             _ => serde_json::from_str(&params).map_err(|error| Lost::Protocol(error.to_string()))?,
         };
-        Ok(Self {
-            line,
-            params,
-            kind,
-            connection,
-            seq,
-        })
+        Ok(Self { line, params, kind, connection, seq })
     }
 
     /// What kind of thing happened.
@@ -106,10 +100,9 @@ impl Notification {
             reason: Cow<'a, str>,
         }
         match self.kind {
-            Kind::Goodbye => Some(
-                self.read()
-                    .map_or_else(|_| String::new(), |Goodbye { reason }| reason.into()),
-            ),
+            Kind::Goodbye => {
+                Some(self.read().map_or_else(|_| String::new(), |Goodbye { reason }| reason.into()))
+            }
             _ => None,
         }
     }

@@ -34,11 +34,7 @@ async fn a_call_is_one_line_even_if_its_params_were_several() {
         RawValue::from_string("{\n  \"a\": \"x\\n\",\r\n  \"b\": 10000000000000000000000\n}".into()).unwrap();
     let (result, request) = tokio::join!(client.call("list", &params), async {
         let request = line(&mut daemon).await;
-        say(
-            &mut daemon,
-            "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"n\":1.0e400}}\n",
-        )
-        .await;
+        say(&mut daemon, "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"n\":1.0e400}}\n").await;
         request
     });
     assert_eq!(
@@ -56,10 +52,7 @@ async fn a_refusal_has_code_kind_and_message() {
     let CallError::Refused(refusal) = client.call("status", Nothing {}).await.unwrap_err() else {
         panic!("not refused")
     };
-    assert_eq!(
-        (refusal.code, refusal.kind().as_str()),
-        (-32000, "unknown_connection")
-    );
+    assert_eq!((refusal.code, refusal.kind().as_str()), (-32000, "unknown_connection"));
     assert_eq!(refusal.to_string(), "no such connection: chat");
     assert!(refusal.data.unwrap().get().contains("near"));
 }
@@ -73,10 +66,7 @@ async fn a_refusal_without_id_ends_the_call() {
     )
     .await;
     let error = client.call("emit", Nothing {}).await.unwrap_err();
-    assert!(
-        matches!(&error, CallError::Refused(refusal) if refusal.kind().is_empty()),
-        "{error:?}"
-    );
+    assert!(matches!(&error, CallError::Refused(refusal) if refusal.kind().is_empty()), "{error:?}");
 }
 
 #[tokio::test]
@@ -85,34 +75,17 @@ async fn answers_come_in_any_order_and_what_comes_between_is_kept() {
     let first = client.request("list", Nothing {}).unwrap();
     say(&mut daemon, &format!("{EVENT}\n")).await;
     say(&mut daemon, "{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":null}\n").await;
-    say(
-        &mut daemon,
-        "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"first\"}\n",
-    )
-    .await;
+    say(&mut daemon, "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"first\"}\n").await;
     assert_eq!(client.call("hello", Nothing {}).await.unwrap().get(), "null");
 
     assert!(client.has_next());
-    let Incoming::Notification(event) = client.next().await.unwrap() else {
-        panic!("no notification")
-    };
-    assert_eq!(
-        (event.kind(), event.connection(), event.seq()),
-        (Kind::Event, Some("chat"), Some(41))
-    );
+    let Incoming::Notification(event) = client.next().await.unwrap() else { panic!("no notification") };
+    assert_eq!((event.kind(), event.connection(), event.seq()), (Kind::Event, Some("chat"), Some(41)));
     assert_eq!(event.line(), EVENT);
-    assert_eq!(
-        event.params(),
-        &EVENT[EVENT.find("params").unwrap() + 8..EVENT.len() - 1]
-    );
+    assert_eq!(event.params(), &EVENT[EVENT.find("params").unwrap() + 8..EVENT.len() - 1]);
 
-    let Incoming::Answer(answer) = client.next().await.unwrap() else {
-        panic!("no answer")
-    };
-    assert_eq!(
-        (answer.id, answer.result.unwrap().get()),
-        (Some(first), "\"first\"")
-    );
+    let Incoming::Answer(answer) = client.next().await.unwrap() else { panic!("no answer") };
+    assert_eq!((answer.id, answer.result.unwrap().get()), (Some(first), "\"first\""));
     assert!(!client.has_next());
 }
 
@@ -120,22 +93,10 @@ async fn answers_come_in_any_order_and_what_comes_between_is_kept() {
 async fn the_end_says_why() {
     for (text, expected) in [
         (String::new(), "the daemon closed the attachment"),
-        (
-            "{\"jsonrpc\":\"2.0\",\"meth".into(),
-            "the daemon closed the attachment",
-        ),
-        (
-            format!("{EVENT}\n{GOODBYE}\n"),
-            "the daemon ended the attachment: shutdown",
-        ),
-        (
-            "HTTP/1.1 400 Bad Request\n".into(),
-            "what came from the socket is no message of siod",
-        ),
-        (
-            "{\"jsonrpc\":\"2.0\"}\n".into(),
-            "what came from the socket is no message of siod: neither",
-        ),
+        ("{\"jsonrpc\":\"2.0\",\"meth".into(), "the daemon closed the attachment"),
+        (format!("{EVENT}\n{GOODBYE}\n"), "the daemon ended the attachment: shutdown"),
+        ("HTTP/1.1 400 Bad Request\n".into(), "what came from the socket is no message of siod"),
+        ("{\"jsonrpc\":\"2.0\"}\n".into(), "what came from the socket is no message of siod: neither"),
         ("[1]\n".into(), "what came from the socket is no message of siod"),
     ] {
         let (mut client, mut daemon) = pair();
@@ -152,20 +113,14 @@ async fn goodbye_is_a_notification_too() {
     say(&mut daemon, &format!("{GOODBYE}\n")).await;
     drop(daemon);
     let goodbye = client.next_notification().await.unwrap();
-    assert_eq!(
-        (goodbye.kind(), goodbye.goodbye().as_deref()),
-        (Kind::Goodbye, Some("shutdown"))
-    );
+    assert_eq!((goodbye.kind(), goodbye.goodbye().as_deref()), (Kind::Goodbye, Some("shutdown")));
     assert!(matches!(client.next_notification().await, Err(Lost::Goodbye(reason)) if reason == "shutdown"));
 }
 
 #[tokio::test]
 async fn a_line_of_tens_of_mebibytes_comes_whole() {
     let (mut client, mut daemon) = pair();
-    let text = format!(
-        "{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"{}\"}}\n",
-        "x".repeat(40 << 20)
-    );
+    let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"{}\"}}\n", "x".repeat(40 << 20));
     let (result, ()) = tokio::join!(client.call("list", Nothing {}), say(&mut daemon, &text));
     assert_eq!(result.unwrap().get().len(), (40 << 20) + 2);
 }
@@ -203,10 +158,7 @@ async fn a_call_keeps_only_so_much() {
         assert!(matches!(result, Err(CallError::Flooded)), "{result:?}");
         // Nothing was lost by that.
         for _ in 0..17 {
-            assert_eq!(
-                client.next_notification().await.unwrap().line().len(),
-                event.len() - 1
-            );
+            assert_eq!(client.next_notification().await.unwrap().line().len(), event.len() - 1);
         }
     };
     tokio::join!(calls, flood);
