@@ -167,12 +167,12 @@ async fn say_goodbye(
         batch.retain(|bytes| !bytes.is_empty());
         write_all(writer, &mut batch).await?;
         // One that is cut off for being slow gets no more of what it was too slow for.
-        while goodbye == Goodbye::Shutdown {
+        if goodbye == Goodbye::Shutdown {
             consumer.take(&mut batch);
-            if batch.is_empty() {
-                break;
+            while !batch.is_empty() {
+                write_all(writer, &mut batch).await?;
+                consumer.take(&mut batch);
             }
-            write_all(writer, &mut batch).await?;
         }
         writer.write_all(&goodbye.line()).await?;
         writer.shutdown().await
