@@ -16,3 +16,13 @@ pub enum Lag {
     /// It is detached.
     Disconnect,
 }
+
+impl Lag {
+    /// As it is written in the configuration and in `hello`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Disconnect => "disconnect",
+        }
+    }
+}
