@@ -39,6 +39,16 @@ pub enum Lag {
     Disconnect,
 }
 
+impl Lag {
+    /// As it is written in the configuration and in `hello`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Disconnect => "disconnect",
+        }
+    }
+}
+
 /// Rules of the hub.
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -19,6 +19,7 @@ use crate::hub::quantity::{Duration, Size};
 use crate::manager;
 
 pub use crate::hub::resolve::OptionError;
+pub(crate) use crate::hub::target::is_secret_name;
 
 /// Everything about one connection; equal settings are the same connection.
 #[derive(Clone, Debug, PartialEq)]

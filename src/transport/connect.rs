@@ -49,7 +49,9 @@ impl Connector {
     /// is no timeout: dropping the future gives up and closes the connection.
     pub async fn open(&self, kind: TransportKind, sid: Option<&str>) -> Result<Transport, Error> {
         match kind {
-            TransportKind::Polling => Ok(Transport::Polling(Box::new(Polling::new(self.shared.clone(), sid)))),
+            TransportKind::Polling => {
+                Ok(Transport::Polling(Box::new(Polling::new(self.shared.clone(), sid))))
+            }
             TransportKind::WebSocket => {
                 let frames = upgrade::open(&self.shared, sid).await.map_err(Error::WebSocket)?;
                 Ok(Transport::WebSocket(Box::new(WebSocket::new(frames))))

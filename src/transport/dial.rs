@@ -40,7 +40,9 @@ impl Dialler {
         }
         let config = tls::client_config(&settings.tls)?;
         Ok(Self::Secure(match tls::server_name(&settings.tls)? {
-            Some(name) => HttpsConnector::new(tcp, config, true, Arc::new(FixedServerNameResolver::new(name))),
+            Some(name) => {
+                HttpsConnector::new(tcp, config, true, Arc::new(FixedServerNameResolver::new(name)))
+            }
             None => HttpsConnector::new(tcp, config, true, Arc::new(DefaultServerNameResolver::default())),
         }))
     }

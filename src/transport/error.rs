@@ -50,6 +50,18 @@ impl Error {
         }
     }
 
+    /// What lies beneath: the system's error, the start of an answer, the peer's words.
+    pub fn description(&self) -> Option<String> {
+        match self {
+            Self::Settings(detail) => Some(detail.clone()),
+            Self::Poll(failure) | Self::Post(failure) | Self::WebSocket(failure) => {
+                Some(failure.detail.clone())
+            }
+            Self::Decode(error) => Some(error.to_string()),
+            Self::Closed { reason, .. } => (!reason.is_empty()).then(|| reason.to_string()),
+        }
+    }
+
     /// The HTTP status of a refusal, or the code of a closed WebSocket.
     pub fn code(&self) -> Option<u16> {
         match self {

@@ -42,8 +42,12 @@ impl<S: Read + Write + Unpin> Frames<S> {
             .max_write_buffer_size(usize::MAX)
             .max_message_size(Some(max_message))
             .max_frame_size(Some(max_message));
-        let stream =
-            WebSocketStream::from_partially_read(TokioIo::new(stream), read.to_vec(), Role::Client, Some(config));
+        let stream = WebSocketStream::from_partially_read(
+            TokioIo::new(stream),
+            read.to_vec(),
+            Role::Client,
+            Some(config),
+        );
         Self { stream: stream.await, max_message }
     }
 
@@ -58,7 +62,9 @@ impl<S: Read + Write + Unpin> Frames<S> {
             match message {
                 Message::Text(text) => {
                     let text = ByteString::try_from(bytes::Bytes::from(text));
-                    return Poll::Ready(text.map(Frame::Text).map_err(|_| violation("text message is not UTF-8")));
+                    return Poll::Ready(
+                        text.map(Frame::Text).map_err(|_| violation("text message is not UTF-8")),
+                    );
                 }
                 Message::Binary(bytes) => return Poll::Ready(Ok(Frame::Binary(bytes))),
                 Message::Close(frame) => {
@@ -109,9 +115,9 @@ impl<S: Read + Write + Unpin> Frames<S> {
     fn failed(&self, error: tungstenite::Error) -> Error {
         use tungstenite::Error as E;
         match error {
-            E::ConnectionClosed | E::AlreadyClosed | E::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-                lost("")
-            }
+            E::ConnectionClosed
+            | E::AlreadyClosed
+            | E::Protocol(ProtocolError::ResetWithoutClosingHandshake) => lost(""),
             E::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
                 Some(tls) => Error::WebSocket(Failure::new(Phase::Tls, tls.to_string())),
                 None if error.kind() == io::ErrorKind::UnexpectedEof => lost(""),

@@ -46,7 +46,8 @@ pub(super) async fn exchange(
     limit: usize,
 ) -> Result<(Response<Bytes>, HttpConnection), Failure> {
     let mut request = request;
-    if let Some(mut connection) = idle.filter(|idle| idle.reuse_until.is_none_or(|end| Instant::now() < end)) {
+    if let Some(mut connection) = idle.filter(|idle| idle.reuse_until.is_none_or(|end| Instant::now() < end))
+    {
         match connection.send(request).await {
             Ok(answer) => return connection.finish(shared, answer, limit).await,
             Err(Unanswered { unsent: Some(unsent), .. }) => request = *unsent,
@@ -167,7 +168,8 @@ impl Driver {
     }
 
     async fn read(&mut self, body: &mut Incoming, limit: usize) -> Result<Bytes, Failure> {
-        let too_large = || Failure::new(Phase::Http, format!("answer larger than {limit} bytes (see max_payload)"));
+        let too_large =
+            || Failure::new(Phase::Http, format!("answer larger than {limit} bytes (see max_payload)"));
         if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
             return Err(too_large());
         }
@@ -200,7 +202,8 @@ impl Driver {
 /// hanging up do not cross.
 fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(HeaderName::from_static("keep-alive"))?.to_str().ok()?;
-    let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?.parse::<u64>().ok()?;
+    let seconds =
+        value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?.parse::<u64>().ok()?;
     Some(Duration::from_secs(seconds.saturating_sub(1)))
 }
 

@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use cookie_store::CookieStore;
 use http::header::{
-    self, ACCEPT, CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, UPGRADE,
-    USER_AGENT,
+    self, ACCEPT, CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
+    UPGRADE, USER_AGENT,
 };
 use http::{Method, Request, Uri};
 use http_body_util::Full;
@@ -91,7 +91,8 @@ impl Requests {
             Error::Settings(format!("{what} {value:?} cannot be used in a request: {error}"))
         };
         let base = format!("{scheme}://{host}{}", settings.path);
-        let origin: Uri = format!("{scheme}://{host}/").parse().map_err(|error| bad("host", &host, &error))?;
+        let origin: Uri =
+            format!("{scheme}://{host}/").parse().map_err(|error| bad("host", &host, &error))?;
         let url = Url::parse(&base).map_err(|error| bad("URL", &base, &error))?;
 
         let mut headers = settings.headers.clone();
@@ -215,11 +216,15 @@ impl Requests {
     /// One Cookie header: the user's first, then the kept ones that the user has not set.
     fn add_cookies(&self, headers: &mut HeaderMap) {
         let Some(cookies) = self.cookies() else { return };
-        let mut pairs: Vec<String> =
-            headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
+        let mut pairs: Vec<String> = headers
+            .get_all(COOKIE)
+            .iter()
+            .filter_map(|value| value.to_str().ok().map(str::to_owned))
+            .collect();
         let own = pairs.join("; ");
         let set_by_user = |name: &str| {
-            own.split(';').any(|pair| pair.trim_start().split('=').next().is_some_and(|n| n.trim_end() == name))
+            own.split(';')
+                .any(|pair| pair.trim_start().split('=').next().is_some_and(|n| n.trim_end() == name))
         };
         pairs.extend(
             cookies
@@ -274,7 +279,10 @@ mod tests {
         });
         let user = "/a%20b/?token=a%20b%26c%3Dd%2B%C3%A9&k%20y=-_.!~*'()&empty=&EIO=4";
         assert_eq!(target(requests.upgrade(None, "k")), format!("{user}&transport=websocket"));
-        assert_eq!(target(requests.upgrade(Some("a/b="), "k")), format!("{user}&transport=websocket&sid=a%2Fb%3D"));
+        assert_eq!(
+            target(requests.upgrade(Some("a/b="), "k")),
+            format!("{user}&transport=websocket&sid=a%2Fb%3D")
+        );
         let first = target(requests.get(Some("s")));
         assert!(first.starts_with(&format!("{user}&transport=polling&sid=s&t=")), "{first}");
         assert_ne!(first, target(requests.get(Some("s"))), "t differs between requests");
@@ -369,7 +377,14 @@ mod tests {
             sent
         };
         let large = format!("large={}", "x".repeat(MAX_COOKIE));
-        let cookies = answer(&["io=1; Path=/; HttpOnly", "route=a; Max-Age=60", "user=server", "odd", "x=1; Domain=b.test", &large]);
+        let cookies = answer(&[
+            "io=1; Path=/; HttpOnly",
+            "route=a; Max-Age=60",
+            "user=server",
+            "odd",
+            "x=1; Domain=b.test",
+            &large,
+        ]);
 
         let without = requests(|settings| settings.with_credentials = false);
         without.keep_cookies(&cookies);

@@ -3,7 +3,8 @@
 //! So a refusal comes with its status and text, cookies work as for polling, and the head of the answer is bounded.
 
 use http::header::{
-    CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
 
 use super::connect::Shared;
@@ -18,7 +19,8 @@ pub(super) async fn open(shared: &Shared, sid: Option<&str>) -> Result<Frames<St
     let request = shared.requests.upgrade(sid, &key)?;
     let connection = HttpConnection::open(shared).await?;
     let (answer, parts) = connection.upgrade(shared, request).await?;
-    check(&answer, &frames::accept_key(&key), &shared.protocols).map_err(|text| Failure::new(Phase::Http, text))?;
+    check(&answer, &frames::accept_key(&key), &shared.protocols)
+        .map_err(|text| Failure::new(Phase::Http, text))?;
     Ok(Frames::new(parts.io, &parts.read_buf, shared.max_payload).await)
 }
 
@@ -45,7 +47,8 @@ fn check(answer: &HeaderMap, accept: &str, offered: &[String]) -> Result<(), Str
 }
 
 fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    let mut tokens = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+    let mut tokens =
+        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
     tokens.any(|listed| listed.trim().eq_ignore_ascii_case(token))
 }
 
@@ -58,7 +61,8 @@ mod tests {
     #[test]
     fn the_answer_must_be_the_one_asked_for() {
         let good = [("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-accept", "A")];
-        let lenient = [("upgrade", "WebSocket"), ("connection", "keep-alive, Upgrade"), ("sec-websocket-accept", "A")];
+        let lenient =
+            [("upgrade", "WebSocket"), ("connection", "keep-alive, Upgrade"), ("sec-websocket-accept", "A")];
         let with = |more: &[(&'static str, &'static str)]| [&good[..], more].concat();
         let one = ["one".to_owned(), "two".to_owned()];
         for (answer, offered, fault) in [

@@ -60,8 +60,16 @@ async fn exchanges_packets() {
     assert_eq!(packet(&mut transport).await, text("0{}"), "packets of one body come one by one");
 
     let (get, post) = get_and_post(&mut server, &mut transport).await;
-    assert!(get.line.starts_with("GET /socket.io/?token=a%20b&EIO=4&transport=polling&sid=S&t="), "{}", get.line);
-    assert!(post.line.starts_with("POST /socket.io/?token=a%20b&EIO=4&transport=polling&sid=S&t="), "{}", post.line);
+    assert!(
+        get.line.starts_with("GET /socket.io/?token=a%20b&EIO=4&transport=polling&sid=S&t="),
+        "{}",
+        get.line
+    );
+    assert!(
+        post.line.starts_with("POST /socket.io/?token=a%20b&EIO=4&transport=polling&sid=S&t="),
+        "{}",
+        post.line
+    );
     assert_eq!(post.header("content-type"), Some("text/plain;charset=UTF-8"));
     assert_eq!(post.header("accept"), Some("*/*"));
     assert_eq!(post.header("x-key"), Some("1"));
@@ -260,7 +268,10 @@ async fn packets_before_a_bad_one_are_delivered() {
         during(&mut transport, server.request()).await.ok(body);
         assert_eq!(packet(&mut transport).await, text("a"));
         let failed = failure(&mut transport).await;
-        assert_eq!((failed.to_string().as_str(), failed.message(), failed.code()), (error, "server error", None));
+        assert_eq!(
+            (failed.to_string().as_str(), failed.message(), failed.code()),
+            (error, "server error", None)
+        );
     }
     let (mut server, mut transport) = session(|_| {}, None).await;
     during(&mut transport, server.request()).await.ok("<html>");
@@ -387,7 +398,8 @@ async fn closing_flushes_and_says_goodbye_before_it_hangs_up() {
 
     // Nothing to take leave of: no session.
     let mut server = Server::start().await;
-    let transport = open(at(server.address), TransportKind::Polling, None).await.expect("nothing to fail yet");
+    let transport =
+        open(at(server.address), TransportKind::Polling, None).await.expect("nothing to fail yet");
     transport.close().await;
     server.assert_quiet();
 }

@@ -110,7 +110,9 @@ impl Request {
 }
 
 /// Reads a request's head and body.
-pub(super) async fn read_request<S: AsyncRead + Unpin>(stream: &mut S) -> Option<(String, Vec<String>, Vec<u8>)> {
+pub(super) async fn read_request<S: AsyncRead + Unpin>(
+    stream: &mut S,
+) -> Option<(String, Vec<String>, Vec<u8>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
@@ -124,7 +126,8 @@ pub(super) async fn read_request<S: AsyncRead + Unpin>(stream: &mut S) -> Option
             None => panic!("a header line is {line:?}"),
         })
         .collect();
-    let length = headers.iter().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+    let length =
+        headers.iter().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
     Some((line, headers, body))

@@ -97,15 +97,24 @@ async fn attempt(server: ServerConfig, tls: TlsSettings, kind: TransportKind) ->
 async fn the_certificate_decides() {
     let ours = Authority::new();
     let other = Authority::new();
-    let trusting = |authority: &Authority| TlsSettings { ca_file: authority.file(), ..TlsSettings::default() };
+    let trusting =
+        |authority: &Authority| TlsSettings { ca_file: authority.file(), ..TlsSettings::default() };
     let named = |name: &str| TlsSettings { server_name: Some(name.to_owned()), ..trusting(&ours) };
     let insecure = TlsSettings { insecure: true, ..TlsSettings::default() };
     for (name, tls, refusal) in [
         ("127.0.0.1", trusting(&ours), None),
         ("127.0.0.1", trusting(&other), Some("invalid peer certificate: UnknownIssuer")),
-        ("other.test", trusting(&ours), Some("invalid peer certificate: certificate not valid for name \"127.0.0.1\"")),
+        (
+            "other.test",
+            trusting(&ours),
+            Some("invalid peer certificate: certificate not valid for name \"127.0.0.1\""),
+        ),
         ("other.test", named("other.test"), None),
-        ("127.0.0.1", named("other.test"), Some("invalid peer certificate: certificate not valid for name \"other.test\"")),
+        (
+            "127.0.0.1",
+            named("other.test"),
+            Some("invalid peer certificate: certificate not valid for name \"other.test\""),
+        ),
         ("other.test", insecure, None),
     ] {
         for kind in [TransportKind::Polling, TransportKind::WebSocket] {
@@ -131,8 +140,7 @@ async fn a_client_certificate_is_shown() {
     std::fs::write(&cert_file, certificate.pem()).expect("a file");
     std::fs::write(&key_file, key.serialize_pem()).expect("a file");
     let anonymous = TlsSettings { ca_file: authority.file(), ..TlsSettings::default() };
-    let known =
-        TlsSettings { cert_file: Some(cert_file), key_file: Some(key_file), ..anonymous.clone() };
+    let known = TlsSettings { cert_file: Some(cert_file), key_file: Some(key_file), ..anonymous.clone() };
     for kind in [TransportKind::Polling, TransportKind::WebSocket] {
         let server = || authority.server("127.0.0.1", true);
         assert_eq!(attempt(server(), known.clone(), kind).await, Ok(Received::Packet(text("a"))));

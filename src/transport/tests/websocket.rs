@@ -57,7 +57,9 @@ async fn server_end<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketSt
 }
 
 /// A transport over memory with `buffer` bytes in each direction.
-async fn in_memory(buffer: usize) -> (WebSocket<TokioIo<Counted>>, WebSocketStream<DuplexStream>, Arc<Counts>) {
+async fn in_memory(
+    buffer: usize,
+) -> (WebSocket<TokioIo<Counted>>, WebSocketStream<DuplexStream>, Arc<Counts>) {
     let (client, server) = duplex(buffer);
     let counts = Arc::new(Counts::default());
     let client = TokioIo::new(Counted { stream: client, counts: counts.clone() });
@@ -77,7 +79,11 @@ struct Counts {
 }
 
 impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -106,19 +112,27 @@ fn closed(code: u16, reason: &str) -> Error {
 async fn exchanges_packets() {
     let (mut transport, mut server) = connected().await;
     assert_eq!(transport.kind(), TransportKind::WebSocket);
-    for packet in [Packet::Ping("probe".into()), text("a\u{1e}b"), binary(&b"\x04\x1e"[..]), Packet::Upgrade] {
+    for packet in [Packet::Ping("probe".into()), text("a\u{1e}b"), binary(&b"\x04\x1e"[..]), Packet::Upgrade]
+    {
         transport.send(packet);
     }
     assert!(transport.queued() > 0);
     poll_fn(|cx| transport.poll_flush(cx)).await.expect("the server listens");
     assert_eq!(transport.queued(), 0);
-    for expected in
-        [WsMessage::text("2probe"), WsMessage::text("4a\u{1e}b"), WsMessage::binary(&b"\x04\x1e"[..]), WsMessage::text("5")]
-    {
+    for expected in [
+        WsMessage::text("2probe"),
+        WsMessage::text("4a\u{1e}b"),
+        WsMessage::binary(&b"\x04\x1e"[..]),
+        WsMessage::text("5"),
+    ] {
         assert_eq!(server.next().await.expect("a message").expect("a valid one"), expected);
     }
-    for message in [WsMessage::text("3probe"), WsMessage::text("4x\u{1e}4y"), WsMessage::binary(&b"4"[..]), WsMessage::text("4")]
-    {
+    for message in [
+        WsMessage::text("3probe"),
+        WsMessage::text("4x\u{1e}4y"),
+        WsMessage::binary(&b"4"[..]),
+        WsMessage::text("4"),
+    ] {
         server.send(message).await.expect("the client listens");
     }
     for expected in [Packet::Pong("probe".into()), text("x\u{1e}4y"), binary(&b"4"[..]), text("")] {
@@ -143,9 +157,13 @@ async fn the_handshake_is_as_the_server_expects_it() {
     );
     assert_eq!(packet(&mut opened.expect("a WebSocket")).await, text("a"));
     assert_eq!(line, "GET /socket.io/?room=1%262&EIO=4&transport=websocket&sid=S%2F1");
-    for expected in
-        ["x-key: 1", "sec-websocket-version: 13", "sec-websocket-protocol: one", "connection: Upgrade", "upgrade: websocket"]
-    {
+    for expected in [
+        "x-key: 1",
+        "sec-websocket-version: 13",
+        "sec-websocket-protocol: one",
+        "connection: Upgrade",
+        "upgrade: websocket",
+    ] {
         assert!(headers.iter().any(|line| line == expected), "{expected} is not among {headers:?}");
     }
     for absent in ["cookie:", "sec-websocket-extensions:", "accept-encoding:", "content-length:"] {
@@ -167,10 +185,14 @@ async fn a_refused_handshake_tells_why() {
     let switch = "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
     for (answer, (status, detail)) in [
         (
-            "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 18\r\n\r\nSession ID unknown".to_owned(),
+            "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 18\r\n\r\nSession ID unknown"
+                .to_owned(),
             refused(400, "websocket error: HTTP 400: Session ID unknown"),
         ),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned(), refused(200, "websocket error: HTTP 200: ok")),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned(),
+            refused(200, "websocket error: HTTP 200: ok"),
+        ),
         (String::new(), wrong("websocket error: connection closed before message completed")),
         ("SSH-2.0-x\r\n\r\n".to_owned(), wrong("websocket error: invalid HTTP version parsed")),
         (endless, wrong("websocket error: message head is too large")),
@@ -295,7 +317,8 @@ async fn pings_are_answered_by_the_way() {
 
 #[tokio::test]
 async fn the_peers_end_is_told_with_its_code() {
-    let frame = |code: u16, reason: &'static str| Some(CloseFrame { code: code.into(), reason: reason.into() });
+    let frame =
+        |code: u16, reason: &'static str| Some(CloseFrame { code: code.into(), reason: reason.into() });
     for (sent, expected) in [
         (frame(1000, ""), closed(1000, "")),
         (frame(1001, "restart"), closed(1001, "restart")),
@@ -330,7 +353,10 @@ async fn an_end_without_close_frame_is_1006() {
 async fn the_last_words_are_read_even_if_writing_fails() {
     let (mut websocket, mut server, _) = in_memory(1 << 16).await;
     server.send(WsMessage::text("4bye")).await.expect("room for it");
-    server.send(WsMessage::Close(Some(CloseFrame { code: 1001.into(), reason: "".into() }))).await.expect("room");
+    server
+        .send(WsMessage::Close(Some(CloseFrame { code: 1001.into(), reason: "".into() })))
+        .await
+        .expect("room");
     drop(server);
     websocket.send(text("into the void"));
     let lost = poll_fn(|cx| websocket.poll_flush(cx)).await.expect_err("nobody takes it");
