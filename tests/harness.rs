@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::node::Script;
+use common::node::{NodeServer, Script};
 use common::transcript::compare;
 use common::upstream::{OPEN, OPEN_WITH_UPGRADE};
-use common::{NodeServer, Upstream, within};
+use common::{Upstream, within};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;

@@ -10,7 +10,10 @@
 //! what it was waiting for, and a busy machine fails nothing.
 
 #![allow(dead_code, unreachable_pub, reason = "each file of tests uses a part of this")]
-#![allow(clippy::disallowed_methods, reason = "a task of a test ends with the test's runtime")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a task of a test ends with the test's runtime"
+)]
 
 pub mod consumer;
 pub mod daemon;
@@ -22,7 +25,6 @@ use std::time::Duration;
 
 pub use consumer::Consumer;
 pub use daemon::Daemon;
-pub use node::NodeServer;
 pub use upstream::{Upstream, Ws};
 
 /// How long anything may take that is expected to happen; reached only when it does not.

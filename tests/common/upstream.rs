@@ -356,11 +356,12 @@ impl Ws {
         assert_eq!(found, None, "the client closes");
     }
 
-    /// The next text of the client, for tests that compare it themselves.
-    pub async fn next_text(&mut self) -> String {
+    /// The next text of the client, none when it closes instead.
+    pub async fn next_text_or_end(&mut self) -> Option<String> {
         match self.receive().await {
-            Some(Message::Text(text)) => text.to_string(),
-            other => panic!("expected a text, found {other:?}"),
+            Some(Message::Text(text)) => Some(text.to_string()),
+            None => None,
+            Some(other) => panic!("expected a text, found {other:?}"),
         }
     }
 
