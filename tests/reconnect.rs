@@ -102,7 +102,7 @@ async fn giving_up_comes_last_and_connect_starts_over() {
 /// Every way in which an attempt can fail before the Engine.IO session is open.
 #[tokio::test]
 async fn a_server_that_does_not_open_a_session_fails_the_attempt() {
-    let mut chat = Chat::idle("timeout = \"300ms\"").await;
+    let mut chat = Chat::idle("timeout = \"500ms\"").await;
     chat.start().await;
     for (number, name) in [
         "reset",
@@ -166,7 +166,7 @@ async fn a_server_that_does_not_open_a_session_fails_the_attempt() {
 
 #[tokio::test]
 async fn a_connect_that_is_never_answered_fails_in_the_end() {
-    let mut chat = Chat::idle("timeout = \"100ms\"").await;
+    let mut chat = Chat::idle("timeout = \"500ms\"").await;
     chat.start().await;
     let mut ws = chat.upstream.accept_ws().await;
     ws.send(OPEN).await;
@@ -279,7 +279,6 @@ async fn what_is_no_socket_io_is_a_parse_error() {
     for packets in [
         &["4nonsense"][..],
         &["49"],
-        &["42"],
         &["42[]"],
         &["42{}"],
         &["42[null]"],
@@ -335,7 +334,7 @@ async fn pings_are_answered_and_their_absence_ends_the_session() {
     chat.start().await;
     let mut ws = chat.upstream.accept_ws().await;
     ws.send(
-        r#"0{"sid":"a","upgrades":[],"pingInterval":200,"pingTimeout":100,"maxPayload":1000000,"more":[1]}"#,
+        r#"0{"sid":"a","upgrades":[],"pingInterval":500,"pingTimeout":500,"maxPayload":1000000,"more":[1]}"#,
     )
     .await;
     ws.expect("40").await;

@@ -26,7 +26,7 @@ const VERBATIM: &[&str] = &[
     r#"{"b":1,"a":2,"b":3}"#,
     r#""a\u0041\/\n\"\\","é€😀""#,
     r#""\ud800","\udc00\ud800""#,
-    r#"[],{},[[]],[{}],null,true,false"#,
+    r"[],{},[[]],[{}],null,true,false",
     r#"{"$binary":"AAEC"}"#,
     r#"{"_placeholder":true,"num":0}"#,
     r#"" two  spaces ",{" k ":" v "}"#,
@@ -145,7 +145,7 @@ async fn bytes_go_out_as_attachments_and_come_in_as_base64() {
 #[tokio::test]
 async fn what_is_no_base64_or_too_many_attachments_is_refused() {
     let (mut chat, mut ws) = Chat::joined("").await;
-    let eleven = vec![r#"{"$binary":"AA=="}"#; 11].join(",");
+    let eleven = [r#"{"$binary":"AA=="}"#; 11].join(",");
     for args in [
         r#"{"$binary":"AA"}"#,
         r#"{"$binary":"A"}"#,
@@ -168,14 +168,11 @@ async fn what_is_no_base64_or_too_many_attachments_is_refused() {
 #[tokio::test]
 async fn one_consumer_s_emits_reach_the_server_in_order() {
     let (mut chat, mut ws) = Chat::joined("").await;
-    let lines: String = (0..1000)
-        .map(|i| {
-            format!(
-                "{}\n",
-                emit(&format!(r#""event":"n","args":[{i}]"#)).replace(r#""id":1,"#, "")
-            )
-        })
-        .collect();
+    let mut lines = String::new();
+    for i in 0..1000 {
+        lines += &emit(&format!(r#""event":"n","args":[{i}]"#)).replace(r#""id":1,"#, "");
+        lines += "\n";
+    }
     chat.consumer.send_bytes(lines.as_bytes()).await;
     for i in 0..1000 {
         ws.expect(&format!(r#"42["n",{i}]"#)).await;

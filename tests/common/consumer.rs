@@ -10,7 +10,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use super::transcript::{Captures, compare};
 use super::within;
 
-/// One attached program. When a test fails, its whole transcript is printed.
+/// One attached program. When a test fails, the end of its transcript is printed.
 ///
 /// Lines are read in one of three ways: [`expect`](Self::expect) takes the next line whatever it is,
 /// [`expect_answer`](Self::expect_answer) the next answer, and [`hear`](Self::hear) the next notification; the
@@ -20,7 +20,8 @@ pub struct Consumer {
     writer: Option<OwnedWriteHalf>,
     /// Lines that were read and not yet asked for, oldest first.
     waiting: VecDeque<String>,
-    transcript: Vec<String>,
+    /// The last lines in both directions.
+    transcript: VecDeque<String>,
 }
 
 impl Consumer {
@@ -34,7 +35,7 @@ impl Consumer {
             reader,
             writer: Some(writer),
             waiting: VecDeque::new(),
-            transcript: Vec::new(),
+            transcript: VecDeque::new(),
         }
     }
 
@@ -45,8 +46,7 @@ impl Consumer {
 
     /// Writes bytes as they are.
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
-        self.transcript
-            .push(format!("> {}", shorten(&String::from_utf8_lossy(bytes))));
+        self.note(format!("> {}", shorten(&String::from_utf8_lossy(bytes))));
         let writer = self
             .writer
             .as_mut()
@@ -58,7 +58,7 @@ impl Consumer {
 
     /// Shuts the writing side; what the daemon writes can still be read.
     pub fn shut_writing(&mut self) {
-        self.transcript.push("> (end)".into());
+        self.note("> (end)".into());
         self.writer = None; // Dropping the write half shuts it down.
     }
 
@@ -150,7 +150,7 @@ impl Consumer {
         let read = within("a line from the daemon", self.reader.read_until(b'\n', &mut line)).await;
         read.expect("the daemon's socket can be read");
         if line.is_empty() {
-            self.transcript.push("< (end)".into());
+            self.note("< (end)".into());
             return None;
         }
         assert_eq!(
@@ -160,16 +160,27 @@ impl Consumer {
             line.escape_ascii()
         );
         let line = String::from_utf8(line).expect("the daemon writes UTF-8");
-        self.transcript.push(format!("< {}", shorten(&line)));
+        self.note(format!("< {}", shorten(&line)));
         Some(line)
+    }
+}
+
+impl Consumer {
+    /// How much of the transcript a failing test prints.
+    const LINES: usize = 60;
+
+    fn note(&mut self, line: String) {
+        if self.transcript.len() == Self::LINES {
+            self.transcript.pop_front();
+        }
+        self.transcript.push_back(line);
     }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let first = self.transcript.len().saturating_sub(60);
-            eprintln!("--- consumer\n{}", self.transcript[first..].join("\n"));
+            eprintln!("--- consumer\n{}", self.transcript.make_contiguous().join("\n"));
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{Consumer, within};
 pub struct Daemon {
     child: Child,
     log: Log,
-    folder: Folder,
+    folder: Arc<Folder>,
 }
 
 impl Daemon {
@@ -27,7 +27,10 @@ impl Daemon {
     }
 
     /// As [`start`](Self::start), in a folder that the test has prepared.
-    pub async fn start_in(folder: Folder) -> Self {
+    pub async fn start_in(folder: impl Into<Arc<Folder>>) -> Self {
+        let folder = folder.into();
+        // A former daemon's may still be there, and nobody listens to it.
+        let _none = std::fs::remove_file(folder.notify_socket());
         let ready = UnixDatagram::bind(folder.notify_socket()).expect("a socket in the test's own folder");
         let (mut child, log) = folder.spawn();
         let started = tokio::select! {
@@ -47,6 +50,11 @@ impl Daemon {
 
     pub fn folder(&self) -> &Folder {
         &self.folder
+    }
+
+    /// The folder of a daemon that has ended, for the next one.
+    pub fn into_folder(self) -> Arc<Folder> {
+        Arc::clone(&self.folder)
     }
 
     pub fn pid(&self) -> u32 {

@@ -128,16 +128,32 @@ impl Upstream {
             .expect("the acceptor runs")
     }
 
+    /// The next GET or POST.
+    pub async fn exchange(&mut self) -> Exchange {
+        let either = async {
+            tokio::select! {
+                get = self.gets.recv() => get,
+                post = self.posts.recv() => post,
+            }
+        };
+        within("a GET or POST", either).await.expect("the acceptor runs")
+    }
+
     /// The next packet that comes by POST must be `packet`. A client may put several into one body; each body is
     /// answered with `ok` as it is read.
     pub async fn expect_posted(&mut self, packet: &str) {
         if self.packets.is_empty() {
             let post = self.post().await;
-            self.packets.extend(post.body().split('\x1e').map(str::to_owned));
+            self.packets.extend(post.packets());
             post.ok();
         }
         let found = self.packets.pop_front().unwrap_or_default();
         assert_eq!(found, packet, "the next packet in a POST");
+    }
+
+    /// Whether a request for a WebSocket waits that no one has taken.
+    pub fn has_handshake(&self) -> bool {
+        !self.websockets.is_empty()
     }
 
     /// Whether a GET or POST waits that no one has taken.
@@ -203,6 +219,15 @@ pub struct Exchange {
 impl Exchange {
     pub fn body(&self) -> &str {
         str::from_utf8(&self.request.body).expect("polling bodies are UTF-8")
+    }
+
+    /// The packets of the body.
+    pub fn packets(&self) -> impl Iterator<Item = String> {
+        self.body().split('\x1e').map(str::to_owned)
+    }
+
+    pub fn is_post(&self) -> bool {
+        self.request.method == "POST"
     }
 
     pub fn reply(self, status: u16, body: &str) {

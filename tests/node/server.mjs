@@ -60,7 +60,7 @@ const commands = {
   // Leaves the namespace for the client.
   kick: () => io.disconnectSockets(),
   // Ends the sessions below, as a proxy that restarts would.
-  drop: () => io.engine.close(),
+  drop: () => Object.values(io.engine.clients).forEach((client) => client.close()),
   restart: async () => {
     const { port } = io.httpServer.address();
     await stop();
