@@ -565,8 +565,8 @@ mod tests {
             .stdin(Stdio::from(fd))
             .output()
             .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = text.lines().find_map(|line| {
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = printed.lines().find_map(|line| {
             line.find("inherited: ")
                 .or(line.find("error: "))
                 .map(|at| &line[at..])
