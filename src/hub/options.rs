@@ -331,7 +331,16 @@ impl ConnectionOptions {
 /// `key` is the path of the value; what was found under `auth`, `query` and `extra_headers` is not quoted.
 pub(crate) fn explain(key: &str, message: &str) -> String {
     // A position within one member of a request means nothing to who wrote the request.
+<<<<<<< HEAD
     let message = message.rsplit_once(" at line ").map_or(message, |(before, _)| before);
+=======
+    let message = message
+        .rsplit_once(" at line ")
+        .map_or(message, |(before, _)| before);
+    if let Some(name) = message.strip_prefix("missing field ") {
+        return format!("{} is missing", name.trim_matches('`'));
+    }
+>>>>>>> config
     let Some((found, expected)) = message.split_once(", expected ") else {
         return message.to_owned();
     };
@@ -353,6 +362,7 @@ pub(crate) fn explain(key: &str, message: &str) -> String {
         "f64" => "a number",
         "a sequence" => "an array",
         "a map" => "a table",
+        "string or map" => "a string",
         // serde calls a struct's table by the struct's name.
         _ if expected.starts_with("struct ") => "a table",
         _ => expected,
@@ -365,14 +375,20 @@ pub(crate) fn explain(key: &str, message: &str) -> String {
 }
 
 fn unknown_key(name: &str, known: &str) -> String {
-    let known = || known.split('`').skip(1).step_by(2);
+    const FEW: usize = 8;
+    let known: Vec<_> = known.split('`').skip(1).step_by(2).collect();
     let distance = |candidate: &str| strsim::damerau_levenshtein(&name.to_lowercase(), candidate);
-    let nearest = known().min_by_key(|candidate| distance(candidate));
-    match nearest {
+    match known.iter().min_by_key(|candidate| distance(candidate)) {
+        None => "unknown key; none is known here".to_owned(),
         Some(nearest) if distance(nearest) <= 1 + nearest.len() / 4 => {
             format!("unknown key; did you mean {nearest}?")
         }
+<<<<<<< HEAD
         _ => format!("unknown key; known here: {}", known().collect::<Vec<_>>().join(", ")),
+=======
+        Some(_) if known.len() <= FEW => format!("unknown key; known here: {}", known.join(", ")),
+        Some(nearest) => format!("unknown key; the nearest known one is {nearest}"),
+>>>>>>> config
     }
 }
 

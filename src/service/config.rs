@@ -15,7 +15,7 @@ use crate::hub::Lag;
 use crate::hub::options::{self, ConnectionOptions, ConnectionSettings};
 use crate::hub::quantity::{Duration, Size};
 use crate::service::environment::Environment;
-use crate::service::layers::{self, Key, Layers, Places, shown};
+use crate::service::layers::{self, Key, Layers, Place, Places, shown};
 use crate::service::listener;
 use crate::service::telemetry;
 
@@ -60,6 +60,21 @@ pub struct ApiSettings {
     pub lag: Lag,
     /// How long a consumer may hold the ring's tail; default 1 s.
     pub stall: StdDuration,
+}
+
+impl Config {
+    /// What is allowed and should be said at every start, one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let insecure = self
+            .connections
+            .iter()
+            .filter(|(_, settings)| settings.manager.transport.tls.insecure);
+        let warning = |name: &str| {
+            let key = shown(&key(["connections", name, "tls", "insecure"]));
+            format!("{key}: any certificate is taken, so anyone on the way can read and change what is sent")
+        };
+        insecure.map(|(name, _)| warning(name)).collect()
+    }
 }
 
 /// Everything that is wrong, one line each: `file:line:column: key: what is wrong`.
@@ -191,7 +206,7 @@ fn key<const N: usize>(parts: [&str; N]) -> Key {
 struct Loader<'a> {
     environment: &'a Environment,
     places: Places,
-    problems: Vec<String>,
+    problems: Vec<(Option<Place>, String)>,
 }
 
 impl Loader<'_> {
@@ -225,6 +240,7 @@ impl Loader<'_> {
     }
 
     fn finish<T>(self, value: T) -> Result<T, ConfigError> {
+<<<<<<< HEAD
         if self.problems.is_empty() { Ok(value) } else { Err(ConfigError { problems: self.problems }) }
     }
 
@@ -233,6 +249,29 @@ impl Loader<'_> {
         let line = format!("{place}{}: {message}", shown(key));
         if !self.problems.contains(&line) {
             self.problems.push(line);
+=======
+        if self.problems.is_empty() {
+            return Ok(value);
+        }
+        let mut problems = self.problems;
+        problems.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let line = |(place, problem): (Option<Place>, String)| match place {
+            Some(place) => format!("{place}: {problem}"),
+            None => problem,
+        };
+        Err(ConfigError {
+            problems: problems.into_iter().map(line).collect(),
+        })
+    }
+
+    fn problem(&mut self, key: &[String], message: &str) {
+        let problem = (
+            self.places.nearest(key).cloned(),
+            format!("{}: {message}", shown(key)),
+        );
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+>>>>>>> config
         }
     }
 
@@ -355,19 +394,20 @@ impl Loader<'_> {
         let url = defaults.url.clone().or_else(|| Some("http://localhost".to_owned()));
         let probe = ConnectionOptions { url, ..ConnectionOptions::default() };
         for error in probe.resolve_all(defaults).err().into_iter().flatten() {
-            let key = self.below(&key(["defaults"]), &error.key);
+            let key = below(&key(["defaults"]), &error.key);
             self.problem(&key, &error.message);
         }
     }
 
     /// The key of an option where it was written: in its connection or in `[defaults]`.
     fn written_at(&self, connection: &[String], option: &str) -> Key {
-        let own = self.below(connection, option);
-        let default = self.below(&key(["defaults"]), option);
+        let own = below(connection, option);
+        let default = below(&key(["defaults"]), option);
         let is_default = self.places.exactly(&own).is_none() && self.places.exactly(&default).is_some();
         if is_default { default } else { own }
     }
 
+<<<<<<< HEAD
     fn below(&self, table: &[String], option: &str) -> Key {
         // A header's name may contain dots; everything else that has them is a path.
         let parts: Vec<&str> = match option.split_once('.') {
@@ -377,10 +417,12 @@ impl Loader<'_> {
         table.iter().cloned().chain(parts.into_iter().map(str::to_owned)).collect()
     }
 
+=======
+>>>>>>> config
     /// Replaces variables in the paths that options name and sees that the files are there.
     fn named_files(&mut self, table: &[String], options: &mut ConnectionOptions) {
         for (option, path) in options.files_mut() {
-            let key = self.below(table, option);
+            let key = below(table, option);
             // An empty path is refused with the other options, with a better word.
             if path.as_os_str().is_empty() {
                 continue;
@@ -397,6 +439,20 @@ impl Loader<'_> {
             }
         }
     }
+}
+
+/// The key of an option in its table.
+fn below(table: &[String], option: &str) -> Key {
+    // A header's name may contain dots; everything else that has them is a path.
+    let parts: Vec<&str> = match option.split_once('.') {
+        Some((first @ "extra_headers", name)) => vec![first, name],
+        _ => option.split('.').collect(),
+    };
+    table
+        .iter()
+        .cloned()
+        .chain(parts.into_iter().map(str::to_owned))
+        .collect()
 }
 
 fn readable(path: &Path) -> Result<(), String> {

@@ -31,7 +31,15 @@ pub(super) fn shown(key: &[String]) -> String {
         if !text.is_empty() && !index {
             text.push('.');
         }
+<<<<<<< HEAD
         if index { text.push_str(part) } else { text.push_str(&quoted_key(part)) }
+=======
+        if index {
+            text.push_str(part);
+        } else {
+            text.push_str(&quoted_key(part));
+        }
+>>>>>>> config
     }
     text
 }
@@ -49,19 +57,43 @@ pub(super) fn quoted(text: &str) -> String {
     Value::from(text).to_string().replace('\u{7f}', "\\u007F")
 }
 
-/// Where keys were written, as an error names it: `siod.toml:3:1`, or `$SIOD__LOG__LEVEL`.
+/// Where a key was written, as an error names it: `siod.toml:3:1`, or `$SIOD__LOG__LEVEL`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    source: String,
+    /// Line and column, both from 1; not known of JSON, absent of variables.
+    position: Option<(usize, usize)>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.position {
+            Some((line, column)) => write!(f, "{}:{line}:{column}", self.source),
+            None => f.write_str(&self.source),
+        }
+    }
+}
+
+/// The places of all keys.
 #[derive(Debug, Default)]
-pub(super) struct Places(BTreeMap<Key, String>);
+pub(super) struct Places(BTreeMap<Key, Place>);
 
 impl Places {
     /// The place of `key` itself.
-    pub(super) fn exactly(&self, key: &[String]) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
+    pub(super) fn exactly(&self, key: &[String]) -> Option<&Place> {
+        self.0.get(key)
     }
 
     /// The place of `key`, or of the nearest table around it that has one.
+<<<<<<< HEAD
     pub(super) fn nearest(&self, key: &[String]) -> Option<&str> {
         (1..=key.len()).rev().find_map(|length| self.exactly(&key[..length]))
+=======
+    pub(super) fn nearest(&self, key: &[String]) -> Option<&Place> {
+        (1..=key.len())
+            .rev()
+            .find_map(|length| self.exactly(&key[..length]))
+>>>>>>> config
     }
 }
 
@@ -86,14 +118,18 @@ pub(super) fn read(
     match named {
         [] => {
             if let Some(file) = environment.default_file() {
-                if file.exists() {
+                // Only absence is fine: a file that may not be read is not the same as no configuration.
+                let absent = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+                if !fs::symlink_metadata(&file).is_err_and(absent) {
                     reader.file(&file);
                 }
                 reader.folder_beside(&file);
             }
         }
         [main, ..] => {
-            named.iter().for_each(|file| reader.file(file));
+            for file in named {
+                reader.file(file);
+            }
             reader.folder_beside(main);
         }
     }
@@ -130,7 +166,7 @@ impl Reader {
     fn file(&mut self, path: &Path) {
         match read_bounded(path) {
             Ok(text) if path.extension().is_some_and(|extension| extension == "json") => {
-                self.json(path, &text)
+                self.json(path, &text);
             }
             Ok(text) => self.toml(path, &text),
             Err(message) => self.problems.push(format!("{}: {message}", path.display())),
@@ -151,7 +187,9 @@ impl Reader {
         let mut paths: Vec<_> =
             paths.filter(|path| path.extension().is_some_and(|it| it == "toml")).collect();
         paths.sort();
-        paths.iter().for_each(|path| self.file(path));
+        for path in &paths {
+            self.file(path);
+        }
     }
 
     fn toml(&mut self, path: &Path, text: &str) {
@@ -213,7 +251,14 @@ impl Reader {
     fn json(&mut self, path: &Path, text: &str) {
         match serde_json::from_str(text) {
             Ok(Strict(tree @ Value::Object(_))) => {
-                self.place_all(&mut Key::new(), &tree, &path.display().to_string());
+                self.place_all(
+                    &mut Key::new(),
+                    &tree,
+                    &Place {
+                        source: path.display().to_string(),
+                        position: None,
+                    },
+                );
                 self.add(tree);
             }
             Ok(_) => self.problems.push(format!("{}: expected a JSON object", path.display())),
@@ -226,11 +271,11 @@ impl Reader {
         }
     }
 
-    fn place_all(&mut self, key: &mut Key, tree: &Value, place: &str) {
+    fn place_all(&mut self, key: &mut Key, tree: &Value, place: &Place) {
         if let Value::Object(members) = tree {
             for (name, value) in members {
                 key.push(name.clone());
-                self.places.0.insert(key.clone(), place.to_owned());
+                self.places.0.insert(key.clone(), place.clone());
                 self.place_all(key, value, place);
                 key.pop();
             }
@@ -239,6 +284,7 @@ impl Reader {
 
     /// `SIOD__CONNECTIONS__Chat__TIMEOUT=5s` as the key `connections.Chat.timeout`.
     fn variable(&mut self, name: &str, text: &str, files: &Value, fits: impl Fn(&Value) -> bool) {
+<<<<<<< HEAD
         let key = match variable_key(name, files) {
             Some(key) => key,
             None => {
@@ -246,6 +292,12 @@ impl Reader {
                     .problems
                     .push(format!("${name}: has an empty level between two double underscores"));
             }
+=======
+        let Some(key) = variable_key(name, files) else {
+            return self.problems.push(format!(
+                "${name}: has an empty level between two double underscores"
+            ));
+>>>>>>> config
         };
         let toml = || {
             DeValue::parse(text)
@@ -257,7 +309,14 @@ impl Reader {
         let others = [toml(), json()].into_iter().flatten().map(|value| nested(&key, value));
         let tree = if fits(&as_text) { None } else { others.into_iter().find(|tree| fits(tree)) };
         let tree = tree.unwrap_or(as_text);
-        self.place_all(&mut Key::new(), &nested(&key, Value::Null), &format!("${name}"));
+        self.place_all(
+            &mut Key::new(),
+            &nested(&key, Value::Null),
+            &Place {
+                source: format!("${name}"),
+                position: None,
+            },
+        );
         self.add(tree);
     }
 
@@ -339,12 +398,15 @@ struct Placer<'a> {
 impl Placer<'_> {
     const NONE: Placer<'static> = Placer { file: String::new(), text: "" };
 
-    /// `file:line:column` of a byte; lines and characters count from 1.
-    fn at(&self, offset: usize) -> String {
+    /// The place of a byte; columns count characters.
+    fn at(&self, offset: usize) -> Place {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        format!("{}:{line}:{column}", self.file)
+        Place {
+            source: self.file.clone(),
+            position: Some((line, column)),
+        }
     }
 }
 
@@ -445,11 +507,21 @@ mod tests {
 
     #[test]
     fn positions_count_characters() {
+<<<<<<< HEAD
         let placer = Placer { file: "f".into(), text: "ä = 1\nü = x" };
         assert_eq!(
             (placer.at(0), placer.at(6), placer.at(12)),
             ("f:1:1".into(), "f:1:6".into(), "f:2:5".into())
         );
         assert_eq!(placer.at(999), "f:2:6");
+=======
+        let placer = Placer {
+            file: "f".into(),
+            text: "ä = 1\nü = x",
+        };
+        for (offset, place) in [(0, "f:1:1"), (6, "f:1:6"), (12, "f:2:5"), (999, "f:2:6")] {
+            assert_eq!(placer.at(offset).to_string(), place);
+        }
+>>>>>>> config
     }
 }
