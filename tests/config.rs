@@ -462,11 +462,11 @@ fn a_broken_configuration_stops_nobody_who_names_the_socket() {
 
 #[test]
 fn the_mode_of_a_system_service() {
+    let own = std::process::id().to_string();
     for (variables, root, mode) in [
-        (&[("INVOCATION_ID", "1")][..], true, 0o660),
-        (&[("LISTEN_FDS", "1")], true, 0o660),
+        (&[("SYSTEMD_EXEC_PID", own.as_str())][..], true, 0o660),
         (&[], true, 0o600),
-        (&[("INVOCATION_ID", "1"), ("XDG_RUNTIME_DIR", "/r")], false, 0o600),
+        (&[("SYSTEMD_EXEC_PID", own.as_str()), ("XDG_RUNTIME_DIR", "/r")], false, 0o600),
     ] {
         let folder = Folder::new();
         let file = folder.file("siod.toml", "");

@@ -381,7 +381,7 @@ async fn every_transport_is_tried_within_an_attempt_where_that_is_wanted() {
     let mut chat = Chat::idle("transports = [\"websocket\", \"polling\"]\ntry_all_transports = false").await;
     chat.start().await;
     chat.upstream.handshake().await.refuse(503).await;
-    chat.hears(r#""event":"connect_error","message":"…","source":"transport""#)
+    chat.hears(r#""event":"connect_error","message":"…","…":…,"source":"transport""#)
         .await;
     chat.hears(r#""event":"reconnect_attempt","attempt":1"#).await;
     chat.upstream.joined().await;

@@ -190,13 +190,11 @@ pub struct DetailsView<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<&'a str>,
 }
 
 impl<'a> From<&'a Details> for DetailsView<'a> {
     fn from(details: &'a Details) -> Self {
-        Self { message: &details.message, code: details.code, description: details.description.as_deref() }
+        Self { message: &details.message, code: details.code }
     }
 }
 

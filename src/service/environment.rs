@@ -41,10 +41,10 @@ impl Environment {
         named.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Whether a service manager started this process as a service of the system rather than of a user.
+    /// Whether systemd started this process as a service of the system rather than of a user. Only the process it
+    /// started finds its own number in `SYSTEMD_EXEC_PID`; other variables of a service are inherited further.
     pub fn is_system_service(&self) -> bool {
-        let managed =
-            ["INVOCATION_ID", "NOTIFY_SOCKET", "LISTEN_FDS"].iter().any(|name| self.variable(name).is_some());
+        let managed = self.variable("SYSTEMD_EXEC_PID") == Some(std::process::id().to_string().as_str());
         managed && (self.root || self.variable("XDG_RUNTIME_DIR").is_none())
     }
 
@@ -90,6 +90,7 @@ mod tests {
 
     #[test]
     fn places() {
+        let own = std::process::id().to_string();
         for (variables, root, file, socket) in [
             (&[][..], true, Some("/etc/siod/siod.toml"), "/run/siod/siod.sock"),
             (&[], false, None, "/run/siod/siod.sock"),
@@ -102,7 +103,7 @@ mod tests {
                 "/r/siod.sock",
             ),
             (
-                &[("HOME", "/"), ("INVOCATION_ID", "1")],
+                &[("HOME", "/"), ("SYSTEMD_EXEC_PID", own.as_str())],
                 false,
                 Some("/etc/siod/siod.toml"),
                 "/run/siod/siod.sock",
@@ -116,14 +117,15 @@ mod tests {
 
     #[test]
     fn system_services() {
+        let own = std::process::id().to_string();
         for (variables, root, expected) in [
             (&[][..], true, false),
-            (&[("INVOCATION_ID", "1")], true, true),
-            (&[("NOTIFY_SOCKET", "/n")], true, true),
-            (&[("LISTEN_FDS", "1")], true, true),
-            (&[("INVOCATION_ID", "1")], false, true),
-            (&[("INVOCATION_ID", "1"), ("XDG_RUNTIME_DIR", "/r")], false, false),
-            (&[("INVOCATION_ID", "")], true, false),
+            (&[("SYSTEMD_EXEC_PID", own.as_str())], true, true),
+            (&[("SYSTEMD_EXEC_PID", own.as_str())], false, true),
+            (&[("SYSTEMD_EXEC_PID", own.as_str()), ("XDG_RUNTIME_DIR", "/r")], true, true),
+            (&[("SYSTEMD_EXEC_PID", own.as_str()), ("XDG_RUNTIME_DIR", "/r")], false, false),
+            (&[("SYSTEMD_EXEC_PID", "1")], true, false),
+            (&[("INVOCATION_ID", "1"), ("NOTIFY_SOCKET", "/n")], true, false),
         ] {
             let environment = Environment::new(variables.iter().copied(), root);
             assert_eq!(environment.is_system_service(), expected, "{variables:?} {root}");

@@ -63,7 +63,7 @@ async fn a_snapshot_follows_the_connection() {
     handshake.refuse(503).await;
     chat.consumer
         .hear(&lifecycle(
-            r#""event":"connect_error","message":"…","source":"transport""#,
+            r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
             true,
         ))
         .await;

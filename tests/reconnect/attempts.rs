@@ -13,12 +13,12 @@ async fn a_first_connection_that_fails_is_tried_again() {
     let mut ws = chat.upstream.joined().await;
     chat.hears(&[
         (
-            r#""event":"connect_error","message":"…","source":"transport""#,
+            r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
             true,
         ),
         (r#""event":"reconnect_attempt","attempt":1"#, true),
         (
-            r#""event":"connect_error","message":"…","source":"transport""#,
+            r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
             true,
         ),
         (r#""event":"reconnect_error","attempt":1,"message":"…""#, true),
@@ -45,12 +45,12 @@ async fn giving_up_comes_last_and_connect_starts_over() {
         }
         chat.hears(&[
             (
-                r#""event":"connect_error","message":"…","source":"transport""#,
+                r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
                 true,
             ),
             (r#""event":"reconnect_attempt","attempt":1"#, true),
             (
-                r#""event":"connect_error","message":"…","source":"transport""#,
+                r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
                 true,
             ),
             (r#""event":"reconnect_error","attempt":1,"message":"…""#, true),
@@ -59,7 +59,7 @@ async fn giving_up_comes_last_and_connect_starts_over() {
         .await;
         // Whether the last attempt's failure already counts as the end is left open; what follows is the end.
         for last in [
-            r#""event":"connect_error","message":"…","source":"transport""#,
+            r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
             r#""event":"reconnect_error","attempt":2,"message":"…""#,
         ] {
             chat.consumer
@@ -124,7 +124,7 @@ async fn a_server_that_does_not_open_a_session_fails_the_attempt() {
             }
         }
         chat.hears(&[(
-            r#""event":"connect_error","message":"…","source":"transport""#,
+            r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
             true,
         )])
         .await;
@@ -149,7 +149,7 @@ async fn a_connect_that_is_never_answered_fails_in_the_end() {
     ws.expect("40").await;
     chat.hears(&[
         (
-            r#""event":"connect_error","message":"…","source":"transport""#,
+            r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
             true,
         ),
         (r#""event":"reconnect_attempt","attempt":1"#, true),

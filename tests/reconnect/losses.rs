@@ -144,7 +144,7 @@ async fn without_reconnection_a_loss_is_final_until_connect_is_called() {
     chat.start().await;
     chat.upstream.handshake().await.refuse(503).await;
     chat.hears(&[(
-        r#""event":"connect_error","message":"…","source":"transport""#,
+        r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
         false,
     )])
     .await;
