@@ -12,6 +12,8 @@
 //! - [`service`]: the daemon around it.
 //! - [`cli`]: the command line.
 
+pub mod api;
+pub mod cli;
 pub mod engineio;
 pub mod json;
 pub mod manager;
