@@ -13,6 +13,7 @@
 //! - [`cli`]: the command line.
 
 pub mod api;
+pub mod cli;
 pub mod engineio;
 pub mod hub;
 pub mod json;

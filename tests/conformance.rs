@@ -31,15 +31,9 @@ impl Session {
         ))
         .await;
         let consumer = daemon.attach().await;
-        let mut session = Self {
-            consumer,
-            _daemon: daemon,
-            server,
-        };
+        let mut session = Self { consumer, _daemon: daemon, server };
         session.subscribe().await;
-        session
-            .send(r#"{"method":"connect","params":{"connection":"chat"}}"#)
-            .await;
+        session.send(r#"{"method":"connect","params":{"connection":"chat"}}"#).await;
         session.joins(options, transport).await;
         session
     }
@@ -69,16 +63,11 @@ impl Session {
         let transport = format!(
             r#"{{"jsonrpc":"2.0","id":0,"result":{{"connections":[{{"connected":true,"transport":"{transport}","…":…}}]}}}}"#
         );
-        self.consumer
-            .call(r#"{"id":0,"method":"list"}"#, &transport)
-            .await;
+        self.consumer.call(r#"{"id":0,"method":"list"}"#, &transport).await;
     }
 
     async fn emit(&mut self, members: &str) {
-        self.send(&format!(
-            r#"{{"method":"emit","params":{{"connection":"chat",{members}}}}}"#
-        ))
-        .await;
+        self.send(&format!(r#"{{"method":"emit","params":{{"connection":"chat",{members}}}}}"#)).await;
     }
 
     /// Emits with `ack`; the answer must have these args.
@@ -102,23 +91,13 @@ impl Session {
 async fn events_and_acks_go_both_ways() {
     for way in WAYS {
         let mut session = Session::start(way, "", "").await;
-        session
-            .emit(r#""event":"echo","args":["é😀",1.5,null,[{"a":{}}]]"#)
-            .await;
-        session
-            .hear(r#""event":"echo","args":["é😀",1.5,null,[{"a":{}}]]"#)
-            .await;
-        session
-            .ask(r#""event":"echo","args":[1,"two"]"#, r#""args":[1,"two"]"#)
-            .await;
+        session.emit(r#""event":"echo","args":["é😀",1.5,null,[{"a":{}}]]"#).await;
+        session.hear(r#""event":"echo","args":["é😀",1.5,null,[{"a":{}}]]"#).await;
+        session.ask(r#""event":"echo","args":[1,"two"]"#, r#""args":[1,"two"]"#).await;
         session.ask(r#""event":"echo""#, r#""args":[]"#).await;
-        session
-            .ask(r#""event":"who""#, &format!(r#""args":["/",{{}},"{}"]"#, way.1))
-            .await;
+        session.ask(r#""event":"who""#, &format!(r#""args":["/",{{}},"{}"]"#, way.1)).await;
         session.emit(r#""event":"ask","args":["ready?"]"#).await;
-        let asked = session
-            .hear(r#""event":"question","args":["ready?"],"ack":…ack"#)
-            .await;
+        let asked = session.hear(r#""event":"question","args":["ready?"],"ack":…ack"#).await;
         let answer = format!(
             r#"{{"method":"ack","params":{{"connection":"chat","ack":{},"args":["yes",2]}}}}"#,
             &asked["ack"]
@@ -172,28 +151,12 @@ async fn a_flood_arrives_whole_and_in_order() {
 async fn rooms_and_namespaces_are_the_server_s_to_tell_apart() {
     for way in WAYS {
         let mut session = Session::start(way, "/room", "").await;
-        session
-            .ask(
-                r#""event":"who""#,
-                &format!(r#""args":["/room",{{}},"{}"]"#, way.1),
-            )
-            .await;
+        session.ask(r#""event":"who""#, &format!(r#""args":["/room",{{}},"{}"]"#, way.1)).await;
         let mut session = Session::start(way, "", "").await;
-        session
-            .ask(r#""event":"join","args":["blue"]"#, r#""args":[]"#)
-            .await;
-        session
-            .server
-            .command(r#"{"do":"emit","to":"red","event":"all","args":["red"]}"#)
-            .await;
-        session
-            .server
-            .command(r#"{"do":"emit","to":"blue","event":"all","args":["blue"]}"#)
-            .await;
-        session
-            .server
-            .command(r#"{"do":"emit","event":"all","args":["everyone"]}"#)
-            .await;
+        session.ask(r#""event":"join","args":["blue"]"#, r#""args":[]"#).await;
+        session.server.command(r#"{"do":"emit","to":"red","event":"all","args":["red"]}"#).await;
+        session.server.command(r#"{"do":"emit","to":"blue","event":"all","args":["blue"]}"#).await;
+        session.server.command(r#"{"do":"emit","event":"all","args":["everyone"]}"#).await;
         session.hear(r#""event":"all","args":["blue"]"#).await;
         session.hear(r#""event":"all","args":["everyone"]"#).await;
     }
@@ -242,25 +205,15 @@ async fn a_kick_is_final_and_a_lost_or_restarted_server_is_not() {
         let mut session = Session::start(way, "", "").await;
         for loss in [r#"{"do":"drop"}"#, r#"{"do":"restart"}"#] {
             session.server.command(loss).await;
-            session
-                .consumer
-                .hear(&lifecycle(r#""event":"disconnect","…":…"#, true))
-                .await;
+            session.consumer.hear(&lifecycle(r#""event":"disconnect","…":…"#, true)).await;
             session.joins(way.0, way.1).await;
-            session
-                .ask(r#""event":"echo","args":["back"]"#, r#""args":["back"]"#)
-                .await;
+            session.ask(r#""event":"echo","args":["back"]"#, r#""args":["back"]"#).await;
         }
         session.server.command(r#"{"do":"kick"}"#).await;
         let kicked = r#""event":"disconnect","reason":"io server disconnect","details":null"#;
         session.consumer.hear(&lifecycle(kicked, false)).await;
-        session
-            .send(r#"{"method":"connect","params":{"connection":"chat"}}"#)
-            .await;
+        session.send(r#"{"method":"connect","params":{"connection":"chat"}}"#).await;
         // The next that is heard is that it is up again: nobody had tried in between.
-        session
-            .consumer
-            .hear(&lifecycle(r#""event":"connect","…":…"#, true))
-            .await;
+        session.consumer.hear(&lifecycle(r#""event":"connect","…":…"#, true)).await;
     }
 }

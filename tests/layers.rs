@@ -11,35 +11,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("transport", &["json", "engineio"]),
     ("manager", &["json", "engineio", "socketio", "transport"]),
     ("hub", &["json", "engineio", "socketio", "transport", "manager"]),
-    (
-        "api",
-        &["json", "engineio", "socketio", "transport", "manager", "hub"],
-    ),
-    (
-        "service",
-        &[
-            "json",
-            "engineio",
-            "socketio",
-            "transport",
-            "manager",
-            "hub",
-            "api",
-        ],
-    ),
-    (
-        "cli",
-        &[
-            "json",
-            "engineio",
-            "socketio",
-            "transport",
-            "manager",
-            "hub",
-            "api",
-            "service",
-        ],
-    ),
+    ("api", &["json", "engineio", "socketio", "transport", "manager", "hub"]),
+    ("service", &["json", "engineio", "socketio", "transport", "manager", "hub", "api"]),
+    ("cli", &["json", "engineio", "socketio", "transport", "manager", "hub", "api", "service"]),
 ];
 
 /// Files and folders that do no IO and read no clock.
@@ -61,10 +35,7 @@ const IMPURE: &[&str] = &["tokio", "std::net", "Instant::now", "SystemTime::now"
 #[test]
 fn no_layer_imports_one_above_it_and_pure_files_stay_pure() {
     let files = sources();
-    let violations: Vec<_> = files
-        .iter()
-        .flat_map(|(path, text)| violations(path, text))
-        .collect();
+    let violations: Vec<_> = files.iter().flat_map(|(path, text)| violations(path, text)).collect();
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
@@ -72,16 +43,10 @@ fn no_layer_imports_one_above_it_and_pure_files_stay_pure() {
 fn every_rule_is_about_something_that_exists() {
     let files = sources();
     for (layer, _) in LAYERS {
-        assert!(
-            files.iter().any(|(path, _)| layer_of(path) == Some(layer)),
-            "no layer `{layer}` in src/"
-        );
+        assert!(files.iter().any(|(path, _)| layer_of(path) == Some(layer)), "no layer `{layer}` in src/");
     }
     for pure in PURE {
-        assert!(
-            files.iter().any(|(path, _)| path.starts_with(pure)),
-            "no `{pure}` in src/"
-        );
+        assert!(files.iter().any(|(path, _)| path.starts_with(pure)), "no `{pure}` in src/");
     }
     for (path, _) in &files {
         let known = layer_of(path).is_some() || path == "lib.rs" || path == "main.rs";
@@ -92,11 +57,7 @@ fn every_rule_is_about_something_that_exists() {
 #[test]
 fn a_violation_is_found_wherever_it_hides() {
     let rows: &[(&str, &str, &[&str])] = &[
-        (
-            "manager/driver.rs",
-            "use crate::transport;\nuse crate::manager::state::State;",
-            &[],
-        ),
+        ("manager/driver.rs", "use crate::transport;\nuse crate::manager::state::State;", &[]),
         (
             "manager/driver.rs",
             "use crate::hub::Hub;",
@@ -123,27 +84,15 @@ fn a_violation_is_found_wherever_it_hides() {
             &["src/engineio/packet.rs:1: `engineio` may not import `cli`"],
         ),
         ("engineio/packet.rs", "use super::transport;", &[]),
-        (
-            "hub/log.rs",
-            "//! Unlike tokio, this waits for nothing.\n// crate::api\nfn f() {}",
-            &[],
-        ),
-        (
-            "hub/log.rs",
-            "fn f() {\n    tokio::spawn(g());\n}",
-            &["src/hub/log.rs:2: `tokio` in a pure file"],
-        ),
+        ("hub/log.rs", "//! Unlike tokio, this waits for nothing.\n// crate::api\nfn f() {}", &[]),
+        ("hub/log.rs", "fn f() {\n    tokio::spawn(g());\n}", &["src/hub/log.rs:2: `tokio` in a pure file"]),
         ("hub/mod.rs", "use tokio::sync::mpsc;", &[]),
         (
             "socketio/acks.rs",
             "let now = Instant::now();",
             &["src/socketio/acks.rs:1: `Instant::now` in a pure file"],
         ),
-        (
-            "json.rs",
-            "use std::net::IpAddr;",
-            &["src/json.rs:1: `std::net` in a pure file"],
-        ),
+        ("json.rs", "use std::net::IpAddr;", &["src/json.rs:1: `std::net` in a pure file"]),
         (
             "json.rs",
             "fn f() {}\n#[cfg(test)]\nmod tests {\n    use tokio::test;\n    use crate::api;\n}",
@@ -164,10 +113,7 @@ fn violations(path: &str, text: &str) -> Vec<String> {
         found.push(format!("src/{path}:{line}: {what}"));
     };
     if let Some(layer) = layer_of(path) {
-        let allowed = LAYERS
-            .iter()
-            .find(|(name, _)| *name == layer)
-            .map_or(&[][..], |(_, allowed)| allowed);
+        let allowed = LAYERS.iter().find(|(name, _)| *name == layer).map_or(&[][..], |(_, allowed)| allowed);
         for (at, imported) in imports(path, &code) {
             let known = LAYERS.iter().any(|(name, _)| *name == imported);
             if known && imported != layer && !allowed.contains(&imported) {
@@ -194,17 +140,10 @@ fn imports<'a>(path: &str, code: &'a str) -> Vec<(usize, &'a str)> {
         Some((_, "mod.rs")) | None => "super::",
         Some(_) => "super::super::",
     };
-    let paths = |prefix: &'static str| {
-        code.match_indices(prefix)
-            .map(move |(at, _)| (at, at + prefix.len()))
-    };
+    let paths = |prefix: &'static str| code.match_indices(prefix).map(move |(at, _)| (at, at + prefix.len()));
     paths("crate::")
         .chain(paths(root))
-        .flat_map(|(at, end)| {
-            first_segments(&code[end..])
-                .into_iter()
-                .map(move |name| (at, name))
-        })
+        .flat_map(|(at, end)| first_segments(&code[end..]).into_iter().map(move |name| (at, name)))
         .collect()
 }
 
@@ -233,17 +172,13 @@ fn first_segments(path: &str) -> Vec<&str> {
 }
 
 fn identifier(text: &str) -> &str {
-    let end = text
-        .find(|c: char| !c.is_alphanumeric() && c != '_')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     &text[..end]
 }
 
 /// The code with its line numbers kept: comments are blanked, the tests at the end of a file cut off.
 fn without_comments_and_tests(text: &str) -> String {
-    let code = text
-        .find("#[cfg(test)]\nmod tests")
-        .map_or(text, |end| &text[..end]);
+    let code = text.find("#[cfg(test)]\nmod tests").map_or(text, |end| &text[..end]);
     code.lines()
         .map(|line| line.split_once("//").map_or(line, |(code, _)| code))
         .collect::<Vec<_>>()
@@ -251,13 +186,8 @@ fn without_comments_and_tests(text: &str) -> String {
 }
 
 fn layer_of(path: &str) -> Option<&'static str> {
-    let name = path
-        .split_once('/')
-        .map_or_else(|| path.strip_suffix(".rs"), |(folder, _)| Some(folder))?;
-    LAYERS
-        .iter()
-        .map(|(layer, _)| *layer)
-        .find(|layer| *layer == name)
+    let name = path.split_once('/').map_or_else(|| path.strip_suffix(".rs"), |(folder, _)| Some(folder))?;
+    LAYERS.iter().map(|(layer, _)| *layer).find(|layer| *layer == name)
 }
 
 /// All files under `src`, with their paths relative to it.

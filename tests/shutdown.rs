@@ -21,17 +21,9 @@ async fn a_signal_ends_it_with_a_goodbye_on_both_sides() {
         idle.expect_silence().await;
         chat.daemon.signal(signal);
         // The lifecycle line of the end, where there is one, comes before the goodbye.
-        let mut line = chat
-            .consumer
-            .next_line()
-            .await
-            .expect("a goodbye comes before the end");
+        let mut line = chat.consumer.next_line().await.expect("a goodbye comes before the end");
         if line.contains(r#""method":"lifecycle""#) {
-            line = chat
-                .consumer
-                .next_line()
-                .await
-                .expect("a goodbye comes before the end");
+            line = chat.consumer.next_line().await.expect("a goodbye comes before the end");
         }
         common::transcript::compare(GOODBYE, &line).expect("the last line is the goodbye");
         chat.consumer.expect_end().await;
@@ -54,9 +46,7 @@ async fn what_was_asked_before_the_end_is_answered() {
         .await;
     chat.consumer.request(r#"{"id":2,"method":"list"}"#).await;
     chat.daemon.signal(Signal::TERM);
-    chat.consumer
-        .expect_answer(&refusal("1", -32004, "disconnected"))
-        .await;
+    chat.consumer.expect_answer(&refusal("1", -32004, "disconnected")).await;
     assert_eq!(chat.daemon.exit().await.code(), Some(0));
 }
 
@@ -86,18 +76,10 @@ async fn a_second_signal_ends_it_at_once() {
     }
     let first = Instant::now();
     chat.daemon.signal(Signal::TERM);
-    while chat
-        .consumer
-        .next_line()
-        .await
-        .is_some_and(|line| !line.contains("goodbye"))
-    {}
+    while chat.consumer.next_line().await.is_some_and(|line| !line.contains("goodbye")) {}
     chat.daemon.signal(Signal::TERM);
     chat.daemon.exit().await;
-    assert!(
-        first.elapsed() < Duration::from_millis(4500),
-        "flushing alone may take 5 s"
-    );
+    assert!(first.elapsed() < Duration::from_millis(4500), "flushing alone may take 5 s");
 }
 
 #[tokio::test]
@@ -107,10 +89,7 @@ async fn a_second_daemon_is_refused_and_harms_nothing() {
     let (status, log) = daemon.folder().run_to_end().await;
     assert_eq!(status.code(), Some(1), "{log}");
     let socket = daemon.folder().socket();
-    assert!(
-        log.contains(&*socket.to_string_lossy()),
-        "the message names the socket: {log}"
-    );
+    assert!(log.contains(&*socket.to_string_lossy()), "the message names the socket: {log}");
     consumer.expect_silence().await;
     daemon.attach().await.expect_silence().await;
 }
@@ -141,10 +120,7 @@ async fn a_plain_file_is_never_taken_for_a_socket() {
     fs::write(folder.socket(), "precious").expect("a file in the test's own folder");
     let (status, log) = folder.run_to_end().await;
     assert_eq!(status.code(), Some(1), "{log}");
-    assert_eq!(
-        fs::read_to_string(folder.socket()).expect("it is still there"),
-        "precious"
-    );
+    assert_eq!(fs::read_to_string(folder.socket()).expect("it is still there"), "precious");
 }
 
 #[tokio::test]
@@ -167,11 +143,7 @@ async fn the_socket_is_for_whom_the_configuration_says() {
 
 #[tokio::test]
 async fn a_configuration_that_does_not_load_is_exit_78() {
-    for config in [
-        "[api]\nsockt = \"x\"\n",
-        "[connections.chat]\nurl = \"not an url\"\n",
-        "][",
-    ] {
+    for config in ["[api]\nsockt = \"x\"\n", "[connections.chat]\nurl = \"not an url\"\n", "]["] {
         let (status, log) = Folder::new(config).run_to_end().await;
         assert_eq!(status.code(), Some(78), "{config}: {log}");
     }

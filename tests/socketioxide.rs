@@ -24,11 +24,7 @@ struct Server {
 
 impl Server {
     async fn start(address: SocketAddr) -> Self {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let address = runtime.spawn(listen(address)).await.expect("the server starts");
         Self { runtime, address }
     }
@@ -48,9 +44,8 @@ async fn listen(address: SocketAddr) -> SocketAddr {
     tokio::spawn(async move {
         let mut connections = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
-            let connection = http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service.clone())
-                .with_upgrades();
+            let connection =
+                http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone()).with_upgrades();
             connections.spawn(connection);
         }
     });
@@ -74,14 +69,11 @@ async fn serve(socket: SocketRef) {
     socket.on("echo", async |ack: AckSender, Data(value): Data<String>| {
         ack.send(&value).expect("the client is there");
     });
-    socket.on(
-        "flood",
-        async |socket: SocketRef, Data((first, end)): Data<(u64, u64)>| {
-            for n in first..end {
-                socket.emit("n", &n).expect("the buffer holds a whole flood");
-            }
-        },
-    );
+    socket.on("flood", async |socket: SocketRef, Data((first, end)): Data<(u64, u64)>| {
+        for n in first..end {
+            socket.emit("n", &n).expect("the buffer holds a whole flood");
+        }
+    });
 }
 
 async fn daemon(address: SocketAddr, transport: &str) -> Daemon {
@@ -144,10 +136,7 @@ async fn fifty_consumers_get_ten_thousand_events_each_over_a_restart_of_the_serv
     flood(&mut steering, EVENTS / 2..EVENTS).await;
     reach(&barrier).await;
     let seqs = readers.join_all().await;
-    assert!(
-        seqs.iter().all(|seq| *seq == seqs[0]),
-        "all have heard the same: {seqs:?}"
-    );
+    assert!(seqs.iter().all(|seq| *seq == seqs[0]), "all have heard the same: {seqs:?}");
     server.kill();
 }
 
@@ -156,12 +145,7 @@ async fn flood(consumer: &mut Consumer, numbers: Range<u64>) {
         r#"{{"id":2,"method":"emit","params":{{"connection":"chat","event":"flood","args":[{},{}]}}}}"#,
         numbers.start, numbers.end
     );
-    consumer
-        .call(
-            &request,
-            r#"{"jsonrpc":"2.0","id":2,"result":{"status":"sent","active":true}}"#,
-        )
-        .await;
+    consumer.call(&request, r#"{"jsonrpc":"2.0","id":2,"result":{"status":"sent","active":true}}"#).await;
 }
 
 /// The seq of the last line, all lines before it having been there without a hole.
@@ -210,7 +194,5 @@ async fn until_connected(consumer: &mut Consumer, seq: &mut u64) {
 
 async fn reach(barrier: &Barrier) {
     // Far more than the rest of a test may take: all the work of the slowest consumer is behind one of these.
-    tokio::time::timeout(3 * common::DEADLINE, barrier.wait())
-        .await
-        .expect("every consumer gets here");
+    tokio::time::timeout(3 * common::DEADLINE, barrier.wait()).await.expect("every consumer gets here");
 }

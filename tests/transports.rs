@@ -32,8 +32,7 @@ impl Chat {
         chat.start().await;
         chat.poll(OPEN_WITH_UPGRADE).await;
         let mut ws = chat.upstream.accept_ws().await;
-        ws.request
-            .expect_path("/socket.io/?EIO=4&transport=websocket&sid=engine-1");
+        ws.request.expect_path("/socket.io/?EIO=4&transport=websocket&sid=engine-1");
         ws.expect("2probe").await;
         let get = chat.upstream.get().await;
         (chat, get, ws)
@@ -42,9 +41,7 @@ impl Chat {
     /// Emits without waiting for an answer.
     async fn emit(&mut self, name: &str) {
         self.consumer
-            .send(&format!(
-                r#"{{"method":"emit","params":{{"connection":"chat","event":"{name}"}}}}"#
-            ))
+            .send(&format!(r#"{{"method":"emit","params":{{"connection":"chat","event":"{name}"}}}}"#))
             .await;
     }
 
@@ -66,41 +63,25 @@ async fn polling_asks_again_at_once_and_carries_several_packets_in_a_body() {
     get.request.expect_path("/socket.io/?EIO=4&transport=polling");
     get.reply(200, &format!("{OPEN}\x1e2"));
     let get = chat.upstream.get().await;
-    get.request
-        .expect_path("/socket.io/?EIO=4&transport=polling&sid=engine-1");
+    get.request.expect_path("/socket.io/?EIO=4&transport=polling&sid=engine-1");
     // A ping in the first body is answered, and so is CONNECT asked for, in whichever order.
     let mut posted = Vec::new();
     while posted.len() < 2 {
         let post = chat.upstream.post().await;
-        post.request
-            .expect_path("/socket.io/?EIO=4&transport=polling&sid=engine-1");
-        let media = post
-            .request
-            .header("content-type")
-            .unwrap_or_default()
-            .to_lowercase();
-        assert!(
-            media.replace(' ', "").starts_with("text/plain;charset=utf-8"),
-            "{media}"
-        );
+        post.request.expect_path("/socket.io/?EIO=4&transport=polling&sid=engine-1");
+        let media = post.request.header("content-type").unwrap_or_default().to_lowercase();
+        assert!(media.replace(' ', "").starts_with("text/plain;charset=utf-8"), "{media}");
         posted.extend(post.packets());
         post.ok();
     }
     posted.sort();
     assert_eq!(posted, ["3", "40"]);
-    get.reply(
-        200,
-        "40{\"sid\":\"a\"}\x1e42[\"é\",1]\x1e451-[\"file\",{\"_placeholder\":true,\"num\":0}]",
-    );
+    get.reply(200, "40{\"sid\":\"a\"}\x1e42[\"é\",1]\x1e451-[\"file\",{\"_placeholder\":true,\"num\":0}]");
     chat.consumer.hear(&CONNECT.replace("websocket", "polling")).await;
     chat.consumer.hear(&event(r#""event":"é","args":[1]"#)).await;
     // An attachment may come in a body of its own.
     chat.upstream.get().await.reply(200, "bAAEC\x1e42[\"next\"]");
-    chat.consumer
-        .hear(&event(
-            r#""event":"file","args":[{"$binary":"AAEC"}],"binary":true"#,
-        ))
-        .await;
+    chat.consumer.hear(&event(r#""event":"file","args":[{"$binary":"AAEC"}],"binary":true"#)).await;
     chat.consumer.hear(&event(r#""event":"next","args":[]"#)).await;
     chat.consumer
         .call(
@@ -108,14 +89,10 @@ async fn polling_asks_again_at_once_and_carries_several_packets_in_a_body() {
             r#"{"jsonrpc":"2.0","id":1,"result":{"status":"sent","active":true}}"#,
         )
         .await;
-    chat.upstream
-        .expect_posted(r#"451-["file",{"_placeholder":true,"num":0}]"#)
-        .await;
+    chat.upstream.expect_posted(r#"451-["file",{"_placeholder":true,"num":0}]"#).await;
     chat.upstream.expect_posted("b/w==").await;
     let get = chat.upstream.get().await;
-    chat.consumer
-        .send(r#"{"method":"disconnect","params":{"connection":"chat"}}"#)
-        .await;
+    chat.consumer.send(r#"{"method":"disconnect","params":{"connection":"chat"}}"#).await;
     chat.upstream.expect_posted("41").await;
     chat.upstream.expect_posted("1").await;
     get.reply(200, "6");
@@ -136,10 +113,7 @@ async fn one_post_is_under_way_at_a_time_and_bodies_keep_to_max_payload() {
     }
     chat.emit(&"y".repeat(80)).await;
     chat.settle().await;
-    assert!(
-        !chat.upstream.has_unanswered_polling(),
-        "a second POST while one is under way"
-    );
+    assert!(!chat.upstream.has_unanswered_polling(), "a second POST while one is under way");
     first.ok();
     let mut posted = Vec::new();
     let mut bodies = Vec::new();
@@ -151,12 +125,8 @@ async fn one_post_is_under_way_at_a_time_and_bodies_keep_to_max_payload() {
         bodies.push(body);
         post.ok();
     }
-    let expected: Vec<_> = names
-        .iter()
-        .cloned()
-        .chain(["y".repeat(80)])
-        .map(|name| format!("42[\"{name}\"]"))
-        .collect();
+    let expected: Vec<_> =
+        names.iter().cloned().chain(["y".repeat(80)]).map(|name| format!("42[\"{name}\"]")).collect();
     assert_eq!(posted, expected);
     assert!(bodies.len() < 10, "packets that fit share a body: {bodies:?}");
 }
@@ -183,15 +153,7 @@ async fn a_failed_poll_or_post_is_a_transport_error_with_its_status() {
 
 #[tokio::test]
 async fn a_body_that_is_no_payload_is_a_transport_error() {
-    for body in [
-        "",
-        "\x1e42[\"a\"]",
-        "42[\"a\"]\x1e",
-        "42[\"a\"]\x1e\x1e2",
-        "97:0{}",
-        "b!",
-        "x",
-    ] {
+    for body in ["", "\x1e42[\"a\"]", "42[\"a\"]\x1e", "42[\"a\"]\x1e\x1e2", "97:0{}", "b!", "x"] {
         let (mut chat, get) = Chat::polling("").await;
         get.reply(200, body);
         let heard = chat.consumer.next_notification().await;
@@ -216,8 +178,7 @@ async fn a_body_that_is_no_payload_is_a_transport_error() {
 async fn a_body_larger_than_max_payload_is_not_waited_for() {
     let (mut chat, get) = Chat::polling("max_payload = \"64KiB\"").await;
     get.reply_without_end();
-    chat.hears(r#""event":"disconnect","reason":"transport error","details":{"message":"…","…":…}"#)
-        .await;
+    chat.hears(r#""event":"disconnect","reason":"transport error","details":{"message":"…","…":…}"#).await;
     chat.hears(r#""event":"reconnect_attempt","attempt":1"#).await;
 }
 
@@ -227,12 +188,9 @@ async fn a_message_larger_than_max_payload_is_a_transport_error_and_one_as_large
     // All around the text is ten bytes.
     let fitting = "x".repeat(990);
     ws.send(&format!(r#"42["a","{fitting}"]"#)).await;
-    chat.consumer
-        .hear(&event(&format!(r#""event":"a","args":["{fitting}"]"#)))
-        .await;
+    chat.consumer.hear(&event(&format!(r#""event":"a","args":["{fitting}"]"#))).await;
     ws.send(&format!(r#"42["a","{fitting}x"]"#)).await;
-    chat.hears(r#""event":"disconnect","reason":"transport error","details":{"message":"…","…":…}"#)
-        .await;
+    chat.hears(r#""event":"disconnect","reason":"transport error","details":{"message":"…","…":…}"#).await;
 }
 
 #[tokio::test]
@@ -240,13 +198,11 @@ async fn a_close_packet_or_a_lost_poll_ends_the_session() {
     let (mut chat, get) = Chat::polling("").await;
     get.reply(200, "42[\"last\"]\x1e1");
     chat.consumer.hear(&event(r#""event":"last","args":[]"#)).await;
-    chat.hears(r#""event":"disconnect","reason":"transport close","details":{"message":"…","…":…}"#)
-        .await;
+    chat.hears(r#""event":"disconnect","reason":"transport close","details":{"message":"…","…":…}"#).await;
 
     let (mut chat, get) = Chat::polling("").await;
     get.hang_up();
-    chat.hears(r#""event":"disconnect","reason":"transport error","details":{"message":"…","…":…}"#)
-        .await;
+    chat.hears(r#""event":"disconnect","reason":"transport error","details":{"message":"…","…":…}"#).await;
 }
 
 #[tokio::test]
@@ -263,10 +219,7 @@ async fn the_upgrade_probes_pauses_polling_and_only_then_moves() {
     chat.hears(r#""event":"upgrade","transport":"websocket""#).await;
     ws.send("2").await;
     ws.expect("3").await;
-    assert!(
-        !chat.upstream.has_unanswered_polling(),
-        "polling went on after the upgrade"
-    );
+    assert!(!chat.upstream.has_unanswered_polling(), "polling went on after the upgrade");
     chat.consumer
         .call(
             r#"{"id":1,"method":"list"}"#,
@@ -290,10 +243,7 @@ async fn an_upgrade_waits_for_the_post_that_is_under_way() {
     chat.settle().await;
     post.ok();
     moves(&mut chat, &mut ws).await;
-    assert!(
-        !chat.upstream.has_unanswered_polling(),
-        "polling went on after the upgrade"
-    );
+    assert!(!chat.upstream.has_unanswered_polling(), "polling went on after the upgrade");
 }
 
 /// Sees the daemon through the pause, `3probe` having been sent, up to `5`, and finds the event `late` once: by
@@ -381,8 +331,7 @@ async fn every_transport_is_tried_within_an_attempt_where_that_is_wanted() {
     let mut chat = Chat::idle("transports = [\"websocket\", \"polling\"]\ntry_all_transports = false").await;
     chat.start().await;
     chat.upstream.handshake().await.refuse(503).await;
-    chat.hears(r#""event":"connect_error","message":"…","…":…,"source":"transport""#)
-        .await;
+    chat.hears(r#""event":"connect_error","message":"…","…":…,"source":"transport""#).await;
     chat.hears(r#""event":"reconnect_attempt","attempt":1"#).await;
     chat.upstream.joined().await;
     assert!(!chat.upstream.has_unanswered_polling());
@@ -398,32 +347,18 @@ protocols = ["one", "two"]
     let mut chat = Chat::idle(&format!("{BOTH}\n{options}")).await;
     chat.start().await;
     let get = chat.upstream.get().await;
-    get.request
-        .expect_path("/chat/io/?room=a%20b%26c&EIO=4&transport=polling");
+    get.request.expect_path("/chat/io/?room=a%20b%26c&EIO=4&transport=polling");
     assert_eq!(get.request.header("x-client"), Some("siod"));
     get.reply_with(200, "Set-Cookie: node=7; Path=/; HttpOnly\r\n", OPEN_WITH_UPGRADE);
     let post = chat.upstream.post().await;
     let get = chat.upstream.get().await;
     let upgrade = chat.upstream.handshake().await;
-    upgrade
-        .request
-        .expect_path("/chat/io/?room=a%20b%26c&EIO=4&transport=websocket&sid=engine-1");
-    let offered = upgrade
-        .request
-        .header("sec-websocket-protocol")
-        .unwrap_or_default();
-    assert_eq!(
-        offered.split(',').map(str::trim).collect::<Vec<_>>(),
-        ["one", "two"]
-    );
+    upgrade.request.expect_path("/chat/io/?room=a%20b%26c&EIO=4&transport=websocket&sid=engine-1");
+    let offered = upgrade.request.header("sec-websocket-protocol").unwrap_or_default();
+    assert_eq!(offered.split(',').map(str::trim).collect::<Vec<_>>(), ["one", "two"]);
     for request in [&post.request, &get.request, &upgrade.request] {
         assert_eq!(request.header("x-client"), Some("siod"), "{}", request.target);
-        assert_eq!(
-            request.header("origin"),
-            Some("http://example.org"),
-            "{}",
-            request.target
-        );
+        assert_eq!(request.header("origin"), Some("http://example.org"), "{}", request.target);
         assert_eq!(request.header("cookie"), Some("node=7"), "{}", request.target);
     }
 }
@@ -443,10 +378,7 @@ async fn cookies_are_kept_only_where_they_are_wanted_and_user_info_becomes_a_hea
         "{answer}"
     );
     let handshake = chat.upstream.handshake().await;
-    assert_eq!(
-        handshake.request.header("authorization"),
-        Some("Basic dXNlcjpwYXNzIHdvcmQ=")
-    );
+    assert_eq!(handshake.request.header("authorization"), Some("Basic dXNlcjpwYXNzIHdvcmQ="));
 }
 
 /// Events pass in both directions over polling. `get` is the one that waits, where the test has taken it.

@@ -331,16 +331,12 @@ impl ConnectionOptions {
 /// `key` is the path of the value; what was found under `auth`, `query` and `extra_headers` is not quoted.
 pub(crate) fn explain(key: &str, message: &str) -> String {
     // A position within one member of a request means nothing to who wrote the request.
-<<<<<<< HEAD
-    let message = message.rsplit_once(" at line ").map_or(message, |(before, _)| before);
-=======
     let message = message
         .rsplit_once(" at line ")
         .map_or(message, |(before, _)| before);
     if let Some(name) = message.strip_prefix("missing field ") {
         return format!("{} is missing", name.trim_matches('`'));
     }
->>>>>>> config
     let Some((found, expected)) = message.split_once(", expected ") else {
         return message.to_owned();
     };
@@ -383,12 +379,8 @@ fn unknown_key(name: &str, known: &str) -> String {
         Some(nearest) if distance(nearest) <= 1 + nearest.len() / 4 => {
             format!("unknown key; did you mean {nearest}?")
         }
-<<<<<<< HEAD
-        _ => format!("unknown key; known here: {}", known().collect::<Vec<_>>().join(", ")),
-=======
         Some(_) if known.len() <= FEW => format!("unknown key; known here: {}", known.join(", ")),
         Some(nearest) => format!("unknown key; the nearest known one is {nearest}"),
->>>>>>> config
     }
 }
 

@@ -54,6 +54,16 @@ pub enum Error {
     System(#[from] io::Error),
 }
 
+impl Error {
+    /// Whether the configuration has to be changed for it to run.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Connection { .. } => true,
+            Self::Listen(_) | Self::Telemetry(_) | Self::System(_) => false,
+        }
+    }
+}
+
 /// How the daemon ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -100,10 +110,10 @@ pub async fn serve(config: Config, listener: Listener, stop: CancellationToken) 
     let disconnect = CancellationToken::new();
     let rules = hub::Settings { stall: config.api.stall, max_consumers: config.api.max_consumers };
     let hub = Arc::new(Hub::new(rules, managers.clone(), disconnect.clone()));
+    for warning in config.warnings() {
+        warn!("{warning}");
+    }
     for (name, settings) in config.connections {
-        if settings.manager.transport.tls.insecure {
-            warn!(connection = name, "tls.insecure is set: the server's certificate is not verified");
-        }
         let opened = hub.open(&name, settings, Opener::Config).await;
         opened.map_err(|error| Error::Connection { name, error })?;
     }

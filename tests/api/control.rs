@@ -29,9 +29,7 @@ async fn a_connection_that_does_not_exist_is_unknown_to_every_method() {
 #[tokio::test]
 async fn connect_that_waits_is_answered_when_the_connection_is_up() {
     let mut chat = Chat::idle("").await;
-    chat.consumer
-        .send(r#"{"id":1,"method":"connect","params":{"connection":"chat","wait":20000}}"#)
-        .await;
+    chat.consumer.send(r#"{"id":1,"method":"connect","params":{"connection":"chat","wait":20000}}"#).await;
     let mut ws = chat.upstream.accept_ws().await;
     ws.send(OPEN).await;
     ws.expect("40").await;
@@ -55,9 +53,7 @@ async fn connect_that_waits_is_answered_when_the_connection_is_up() {
             r#"{"jsonrpc":"2.0","id":3,"result":{"state":"connected","id":"a","…":…}}"#,
         )
         .await;
-    chat.consumer
-        .send(r#"{"method":"emit","params":{"connection":"chat","event":"end"}}"#)
-        .await;
+    chat.consumer.send(r#"{"method":"emit","params":{"connection":"chat","event":"end"}}"#).await;
     ws.expect(r#"42["end"]"#).await;
 }
 
@@ -70,8 +66,7 @@ async fn connect_that_waits_in_vain_says_why() {
     let mut ws = refused.upstream.accept_ws().await;
     ws.send(OPEN).await;
     ws.expect("40").await;
-    ws.send(r#"44{"message":"not authorized","data":{"code":"E1"}}"#)
-        .await;
+    ws.send(r#"44{"message":"not authorized","data":{"code":"E1"}}"#).await;
     refused
         .consumer
         .expect_answer(
@@ -98,30 +93,20 @@ async fn connect_that_waits_in_vain_says_why() {
             r#"{"jsonrpc":"2.0","id":2,"result":{"state":"disconnected","active":false,"…":…}}"#,
         )
         .await;
-    stopped
-        .consumer
-        .expect_answer(&refusal("1", -32009, "connect_failed"))
-        .await;
+    stopped.consumer.expect_answer(&refusal("1", -32009, "connect_failed")).await;
 
     let mut lost = Chat::idle("reconnection = false").await;
     lost.consumer.send(wait).await;
     lost.upstream.handshake().await.refuse(503).await;
-    lost.consumer
-        .expect_answer(&refusal("1", -32009, "connect_failed"))
-        .await;
+    lost.consumer.expect_answer(&refusal("1", -32009, "connect_failed")).await;
 }
 
 #[tokio::test]
 async fn disconnect_leaves_before_it_is_answered_and_nothing_comes_back_by_itself() {
     let (mut chat, mut ws) = Chat::joined("").await;
+    chat.consumer.send(r#"{"id":1,"method":"disconnect","params":{"connection":"chat"}}"#).await;
     chat.consumer
-        .send(r#"{"id":1,"method":"disconnect","params":{"connection":"chat"}}"#)
-        .await;
-    chat.consumer
-        .expect(&lifecycle(
-            r#""event":"disconnect","reason":"io client disconnect","details":null"#,
-            false,
-        ))
+        .expect(&lifecycle(r#""event":"disconnect","reason":"io client disconnect","details":null"#, false))
         .await;
     chat.consumer
         .expect(r#"{"jsonrpc":"2.0","id":1,"result":{"state":"disconnected","connected":false,"active":false,"id":null,"seq":3,"…":…}}"#)
@@ -144,12 +129,8 @@ async fn disconnect_ends_the_attempts_too() {
     let mut chat = Chat::idle("").await;
     chat.start().await;
     chat.upstream.handshake().await.refuse(503).await;
-    chat.consumer
-        .hear(&lifecycle(r#""event":"connect_error","…":…"#, true))
-        .await;
-    chat.consumer
-        .hear(&lifecycle(r#""event":"reconnect_attempt","attempt":1"#, true))
-        .await;
+    chat.consumer.hear(&lifecycle(r#""event":"connect_error","…":…"#, true)).await;
+    chat.consumer.hear(&lifecycle(r#""event":"reconnect_attempt","attempt":1"#, true)).await;
     let _held = chat.upstream.handshake().await;
     chat.consumer
         .call(
@@ -186,10 +167,7 @@ async fn auth_is_what_was_configured_or_set_last() {
         chat.consumer.hear(CONNECT).await;
         ws.send("41").await;
         chat.consumer
-            .hear(&lifecycle(
-                r#""event":"disconnect","reason":"io server disconnect","details":null"#,
-                false,
-            ))
+            .hear(&lifecycle(r#""event":"disconnect","reason":"io server disconnect","details":null"#, false))
             .await;
     }
     for auth in ["5", "[]", r#""token""#] {
@@ -201,8 +179,5 @@ async fn auth_is_what_was_configured_or_set_last() {
             .await;
     }
     let status = chat.consumer.request(r#"{"id":1,"method":"status"}"#).await;
-    assert!(
-        !status.contains("with connect") && !status.contains("configured"),
-        "{status}"
-    );
+    assert!(!status.contains("with connect") && !status.contains("configured"), "{status}");
 }

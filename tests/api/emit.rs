@@ -10,10 +10,7 @@ fn emit(members: &str) -> String {
 
 async fn buffer(consumer: &mut Consumer, members: &str) {
     consumer
-        .call(
-            &emit(members),
-            r#"{"jsonrpc":"2.0","id":1,"result":{"status":"buffered","active":false}}"#,
-        )
+        .call(&emit(members), r#"{"jsonrpc":"2.0","id":1,"result":{"status":"buffered","active":false}}"#)
         .await;
 }
 
@@ -36,16 +33,12 @@ const VERBATIM: &[&str] = &[
 async fn arguments_go_out_as_they_were_written() {
     let (mut chat, mut ws) = Chat::joined("").await;
     for args in VERBATIM {
-        chat.consumer
-            .call(&emit(&format!(r#""event":"e","args":[{args}]"#)), SENT)
-            .await;
+        chat.consumer.call(&emit(&format!(r#""event":"e","args":[{args}]"#)), SENT).await;
         let comma = if args.is_empty() { "" } else { "," };
         ws.expect(&format!(r#"42["e"{comma}{args}]"#)).await;
     }
     // White space between tokens is as good as none, and is left alone.
-    chat.consumer
-        .call(&emit(r#""event":"e","args" : [ 1 , { "a" : [ ] } ]"#), SENT)
-        .await;
+    chat.consumer.call(&emit(r#""event":"e","args" : [ 1 , { "a" : [ ] } ]"#), SENT).await;
     ws.expect(r#"42["e",1 , { "a" : [ ] }]"#).await;
 }
 
@@ -55,14 +48,10 @@ async fn arguments_come_in_as_they_were_written() {
     for args in VERBATIM {
         let comma = if args.is_empty() { "" } else { "," };
         ws.send(&format!(r#"42["e"{comma}{args}]"#)).await;
-        chat.consumer
-            .expect(&event(&format!(r#""event":"e","args":[{args}]"#)))
-            .await;
+        chat.consumer.expect(&event(&format!(r#""event":"e","args":[{args}]"#))).await;
     }
     ws.send("42[\"e\" ,\n 1,\r\n{ \"a\":\t[ \n] }\n]").await;
-    chat.consumer
-        .expect(&event(r#""event":"e","args":[1,{"a":[]}]"#))
-        .await;
+    chat.consumer.expect(&event(r#""event":"e","args":[1,{"a":[]}]"#)).await;
     ws.send("42[7,\"x\"]").await;
     chat.consumer.expect(&event(r#""event":"7","args":["x"]"#)).await;
 }
@@ -70,39 +59,15 @@ async fn arguments_come_in_as_they_were_written() {
 #[tokio::test]
 async fn any_event_name_can_be_emitted_but_the_reserved_ones() {
     let (mut chat, mut ws) = Chat::joined("").await;
-    for name in [
-        "connect",
-        "connect_error",
-        "disconnect",
-        "disconnecting",
-        "newListener",
-        "removeListener",
-    ] {
-        for name in [
-            name.to_owned(),
-            format!("\\u{:04x}{}", name.as_bytes()[0], &name[1..]),
-        ] {
+    for name in ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"] {
+        for name in [name.to_owned(), format!("\\u{:04x}{}", name.as_bytes()[0], &name[1..])] {
             chat.consumer
-                .call(
-                    &emit(&format!(r#""event":"{name}""#)),
-                    &refusal("1", -32005, "reserved_event"),
-                )
+                .call(&emit(&format!(r#""event":"{name}""#)), &refusal("1", -32005, "reserved_event"))
                 .await;
         }
     }
-    for name in [
-        "",
-        "error",
-        "message",
-        "ping",
-        "reconnect",
-        "connection",
-        r#"\"quoted\""#,
-        "é",
-    ] {
-        chat.consumer
-            .call(&emit(&format!(r#""event":"{name}""#)), SENT)
-            .await;
+    for name in ["", "error", "message", "ping", "reconnect", "connection", r#"\"quoted\""#, "é"] {
+        chat.consumer.call(&emit(&format!(r#""event":"{name}""#)), SENT).await;
         ws.expect(&format!(r#"42["{name}"]"#)).await;
     }
 }
@@ -111,12 +76,7 @@ async fn any_event_name_can_be_emitted_but_the_reserved_ones() {
 async fn bytes_go_out_as_attachments_and_come_in_as_base64() {
     let (mut chat, mut ws) = Chat::joined("").await;
     let args = r#"{"a":[{"$binary":"AAEC"},1],"z":{"$binary":"/w=="}},{"$binary":""}"#;
-    chat.consumer
-        .call(
-            &emit(&format!(r#""event":"file","binary":true,"args":[{args}]"#)),
-            SENT,
-        )
-        .await;
+    chat.consumer.call(&emit(&format!(r#""event":"file","binary":true,"args":[{args}]"#)), SENT).await;
     let placed = r#"{"a":[{"_placeholder":true,"num":0},1],"z":{"_placeholder":true,"num":1}},{"_placeholder":true,"num":2}"#;
     ws.expect(&format!(r#"453-["file",{placed}]"#)).await;
     for bytes in [&[0, 1, 2][..], &[255], &[]] {
@@ -126,19 +86,11 @@ async fn bytes_go_out_as_attachments_and_come_in_as_base64() {
     for bytes in [&[0, 1, 2][..], &[255], &[]] {
         ws.send_binary(bytes).await;
     }
-    chat.consumer
-        .expect(&event(&format!(
-            r#""event":"file","args":[{args}],"binary":true"#
-        )))
-        .await;
+    chat.consumer.expect(&event(&format!(r#""event":"file","args":[{args}],"binary":true"#))).await;
     // Without the flag such an object is plain data, and with the flag nothing need be binary.
-    chat.consumer
-        .call(&emit(r#""event":"file","args":[{"$binary":"no base64"}]"#), SENT)
-        .await;
+    chat.consumer.call(&emit(r#""event":"file","args":[{"$binary":"no base64"}]"#), SENT).await;
     ws.expect(r#"42["file",{"$binary":"no base64"}]"#).await;
-    chat.consumer
-        .call(&emit(r#""event":"file","args":[1],"binary":true"#), SENT)
-        .await;
+    chat.consumer.call(&emit(r#""event":"file","args":[1],"binary":true"#), SENT).await;
     ws.expect(r#"42["file",1]"#).await;
 }
 
@@ -223,10 +175,7 @@ async fn a_full_buffer_refuses_and_keeps_what_it_has() {
     let large = "x".repeat(3000);
     buffer(&mut chat.consumer, r#""event":"small","args":[1]"#).await;
     chat.consumer
-        .call(
-            &emit(&format!(r#""event":"large","args":["{large}"]"#)),
-            &refusal("1", -32002, "buffer_full"),
-        )
+        .call(&emit(&format!(r#""event":"large","args":["{large}"]"#)), &refusal("1", -32002, "buffer_full"))
         .await;
     buffer(&mut chat.consumer, r#""event":"small","args":[2]"#).await;
     chat.start().await;
@@ -234,9 +183,7 @@ async fn a_full_buffer_refuses_and_keeps_what_it_has() {
     ws.expect(r#"42["small",1]"#).await;
     ws.expect(r#"42["small",2]"#).await;
     // The limit is that of waiting, not of sending.
-    chat.consumer
-        .call(&emit(&format!(r#""event":"large","args":["{large}"]"#)), SENT)
-        .await;
+    chat.consumer.call(&emit(&format!(r#""event":"large","args":["{large}"]"#)), SENT).await;
     ws.expect(&format!(r#"42["large","{large}"]"#)).await;
 }
 
@@ -244,17 +191,11 @@ async fn a_full_buffer_refuses_and_keeps_what_it_has() {
 async fn a_volatile_emit_goes_out_now_or_never() {
     let mut chat = Chat::idle("").await;
     let dropped = r#"{"jsonrpc":"2.0","id":1,"result":{"status":"dropped","active":false}}"#;
-    chat.consumer
-        .call(&emit(r#""event":"now","volatile":true"#), dropped)
-        .await;
-    chat.consumer
-        .call(&emit(r#""event":"now","volatile":true,"ack":true"#), dropped)
-        .await;
+    chat.consumer.call(&emit(r#""event":"now","volatile":true"#), dropped).await;
+    chat.consumer.call(&emit(r#""event":"now","volatile":true,"ack":true"#), dropped).await;
     chat.start().await;
     let mut ws = chat.join().await;
-    chat.consumer
-        .call(&emit(r#""event":"then","volatile":true"#), SENT)
-        .await;
+    chat.consumer.call(&emit(r#""event":"then","volatile":true"#), SENT).await;
     ws.expect(r#"42["then"]"#).await;
 }
 

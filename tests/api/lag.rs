@@ -71,10 +71,7 @@ async fn a_stalled_consumer_holds_nobody_up_and_is_told_exactly_what_it_missed()
             next += 1;
         }
     }
-    assert!(
-        lagged > 0,
-        "{EVENTS} events of {SIZE} bytes went by a consumer that did not read"
-    );
+    assert!(lagged > 0, "{EVENTS} events of {SIZE} bytes went by a consumer that did not read");
     // It has caught up and goes on as everybody else.
     ws.send(r#"42["end"]"#).await;
     lagging.expect(&event(r#""event":"end","args":[]"#)).await;
@@ -91,18 +88,11 @@ async fn a_stalled_consumer_that_would_rather_leave_is_let_go() {
         let line = lagging.next_line().await.expect("a goodbye comes before the end");
         let Ok(seq) = compare(&event(r#""…":…"#).replace(r#""seq":…"#, r#""seq":…seq"#), &line)
         else {
-            compare(
-                r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"lagged"}}"#,
-                &line,
-            )
-            .expect("nothing else comes");
+            compare(r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"lagged"}}"#, &line)
+                .expect("nothing else comes");
             break;
         };
-        assert_eq!(
-            seq.number("seq"),
-            next,
-            "lines before the goodbye leave nothing out"
-        );
+        assert_eq!(seq.number("seq"), next, "lines before the goodbye leave nothing out");
         next += 1;
     }
     lagging.expect_end().await;
@@ -120,10 +110,7 @@ async fn a_consumer_that_does_not_read_its_answers_is_not_read_from() {
             greedy.send_bytes(requests.as_bytes()).await;
             written.set(written.get() + requests.len());
         }
-        panic!(
-            "the daemon took {} bytes of requests from a consumer that read no answer",
-            written.get()
-        );
+        panic!("the daemon took {} bytes of requests from a consumer that read no answer", written.get());
     };
     // Others are served meanwhile, and go on until a hundred rounds have brought the greedy one no further.
     let others = async {
@@ -147,16 +134,9 @@ async fn a_consumer_that_does_not_read_its_answers_is_not_read_from() {
 async fn one_more_than_max_consumers_is_told_so() {
     let chat = Chat::idle("[api]\nmax_consumers = 2\n").await;
     let mut second = chat.daemon.attach().await;
-    second
-        .call(
-            r#"{"id":1,"method":"nonsense"}"#,
-            &refusal("1", -32601, "unknown_method"),
-        )
-        .await;
+    second.call(r#"{"id":1,"method":"nonsense"}"#, &refusal("1", -32601, "unknown_method")).await;
     let mut third = chat.daemon.attach().await;
-    third
-        .expect(r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"too_many_consumers"}}"#)
-        .await;
+    third.expect(r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"too_many_consumers"}}"#).await;
     third.expect_end().await;
     second.expect_silence().await;
 }

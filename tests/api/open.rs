@@ -42,20 +42,14 @@ async fn what_is_opened_connects_and_can_be_attached_to_with_the_same_options() 
         )
         .await;
     let mut ws = upstream.accept_ws().await;
-    ws.request
-        .expect_path("/socket.io/?x=1&EIO=4&transport=websocket");
+    ws.request.expect_path("/socket.io/?x=1&EIO=4&transport=websocket");
     assert_eq!(ws.request.header("x-a"), Some("b"));
     ws.send(crate::common::upstream::OPEN).await;
     ws.expect(r#"40/room,{"token":"t"}"#).await;
     ws.send(r#"40/room,{"sid":"a"}"#).await;
+    consumer.hear(&of_mine(1, r#""event":"opened","by":"consumer""#)).await;
     consumer
-        .hear(&of_mine(1, r#""event":"opened","by":"consumer""#))
-        .await;
-    consumer
-        .hear(&of_mine(
-            2,
-            r#""event":"connect","id":"a","recovered":false,"transport":"websocket""#,
-        ))
+        .hear(&of_mine(2, r#""event":"connect","id":"a","recovered":false,"transport":"websocket""#))
         .await;
     let mut other = chat.daemon.attach().await;
     // Compared are the options, not their spelling: a delay in milliseconds, defaults written out.
@@ -65,10 +59,7 @@ async fn what_is_opened_connects_and_can_be_attached_to_with_the_same_options() 
         format!(r#"{options},"reconnection":true,"persist":true"#),
     ] {
         other
-            .call(
-                &open("mine", &url, &same),
-                &opened(false, r#""name":"mine","state":"connected","id":"a""#),
-            )
+            .call(&open("mine", &url, &same), &opened(false, r#""name":"mine","state":"connected","id":"a""#))
             .await;
     }
     for (url, different) in [
@@ -78,12 +69,7 @@ async fn what_is_opened_connects_and_can_be_attached_to_with_the_same_options() 
         (&url.replace("x=1", "x=2"), options.to_owned()),
         (&url.replace("/room", "/other"), options.to_owned()),
     ] {
-        other
-            .call(
-                &open("mine", url, &different),
-                &refusal("1", -32007, "connection_exists"),
-            )
-            .await;
+        other.call(&open("mine", url, &different), &refusal("1", -32007, "connection_exists")).await;
     }
 }
 
@@ -98,9 +84,7 @@ async fn what_is_opened_ends_with_the_last_consumer_that_opened_it() {
     let mut second = chat.daemon.attach().await;
     second.call(&request, &opened(false, r#""name":"mine""#)).await;
     let mut ws = upstream.joined().await;
-    listener
-        .hear(&of_mine(1, r#""event":"opened","by":"consumer""#))
-        .await;
+    listener.hear(&of_mine(1, r#""event":"opened","by":"consumer""#)).await;
     listener.hear(&of_mine(2, r#""event":"connect","…":…"#)).await;
     drop(first);
     ws.send(r#"42["still"]"#).await;
@@ -116,14 +100,9 @@ async fn what_is_opened_ends_with_the_last_consumer_that_opened_it() {
     ws.expect("41").await;
     ws.expect_closed().await;
     listener
-        .hear(&of_mine(
-            4,
-            r#""event":"disconnect","reason":"io client disconnect","details":null"#,
-        ))
+        .hear(&of_mine(4, r#""event":"disconnect","reason":"io client disconnect","details":null"#))
         .await;
-    listener
-        .hear(&of_mine(5, r#""event":"closed","by":"consumer""#))
-        .await;
+    listener.hear(&of_mine(5, r#""event":"closed","by":"consumer""#)).await;
     listener
         .call(
             r#"{"id":3,"method":"emit","params":{"connection":"mine","event":"a"}}"#,
@@ -140,12 +119,7 @@ async fn what_persists_outlives_the_consumer_that_opened_it() {
     let mut owner = chat.daemon.attach().await;
     owner.call(&request, &opened(true, r#""name":"mine""#)).await;
     // Attaching with `persist` makes it lasting, also afterwards.
-    owner
-        .call(
-            &request.replace("}}", r#","persist":true}}"#),
-            &opened(false, r#""name":"mine""#),
-        )
-        .await;
+    owner.call(&request.replace("}}", r#","persist":true}}"#), &opened(false, r#""name":"mine""#)).await;
     drop(owner);
     let mut ephemeral = chat.daemon.attach().await;
     ephemeral
@@ -155,9 +129,7 @@ async fn what_persists_outlives_the_consumer_that_opened_it() {
         )
         .await;
     drop(ephemeral);
-    listener
-        .hear(&of_mine(1, r#""event":"opened","by":"consumer""#))
-        .await;
+    listener.hear(&of_mine(1, r#""event":"opened","by":"consumer""#)).await;
     for event in ["opened", "closed"] {
         listener
             .hear(
@@ -182,20 +154,10 @@ async fn one_of_the_configuration_outlives_the_consumers_that_opened_it() {
     let mut chat = Chat::idle("").await;
     let mut owner = chat.daemon.attach().await;
     // The daemon's defaults hold for what is opened too, so the url alone names the same connection.
-    owner
-        .call(
-            &open("chat", &chat.upstream.url(), ""),
-            &opened(false, r#""name":"chat""#),
-        )
-        .await;
+    owner.call(&open("chat", &chat.upstream.url(), ""), &opened(false, r#""name":"chat""#)).await;
     drop(owner);
     let mut marker = chat.daemon.attach().await;
-    marker
-        .call(
-            &open("marker", "http://127.0.0.1:1", ""),
-            &opened(true, r#""name":"marker""#),
-        )
-        .await;
+    marker.call(&open("marker", "http://127.0.0.1:1", ""), &opened(true, r#""name":"marker""#)).await;
     let mut listener = listener(&chat).await;
     drop(marker);
     listener
@@ -210,18 +172,10 @@ async fn close_forgets_the_connection_but_not_its_counter() {
     let chat = Chat::idle("").await;
     let mut consumer = listener(&chat).await;
     let request = open("mine", "http://127.0.0.1:1", r#","auto_connect":false"#);
-    consumer
-        .call(&request, &opened(true, r#""seq":1,"oldest_seq":1"#))
-        .await;
-    consumer
-        .expect(&of_mine(1, r#""event":"opened","by":"consumer""#))
-        .await;
-    consumer
-        .send(r#"{"id":2,"method":"close","params":{"connection":"mine"}}"#)
-        .await;
-    consumer
-        .expect(&of_mine(2, r#""event":"closed","by":"consumer""#))
-        .await;
+    consumer.call(&request, &opened(true, r#""seq":1,"oldest_seq":1"#)).await;
+    consumer.expect(&of_mine(1, r#""event":"opened","by":"consumer""#)).await;
+    consumer.send(r#"{"id":2,"method":"close","params":{"connection":"mine"}}"#).await;
+    consumer.expect(&of_mine(2, r#""event":"closed","by":"consumer""#)).await;
     consumer.expect(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#).await;
     consumer
         .call(
@@ -235,9 +189,7 @@ async fn close_forgets_the_connection_but_not_its_counter() {
             r#"{"jsonrpc":"2.0","id":1,"result":{"created":true,"connection":{"seq":3,"oldest_seq":3,"stream":…stream,"…":…}}}"#,
         )
         .await;
-    consumer
-        .hear(&of_mine(3, r#""event":"opened","by":"consumer""#))
-        .await;
+    consumer.hear(&of_mine(3, r#""event":"opened","by":"consumer""#)).await;
     // What was before the close counts as missed.
     consumer
         .call(
@@ -245,9 +197,7 @@ async fn close_forgets_the_connection_but_not_its_counter() {
             r#"{"jsonrpc":"2.0","id":4,"result":{"replayed":1,"missed":1,"…":…}}"#,
         )
         .await;
-    consumer
-        .hear(&of_mine(3, r#""event":"opened","by":"consumer""#))
-        .await;
+    consumer.hear(&of_mine(3, r#""event":"opened","by":"consumer""#)).await;
 }
 
 #[tokio::test]
@@ -267,12 +217,7 @@ async fn a_name_an_url_or_an_option_that_cannot_be_is_refused_by_name() {
         ("ok", "ftp://127.0.0.1", "", "url"),
         ("ok", good, r#","colour":"red""#, "colour"),
         ("ok", good, r#","reconnection":"yes""#, "reconnection"),
-        (
-            "ok",
-            good,
-            r#","reconnection_attempts":5.7"#,
-            "reconnection_attempts",
-        ),
+        ("ok", good, r#","reconnection_attempts":5.7"#, "reconnection_attempts"),
         ("ok", good, r#","timeout":"soon""#, "timeout"),
         ("ok", good, r#","transports":["pigeon"]"#, "transports"),
         ("ok", good, r#","auth":5"#, "auth"),

@@ -5,9 +5,7 @@ use crate::common::{Chat, Consumer, Daemon, QUICK, Ws};
 /// A subscription to `chat` with further params, and the answer's last two members.
 async fn subscribe(consumer: &mut Consumer, params: &str, replayed: &str) {
     consumer
-        .send(&format!(
-            r#"{{"id":1,"method":"subscribe","params":{{"connection":"chat",{params}}}}}"#
-        ))
+        .send(&format!(r#"{{"id":1,"method":"subscribe","params":{{"connection":"chat",{params}}}}}"#))
         .await;
     // The answer comes first, before anything it brings.
     consumer
@@ -56,20 +54,10 @@ async fn last_counts_only_what_matches() {
     ws.send("41").await;
     chat.consumer.next_notification().await;
     let mut consumer = chat.daemon.attach().await;
-    subscribe(
-        &mut consumer,
-        r#""last":2,"lifecycle":false"#,
-        r#""replayed":2,"missed":0"#,
-    )
-    .await;
+    subscribe(&mut consumer, r#""last":2,"lifecycle":false"#, r#""replayed":2,"missed":0"#).await;
     consumer.expect(&tick(4)).await;
     consumer.expect(&tick(5)).await;
-    subscribe(
-        &mut consumer,
-        r#""last":100,"events":[]"#,
-        r#""replayed":3,"missed":0"#,
-    )
-    .await;
+    subscribe(&mut consumer, r#""last":100,"events":[]"#, r#""replayed":3,"missed":0"#).await;
     for (seq, event) in [(1, "opened"), (2, "connect"), (6, "disconnect")] {
         consumer
             .expect(&format!(
@@ -143,8 +131,5 @@ async fn history_is_bounded_in_bytes_too() {
             r#"{"jsonrpc":"2.0","id":1,"result":{"connections":[{"seq":12,"oldest_seq":…oldest,"…":…}]}}"#,
         )
         .await;
-    assert!(
-        (10..=12).contains(&list.number("oldest")),
-        "4 KiB hold at most three lines of 1 kB"
-    );
+    assert!((10..=12).contains(&list.number("oldest")), "4 KiB hold at most three lines of 1 kB");
 }

@@ -44,11 +44,7 @@ async fn a_snapshot_follows_the_connection() {
                 "received":0,"sent":0,"reconnects":0}]}}"#,
         )
         .await;
-    assert!(
-        found["url"].starts_with(&format!("\"{url}")),
-        "{} for {url}",
-        &found["url"]
-    );
+    assert!(found["url"].starts_with(&format!("\"{url}")), "{} for {url}", &found["url"]);
 
     chat.start().await;
     let handshake = chat.upstream.handshake().await;
@@ -57,33 +53,19 @@ async fn a_snapshot_follows_the_connection() {
             r#"{{"jsonrpc":"2.0","id":1,"result":{{"connections":[{{"state":"{state}","active":{active},{more},"…":…}}]}}}}"#
         )
     };
-    chat.consumer
-        .call(list, &state("connecting", true, r#""connected":false"#))
-        .await;
+    chat.consumer.call(list, &state("connecting", true, r#""connected":false"#)).await;
     handshake.refuse(503).await;
     chat.consumer
-        .hear(&lifecycle(
-            r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
-            true,
-        ))
+        .hear(&lifecycle(r#""event":"connect_error","message":"…","…":…,"source":"transport""#, true))
         .await;
-    chat.consumer
-        .hear(&lifecycle(r#""event":"reconnect_attempt","attempt":1"#, true))
-        .await;
+    chat.consumer.hear(&lifecycle(r#""event":"reconnect_attempt","attempt":1"#, true)).await;
     let handshake = chat.upstream.handshake().await;
-    chat.consumer
-        .call(
-            list,
-            &state("reconnecting", true, r#""connected":false,"attempt":1"#),
-        )
-        .await;
+    chat.consumer.call(list, &state("reconnecting", true, r#""connected":false,"attempt":1"#)).await;
     let mut ws = handshake.accept().await;
     ws.send(crate::common::upstream::OPEN).await;
     ws.expect("40").await;
     ws.send(r#"40{"sid":"S1"}"#).await;
-    chat.consumer
-        .hear(&lifecycle(r#""event":"reconnect","attempt":1"#, true))
-        .await;
+    chat.consumer.hear(&lifecycle(r#""event":"reconnect","attempt":1"#, true)).await;
     chat.consumer.hear(crate::common::CONNECT).await;
     ws.send(r#"42["tick"]"#).await;
     chat.consumer.hear(&event(r#""event":"tick","args":[]"#)).await;
@@ -105,17 +87,9 @@ async fn a_snapshot_follows_the_connection() {
         .await;
     ws.close(1001).await;
     chat.consumer
-        .hear(&lifecycle(
-            r#""event":"disconnect","reason":"transport close","details":…"#,
-            true,
-        ))
+        .hear(&lifecycle(r#""event":"disconnect","reason":"transport close","details":…"#, true))
         .await;
-    chat.consumer
-        .call(
-            list,
-            &state("reconnecting", true, r#""connected":false,"id":null"#),
-        )
-        .await;
+    chat.consumer.call(list, &state("reconnecting", true, r#""connected":false,"id":null"#)).await;
 }
 
 #[tokio::test]
@@ -166,23 +140,15 @@ async fn filters_choose_what_is_heard_and_a_line_comes_once() {
             )
             .await;
     }
-    for packet in [
-        r#"42["other"]"#,
-        r#"42["information"]"#,
-        r#"42["n12"]"#,
-        r#"42["n1"]"#,
-        r#"42["inf"]"#,
-        "41",
-    ] {
+    for packet in
+        [r#"42["other"]"#, r#"42["information"]"#, r#"42["n12"]"#, r#"42["n1"]"#, r#"42["inf"]"#, "41"]
+    {
         ws.send(packet).await;
     }
     picky.expect(&event(r#""event":"information","args":[]"#)).await;
     picky.expect(&event(r#""event":"n1","args":[]"#)).await;
     picky
-        .expect(&lifecycle(
-            r#""event":"disconnect","reason":"io server disconnect","details":null"#,
-            false,
-        ))
+        .expect(&lifecycle(r#""event":"disconnect","reason":"io server disconnect","details":null"#, false))
         .await;
     chat.start().await;
     chat.upstream.joined().await.send(r#"42["info"]"#).await;
@@ -201,9 +167,7 @@ async fn the_old_spelling_of_an_attempt_is_taken_in_a_filter() {
         .await;
     chat.start().await;
     chat.upstream.handshake().await.refuse(503).await;
-    listener
-        .expect(&lifecycle(r#""event":"reconnect_attempt","attempt":1"#, true))
-        .await;
+    listener.expect(&lifecycle(r#""event":"reconnect_attempt","attempt":1"#, true)).await;
 }
 
 #[tokio::test]
@@ -222,16 +186,12 @@ async fn after_the_answer_to_unsubscribe_nothing_comes() {
         r#"{{"id":2,"method":"unsubscribe","params":{{"subscription":{}}}}}"#,
         &subscribed["subscription"]
     );
-    consumer
-        .call(&unsubscribe, r#"{"jsonrpc":"2.0","id":2,"result":{}}"#)
-        .await;
+    consumer.call(&unsubscribe, r#"{"jsonrpc":"2.0","id":2,"result":{}}"#).await;
     ws.send(r#"42["after"]"#).await;
     chat.consumer.hear(&event(r#""event":"before","args":[]"#)).await;
     chat.consumer.hear(&event(r#""event":"after","args":[]"#)).await;
     consumer.expect_silence().await;
-    consumer
-        .call(&unsubscribe, &refusal("2", -32001, "unknown_subscription"))
-        .await;
+    consumer.call(&unsubscribe, &refusal("2", -32001, "unknown_subscription")).await;
 }
 
 #[tokio::test]
@@ -278,10 +238,7 @@ async fn outgoing_shows_what_any_consumer_emits_to_those_who_ask() {
             r#"{"jsonrpc":"2.0","id":1,"result":{"consumer":…consumer,"…":…}}"#,
         )
         .await;
-    for event in [
-        r#""event":"hidden""#,
-        r#""event":"say","args":[1.0,{"$binary":"AAEC"}],"binary":true"#,
-    ] {
+    for event in [r#""event":"hidden""#, r#""event":"say","args":[1.0,{"$binary":"AAEC"}],"binary":true"#] {
         chat.consumer
             .call(
                 &format!(r#"{{"id":2,"method":"emit","params":{{"connection":"chat",{event}}}}}"#),

@@ -87,9 +87,7 @@ async fn bytes_that_are_no_text_are_refused_and_the_consumer_stays() {
 async fn crlf_ends_a_line_and_blank_lines_are_none() {
     let daemon = Daemon::start(QUICK).await;
     let mut consumer = daemon.attach().await;
-    consumer
-        .send_bytes(b"\n\r\n\n{\"id\":\"end\",\"method\":\"list\"}\r\n\r\n\n")
-        .await;
+    consumer.send_bytes(b"\n\r\n\n{\"id\":\"end\",\"method\":\"list\"}\r\n\r\n\n").await;
     consumer.expect(LIST).await;
     consumer.expect_silence().await;
 }
@@ -114,9 +112,7 @@ async fn a_notification_is_never_answered_not_even_when_it_is_wrong() {
 #[tokio::test]
 async fn a_notification_is_carried_out() {
     let (mut chat, mut ws) = Chat::joined("").await;
-    chat.consumer
-        .send(r#"{"method":"emit","params":{"connection":"chat","event":"hi"}}"#)
-        .await;
+    chat.consumer.send(r#"{"method":"emit","params":{"connection":"chat","event":"hi"}}"#).await;
     ws.expect(r#"42["hi"]"#).await;
 }
 
@@ -156,25 +152,16 @@ async fn nesting_ends_at_128_levels() {
             r#"{{"id":1,"method":"emit","params":{{"connection":"nobody","event":"a","args":[{open}{close}]}}}}"#
         )
     };
-    consumer
-        .call(&request(128), &refusal("1", -32000, "unknown_connection"))
-        .await;
-    consumer
-        .call(&request(129), &refusal("…", -32600, "invalid_request"))
-        .await;
-    consumer
-        .call(&request(100_000), &refusal("…", -32600, "invalid_request"))
-        .await;
+    consumer.call(&request(128), &refusal("1", -32000, "unknown_connection")).await;
+    consumer.call(&request(129), &refusal("…", -32600, "invalid_request")).await;
+    consumer.call(&request(100_000), &refusal("…", -32600, "invalid_request")).await;
     consumer.call(r#"{"id":"end","method":"list"}"#, LIST).await;
 }
 
 #[tokio::test]
 async fn the_daemon_closes_after_the_last_answer_to_a_consumer_that_has_stopped_writing() {
     let daemon = Daemon::start(QUICK).await;
-    for request in [
-        "{\"id\":\"end\",\"method\":\"list\"}\n",
-        r#"{"id":"end","method":"list"}"#,
-    ] {
+    for request in ["{\"id\":\"end\",\"method\":\"list\"}\n", r#"{"id":"end","method":"list"}"#] {
         let mut consumer = daemon.attach().await;
         consumer.send_bytes(request.as_bytes()).await;
         consumer.shut_writing();
@@ -198,9 +185,7 @@ async fn a_consumer_that_has_stopped_writing_still_gets_an_answer_that_takes_lon
     consumer.shut_writing();
     ws.expect(r#"420["ask"]"#).await;
     ws.send(r#"430["yes"]"#).await;
-    consumer
-        .expect(r#"{"jsonrpc":"2.0","id":1,"result":{"args":["yes"]}}"#)
-        .await;
+    consumer.expect(r#"{"jsonrpc":"2.0","id":1,"result":{"args":["yes"]}}"#).await;
     consumer.expect_end().await;
 }
 
@@ -230,9 +215,7 @@ async fn a_half_closed_subscriber_that_goes_away_is_noticed() {
             r#"{"jsonrpc":"2.0","id":1,"result":{"created":true,"connection":{"name":"mine","…":…}}}"#,
         )
         .await;
-    owner
-        .send(r#"{"id":2,"method":"subscribe","params":{"connection":"mine"}}"#)
-        .await;
+    owner.send(r#"{"id":2,"method":"subscribe","params":{"connection":"mine"}}"#).await;
     owner.expect(r#"{"jsonrpc":"2.0","id":2,"result":{"…":…}}"#).await;
     owner.shut_writing();
     other

@@ -26,17 +26,10 @@ pub struct Consumer {
 
 impl Consumer {
     pub async fn attach(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket)
-            .await
-            .expect("the daemon accepts consumers");
+        let stream = UnixStream::connect(socket).await.expect("the daemon accepts consumers");
         let (reader, writer) = stream.into_split();
         let reader = BufReader::new(reader);
-        Self {
-            reader,
-            writer: Some(writer),
-            waiting: VecDeque::new(),
-            transcript: VecDeque::new(),
-        }
+        Self { reader, writer: Some(writer), waiting: VecDeque::new(), transcript: VecDeque::new() }
     }
 
     /// Writes `line` and a newline.
@@ -47,13 +40,8 @@ impl Consumer {
     /// Writes bytes as they are.
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
         self.note(format!("> {}", shorten(&String::from_utf8_lossy(bytes))));
-        let writer = self
-            .writer
-            .as_mut()
-            .expect("the consumer has not shut its writing side");
-        within("the daemon to read", writer.write_all(bytes))
-            .await
-            .expect("the daemon reads");
+        let writer = self.writer.as_mut().expect("the consumer has not shut its writing side");
+        within("the daemon to read", writer.write_all(bytes)).await.expect("the daemon reads");
     }
 
     /// Shuts the writing side; what the daemon writes can still be read.
@@ -72,10 +60,7 @@ impl Consumer {
 
     /// The next line, whatever it is, must be `literal` (see [`super::transcript`]).
     pub async fn expect(&mut self, literal: &str) -> Captures {
-        let line = self
-            .next_line()
-            .await
-            .unwrap_or_else(|| panic!("the daemon closed instead of {literal}"));
+        let line = self.next_line().await.unwrap_or_else(|| panic!("the daemon closed instead of {literal}"));
         assert_line(literal, &line)
     }
 
@@ -122,11 +107,7 @@ impl Consumer {
             r#"{"jsonrpc":"2.0","id":"silence","result":{"connections":[…]}}"#,
         )
         .await;
-        assert!(
-            self.waiting.is_empty(),
-            "expected nothing, found {:?}",
-            self.waiting
-        );
+        assert!(self.waiting.is_empty(), "expected nothing, found {:?}", self.waiting);
     }
 
     async fn next_of_kind(&mut self, answer: bool, awaited: &str) -> String {
@@ -134,10 +115,8 @@ impl Consumer {
             return self.waiting.remove(at).expect("it was just found there");
         }
         loop {
-            let line = self
-                .read_line()
-                .await
-                .unwrap_or_else(|| panic!("the daemon closed instead of {awaited}"));
+            let line =
+                self.read_line().await.unwrap_or_else(|| panic!("the daemon closed instead of {awaited}"));
             if is_answer(&line) == answer {
                 return line;
             }
@@ -153,12 +132,7 @@ impl Consumer {
             self.note("< (end)".into());
             return None;
         }
-        assert_eq!(
-            line.pop(),
-            Some(b'\n'),
-            "the daemon ended within a line: {}",
-            line.escape_ascii()
-        );
+        assert_eq!(line.pop(), Some(b'\n'), "the daemon ended within a line: {}", line.escape_ascii());
         let line = String::from_utf8(line).expect("the daemon writes UTF-8");
         self.note(format!("< {}", shorten(&line)));
         Some(line)

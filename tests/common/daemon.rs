@@ -62,18 +62,13 @@ impl Daemon {
     }
 
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid())
-            .ok()
-            .and_then(Pid::from_raw)
-            .expect("a process id");
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(pid, signal).expect("the daemon runs");
     }
 
     /// Waits for the end of the process.
     pub async fn exit(&mut self) -> ExitStatus {
-        within("the daemon to end", self.child.wait())
-            .await
-            .expect("the daemon can be waited for")
+        within("the daemon to end", self.child.wait()).await.expect("the daemon can be waited for")
     }
 
     /// Sends SIGTERM and waits for the end.
@@ -96,10 +91,7 @@ pub struct Folder(TempDir);
 
 impl Folder {
     pub fn new(config: &str) -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("siod-")
-            .tempdir()
-            .expect("a temporary folder");
+        let folder = tempfile::Builder::new().prefix("siod-").tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("siod.toml"), config).expect("a file in the test's own folder");
         Self(folder)
     }
@@ -115,9 +107,7 @@ impl Folder {
     /// Runs a second daemon here, which is expected to give up: its exit status and its log.
     pub async fn run_to_end(&self) -> (ExitStatus, String) {
         let (mut child, log) = self.spawn();
-        let status = within("the daemon to give up", child.wait())
-            .await
-            .expect("it can be waited for");
+        let status = within("the daemon to give up", child.wait()).await.expect("it can be waited for");
         (status, log.whole().await)
     }
 
@@ -174,9 +164,7 @@ impl Log {
 
     /// All of it, once the process has ended.
     async fn whole(mut self) -> String {
-        within("the end of the log", &mut self.reader)
-            .await
-            .expect("the reader does not panic");
+        within("the end of the log", &mut self.reader).await.expect("the reader does not panic");
         self.so_far()
     }
 }
@@ -184,14 +172,8 @@ impl Log {
 async fn until_ready(socket: &UnixDatagram) {
     let mut message = [0; 1024];
     loop {
-        let length = socket
-            .recv(&mut message)
-            .await
-            .expect("the test's own socket can be read");
-        if message[..length]
-            .split(|byte| *byte == b'\n')
-            .any(|line| line == b"READY=1")
-        {
+        let length = socket.recv(&mut message).await.expect("the test's own socket can be read");
+        if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
             return;
         }
     }

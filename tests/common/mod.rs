@@ -10,10 +10,7 @@
 //! what it was waiting for, and a busy machine fails nothing.
 
 #![allow(dead_code, unreachable_pub, reason = "each file of tests uses a part of this")]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a task of a test ends with the test's runtime"
-)]
+#![allow(clippy::disallowed_methods, reason = "a task of a test ends with the test's runtime")]
 
 pub mod consumer;
 pub mod daemon;
@@ -57,10 +54,7 @@ impl Chat {
     /// `options` are lines of `[connections.chat]`, and may go on with further tables.
     pub async fn idle(options: &str) -> Self {
         let upstream = Upstream::start().await;
-        let config = format!(
-            "{QUICK}\n[connections.chat]\nurl = \"{}\"\n{options}",
-            upstream.url()
-        );
+        let config = format!("{QUICK}\n[connections.chat]\nurl = \"{}\"\n{options}", upstream.url());
         let daemon = Daemon::start(&config).await;
         let mut consumer = daemon.attach().await;
         consumer
@@ -69,11 +63,7 @@ impl Chat {
                 r#"{"jsonrpc":"2.0","id":0,"result":{"subscription":…,"stream":"…","connections":[…],"replayed":0,"missed":0}}"#,
             )
             .await;
-        Self {
-            consumer,
-            daemon,
-            upstream,
-        }
+        Self { consumer, daemon, upstream }
     }
 
     /// As [`idle`](Self::idle), then connected over a WebSocket; the next notification has seq 3.

@@ -27,11 +27,7 @@ impl NodeServer {
     /// `options` is the JSON object that `tests/node/server.mjs` describes.
     pub async fn start(options: &str) -> Self {
         let mut script = Script::start("server.mjs", &[options]).await;
-        let port = script
-            .line()
-            .await
-            .parse()
-            .expect("the server prints its port first");
+        let port = script.line().await.parse().expect("the server prints its port first");
         Self { script, port }
     }
 
@@ -44,10 +40,7 @@ impl NodeServer {
     pub async fn command(&mut self, command: &str) {
         self.script.write(command).await;
         let done = self.script.line().await;
-        assert!(
-            command.contains(&format!(r#""do":"{done}""#)),
-            "the server answered {done} to {command}"
-        );
+        assert!(command.contains(&format!(r#""do":"{done}""#)), "the server answered {done} to {command}");
     }
 }
 
@@ -61,15 +54,10 @@ pub struct Script {
 impl Script {
     /// Runs `name` with the folder of the installed packages and then `arguments`.
     pub async fn start(name: &str, arguments: &[&str]) -> Self {
-        let modules = tokio::task::spawn_blocking(modules)
-            .await
-            .expect("Node's packages are installed by now");
+        let modules =
+            tokio::task::spawn_blocking(modules).await.expect("Node's packages are installed by now");
         let mut child = Command::new("node")
-            .arg(
-                Path::new(env!("CARGO_MANIFEST_DIR"))
-                    .join("tests/node")
-                    .join(name),
-            )
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node").join(name))
             .arg(modules)
             .args(arguments)
             .stdin(Stdio::piped())
@@ -79,24 +67,16 @@ impl Script {
             .unwrap_or_else(|error| panic!("these tests need Node, and `node` cannot be started: {error}"));
         let input = child.stdin.take().expect("stdin is piped");
         let output = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
-        Self {
-            input,
-            output,
-            _child: child,
-        }
+        Self { input, output, _child: child }
     }
 
     pub async fn write(&mut self, line: &str) {
-        self.input
-            .write_all(format!("{line}\n").as_bytes())
-            .await
-            .expect("the script reads");
+        self.input.write_all(format!("{line}\n").as_bytes()).await.expect("the script reads");
     }
 
     pub async fn line(&mut self) -> String {
         let line = within("a line of the script", self.output.next_line()).await;
-        line.expect("the script writes UTF-8")
-            .expect("the script has not ended")
+        line.expect("the script writes UTF-8").expect("the script has not ended")
     }
 }
 
@@ -104,9 +84,7 @@ impl Script {
 fn modules() -> PathBuf {
     let mut hash = DefaultHasher::new();
     (PACKAGE, LOCK).hash(&mut hash);
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .expect("it is inside the target folder");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is inside the target folder");
     let folder = target.join(format!("siod-node-{:016x}", hash.finish()));
     install(&folder).unwrap_or_else(|error| {
         panic!(
@@ -134,9 +112,7 @@ fn install(folder: &Path) -> io::Result<()> {
         .output()
         .map_err(|error| io::Error::other(format!("`npm` cannot be started: {error}")))?;
     if !npm.status.success() {
-        return Err(io::Error::other(
-            String::from_utf8_lossy(&npm.stderr).into_owned(),
-        ));
+        return Err(io::Error::other(String::from_utf8_lossy(&npm.stderr).into_owned()));
     }
     fs::write(marker, "")
 }

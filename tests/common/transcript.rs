@@ -20,9 +20,7 @@ pub struct Captures(HashMap<String, String>);
 impl Captures {
     /// A captured number.
     pub fn number(&self, name: &str) -> u64 {
-        self[name]
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is {}, no whole number", &self[name]))
+        self[name].parse().unwrap_or_else(|_| panic!("{name} is {}, no whole number", &self[name]))
     }
 }
 
@@ -30,9 +28,7 @@ impl std::ops::Index<&str> for Captures {
     type Output = str;
 
     fn index(&self, name: &str) -> &str {
-        self.0
-            .get(name)
-            .unwrap_or_else(|| panic!("the literal has no hole named {name}"))
+        self.0.get(name).unwrap_or_else(|| panic!("the literal has no hole named {name}"))
     }
 }
 
@@ -66,12 +62,7 @@ impl Value<'_> {
     }
 
     fn matches(&self, actual: &Value<'_>, at: &str, captures: &mut Captures) -> Result<(), String> {
-        let differs = || {
-            Err(format!(
-                "at `{at}`: expected {}, found {}",
-                self.text, actual.text
-            ))
-        };
+        let differs = || Err(format!("at `{at}`: expected {}, found {}", self.text, actual.text));
         match (&self.kind, &actual.kind) {
             (Kind::Hole(name), _) => {
                 if !name.is_empty() {
@@ -81,12 +72,7 @@ impl Value<'_> {
             }
             (Kind::Scalar, Kind::Scalar) if fits(self.text, actual.text) => Ok(()),
             (Kind::Array(expected), Kind::Array(found)) => {
-                if let [
-                    Value {
-                        kind: Kind::Hole(_), ..
-                    },
-                ] = expected[..]
-                {
+                if let [Value { kind: Kind::Hole(_), .. }] = expected[..] {
                     return Ok(());
                 }
                 if expected.len() != found.len() {
@@ -114,17 +100,11 @@ fn members_match(
     for (name, value) in expected.iter().filter(|(name, _)| *name != REST) {
         let at = format!("{at}.{}", name.trim_matches('"'));
         let Some((_, found)) = found.iter().find(|(other, _)| other == name) else {
-            return Err(format!(
-                "at `{at}`: expected {}, found no such member",
-                value.text
-            ));
+            return Err(format!("at `{at}`: expected {}, found no such member", value.text));
         };
         let to_the_byte = matches!(*name, r#""args""# | r#""id""#) && !value.has_hole();
         if to_the_byte && value.text != found.text {
-            return Err(format!(
-                "at `{at}`: expected {}, found {}",
-                value.text, found.text
-            ));
+            return Err(format!("at `{at}`: expected {}, found {}", value.text, found.text));
         }
         if !to_the_byte {
             value.matches(found, &at, captures)?;
@@ -133,10 +113,7 @@ fn members_match(
     if expected.iter().any(|(name, _)| *name == REST) {
         return Ok(());
     }
-    match found
-        .iter()
-        .find(|(name, _)| expected.iter().all(|(other, _)| other != name))
-    {
+    match found.iter().find(|(name, _)| expected.iter().all(|(other, _)| other != name)) {
         Some((name, value)) => Err(format!("at `{at}`: unexpected member {name}: {}", value.text)),
         None if found.len() > expected.len() => Err(format!("at `{at}`: a member comes twice")),
         None => Ok(()),
@@ -151,21 +128,14 @@ fn fits(pattern: &str, text: &str) -> bool {
     let Some(text) = text.strip_prefix(head) else {
         return false;
     };
-    text.char_indices()
-        .map(|(at, _)| at)
-        .chain([text.len()])
-        .any(|at| fits(rest, &text[at..]))
+    text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| fits(rest, &text[at..]))
 }
 
 fn parse(text: &str) -> Result<Value<'_>, String> {
     let mut parser = Parser { text, at: 0 };
     let value = parser.value()?;
     parser.skip_space();
-    if parser.at < text.len() {
-        Err(parser.error("the end"))
-    } else {
-        Ok(value)
-    }
+    if parser.at < text.len() { Err(parser.error("the end")) } else { Ok(value) }
 }
 
 struct Parser<'a> {
@@ -175,10 +145,7 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn error(&self, expected: &str) -> String {
-        format!(
-            "not JSON at byte {} (expected {expected}): {}",
-            self.at, self.text
-        )
+        format!("not JSON at byte {} (expected {expected}): {}", self.at, self.text)
     }
 
     fn rest(&self) -> &'a str {
@@ -200,10 +167,7 @@ impl<'a> Parser<'a> {
         self.skip_space();
         let start = self.at;
         let kind = if self.take("…") {
-            let length = self
-                .rest()
-                .find(|c: char| !c.is_ascii_lowercase())
-                .unwrap_or(self.rest().len());
+            let length = self.rest().find(|c: char| !c.is_ascii_lowercase()).unwrap_or(self.rest().len());
             let name = &self.rest()[..length];
             self.at += length;
             Kind::Hole(name)
@@ -223,10 +187,7 @@ impl<'a> Parser<'a> {
             self.at += length;
             Kind::Scalar
         };
-        Ok(Value {
-            text: &self.text[start..self.at],
-            kind,
-        })
+        Ok(Value { text: &self.text[start..self.at], kind })
     }
 
     fn list<T>(

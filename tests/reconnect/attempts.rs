@@ -12,15 +12,9 @@ async fn a_first_connection_that_fails_is_tried_again() {
     chat.upstream.handshake().await.refuse(404).await;
     let mut ws = chat.upstream.joined().await;
     chat.hears(&[
-        (
-            r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
-            true,
-        ),
+        (r#""event":"connect_error","message":"…","…":…,"source":"transport""#, true),
         (r#""event":"reconnect_attempt","attempt":1"#, true),
-        (
-            r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
-            true,
-        ),
+        (r#""event":"connect_error","message":"…","…":…,"source":"transport""#, true),
         (r#""event":"reconnect_error","attempt":1,"message":"…""#, true),
         (r#""event":"reconnect_attempt","attempt":2"#, true),
         (r#""event":"reconnect","attempt":2"#, true),
@@ -44,15 +38,9 @@ async fn giving_up_comes_last_and_connect_starts_over() {
             chat.upstream.handshake().await.refuse(503).await;
         }
         chat.hears(&[
-            (
-                r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
-                true,
-            ),
+            (r#""event":"connect_error","message":"…","…":…,"source":"transport""#, true),
             (r#""event":"reconnect_attempt","attempt":1"#, true),
-            (
-                r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
-                true,
-            ),
+            (r#""event":"connect_error","message":"…","…":…,"source":"transport""#, true),
             (r#""event":"reconnect_error","attempt":1,"message":"…""#, true),
             (r#""event":"reconnect_attempt","attempt":2"#, true),
         ])
@@ -68,8 +56,7 @@ async fn giving_up_comes_last_and_connect_starts_over() {
                 ))
                 .await;
         }
-        chat.hears(&[(r#""event":"reconnect_failed","attempts":2"#, false)])
-            .await;
+        chat.hears(&[(r#""event":"reconnect_failed","attempts":2"#, false)]).await;
     }
     chat.start().await;
     chat.join().await;
@@ -123,11 +110,7 @@ async fn a_server_that_does_not_open_a_session_fails_the_attempt() {
                 held.1 = Some(ws);
             }
         }
-        chat.hears(&[(
-            r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
-            true,
-        )])
-        .await;
+        chat.hears(&[(r#""event":"connect_error","message":"…","…":…,"source":"transport""#, true)]).await;
         if number > 0 {
             let failed = format!(r#""event":"reconnect_error","attempt":{number},"message":"…""#);
             chat.hears(&[(&failed, true)]).await;
@@ -148,10 +131,7 @@ async fn a_connect_that_is_never_answered_fails_in_the_end() {
     ws.send(OPEN).await;
     ws.expect("40").await;
     chat.hears(&[
-        (
-            r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
-            true,
-        ),
+        (r#""event":"connect_error","message":"…","…":…,"source":"transport""#, true),
         (r#""event":"reconnect_attempt","attempt":1"#, true),
     ])
     .await;
@@ -169,10 +149,7 @@ async fn a_server_s_refusal_is_final_until_connect_is_called() {
             r#"44{"message":"not authorized","data":{"code":"E1","n":1.50}}"#,
             r#""message":"not authorized","data":{"code":"E1","n":1.50}"#,
         ),
-        (
-            r#"44{"message":"Invalid namespace"}"#,
-            r#""message":"Invalid namespace""#,
-        ),
+        (r#"44{"message":"Invalid namespace"}"#, r#""message":"Invalid namespace""#),
         (r#"44"Unable to connect""#, r#""message":"Unable to connect""#),
         ("44{}", r#""message":"""#),
     ] {
@@ -182,11 +159,7 @@ async fn a_server_s_refusal_is_final_until_connect_is_called() {
         ws.expect("40").await;
         ws.send(packet).await;
         // No attempt and no `disconnect` comes between one refusal and the next.
-        chat.hears(&[(
-            &format!(r#""event":"connect_error",{members},"source":"server""#),
-            false,
-        )])
-        .await;
+        chat.hears(&[(&format!(r#""event":"connect_error",{members},"source":"server""#), false)]).await;
         ws.expect_closed().await;
     }
     chat.start().await;

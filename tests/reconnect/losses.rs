@@ -7,11 +7,7 @@ use crate::lost;
 async fn a_kick_is_final_until_connect_is_called() {
     let (mut chat, mut ws) = Chat::joined("").await;
     ws.send("41").await;
-    chat.hears(&[(
-        r#""event":"disconnect","reason":"io server disconnect","details":null"#,
-        false,
-    )])
-    .await;
+    chat.hears(&[(r#""event":"disconnect","reason":"io server disconnect","details":null"#, false)]).await;
     ws.expect_closed().await;
     chat.start().await;
     chat.join().await;
@@ -30,11 +26,7 @@ async fn a_lost_transport_comes_back() {
     chat.hears(&[(&lost(1006), true)]).await;
     let mut ws = chat.rejoins().await;
     ws.send("1").await;
-    chat.hears(&[(
-        r#""event":"disconnect","reason":"transport close","details":…"#,
-        true,
-    )])
-    .await;
+    chat.hears(&[(r#""event":"disconnect","reason":"transport close","details":…"#, true)]).await;
     chat.rejoins().await;
 }
 
@@ -99,15 +91,9 @@ async fn what_is_no_socket_io_is_a_parse_error() {
 #[tokio::test]
 async fn packets_that_mean_nothing_here_are_let_pass() {
     let (mut chat, mut ws) = Chat::joined("").await;
-    for packet in [
-        r#"42/elsewhere,["a"]"#,
-        "439[]",
-        "44/elsewhere,{}",
-        "41/elsewhere,",
-        "3",
-        "6",
-        r#"0{"sid":"x"}"#,
-    ] {
+    for packet in
+        [r#"42/elsewhere,["a"]"#, "439[]", "44/elsewhere,{}", "41/elsewhere,", "3", "6", r#"0{"sid":"x"}"#]
+    {
         ws.send(packet).await;
     }
     ws.send(r#"42["end"]"#).await;
@@ -130,11 +116,7 @@ async fn pings_are_answered_and_their_absence_ends_the_session() {
         ws.send(ping).await;
         ws.expect("3").await;
     }
-    chat.hears(&[(
-        r#""event":"disconnect","reason":"ping timeout","details":null"#,
-        true,
-    )])
-    .await;
+    chat.hears(&[(r#""event":"disconnect","reason":"ping timeout","details":null"#, true)]).await;
     chat.rejoins().await;
 }
 
@@ -143,11 +125,7 @@ async fn without_reconnection_a_loss_is_final_until_connect_is_called() {
     let mut chat = Chat::idle("reconnection = false").await;
     chat.start().await;
     chat.upstream.handshake().await.refuse(503).await;
-    chat.hears(&[(
-        r#""event":"connect_error","message":"…","…":…,"source":"transport""#,
-        false,
-    )])
-    .await;
+    chat.hears(&[(r#""event":"connect_error","message":"…","…":…,"source":"transport""#, false)]).await;
     for _ in 0..2 {
         chat.start().await;
         let ws = chat.join().await;

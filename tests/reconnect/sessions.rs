@@ -53,38 +53,20 @@ async fn two_namespaces_share_one_websocket_and_one_may_be_kicked() {
     ws.expect("40/b,").await;
     ws.send(r#"40/b,{"sid":"b"}"#).await;
     chat.consumer
-        .hear(&of(
-            "b",
-            r#""event":"connect","id":"b","recovered":false,"transport":"websocket""#,
-            true,
-        ))
+        .hear(&of("b", r#""event":"connect","id":"b","recovered":false,"transport":"websocket""#, true))
         .await;
     ws.send(r#"42/b,["for b"]"#).await;
-    chat.consumer
-        .hear(&event(r#""event":"for b","args":[]"#).replace("chat", "b"))
-        .await;
+    chat.consumer.hear(&event(r#""event":"for b","args":[]"#).replace("chat", "b")).await;
     ws.send("41/b,").await;
     chat.consumer
-        .hear(&of(
-            "b",
-            r#""event":"disconnect","reason":"io server disconnect","details":null"#,
-            false,
-        ))
+        .hear(&of("b", r#""event":"disconnect","reason":"io server disconnect","details":null"#, false))
         .await;
     ws.send(r#"42["for a"]"#).await;
-    chat.consumer
-        .hear(&event(r#""event":"for a","args":[]"#).replace("chat", "a"))
-        .await;
+    chat.consumer.hear(&event(r#""event":"for a","args":[]"#).replace("chat", "a")).await;
     chat.consumer.request(&connect("b")).await;
     ws.expect("40/b,").await;
     ws.send(r#"44/b,{"message":"no"}"#).await;
-    chat.consumer
-        .hear(&of(
-            "b",
-            r#""event":"connect_error","message":"no","source":"server""#,
-            false,
-        ))
-        .await;
+    chat.consumer.hear(&of("b", r#""event":"connect_error","message":"no","source":"server""#, false)).await;
     chat.consumer.request(&connect("alone")).await;
     let mut other = upstream.accept_ws().await;
     other.send(OPEN).await;
@@ -92,15 +74,9 @@ async fn two_namespaces_share_one_websocket_and_one_may_be_kicked() {
     // The manager's events go to every active connection on it: `b` is not.
     ws.close(1001).await;
     chat.consumer
-        .hear(&of(
-            "a",
-            r#""event":"disconnect","reason":"transport close","details":…"#,
-            true,
-        ))
+        .hear(&of("a", r#""event":"disconnect","reason":"transport close","details":…"#, true))
         .await;
-    chat.consumer
-        .hear(&of("a", r#""event":"reconnect_attempt","attempt":1"#, true))
-        .await;
+    chat.consumer.hear(&of("a", r#""event":"reconnect_attempt","attempt":1"#, true)).await;
 }
 
 #[tokio::test]
@@ -123,20 +99,10 @@ async fn a_session_that_the_server_recovers_keeps_its_id_and_gets_what_it_missed
     ws.send(r#"42["missed","offset-2"]"#).await;
     ws.send(r#"40{"sid":"S","pid":"P"}"#).await;
     for name in ["disconnect", "reconnect_attempt", "reconnect"] {
-        chat.consumer
-            .hear(&lifecycle(&format!(r#""event":"{name}","…":…"#), true))
-            .await;
+        chat.consumer.hear(&lifecycle(&format!(r#""event":"{name}","…":…"#), true)).await;
     }
-    chat.consumer
-        .hear(&event(r#""event":"missed","args":["offset-2"]"#))
-        .await;
-    chat.consumer
-        .hear(
-            &CONNECT
-                .replace("false", "true")
-                .replace(r#""id":"…""#, r#""id":"S""#),
-        )
-        .await;
+    chat.consumer.hear(&event(r#""event":"missed","args":["offset-2"]"#)).await;
+    chat.consumer.hear(&CONNECT.replace("false", "true").replace(r#""id":"…""#, r#""id":"S""#)).await;
     // A new session is not recovered, and its first CONNECT has no offset of the old one.
     ws.reset();
     let mut ws = chat.upstream.accept_ws().await;
@@ -144,9 +110,7 @@ async fn a_session_that_the_server_recovers_keeps_its_id_and_gets_what_it_missed
     ws.expect(r#"40{"pid":"P","offset":"offset-2"}"#).await;
     ws.send(r#"40{"sid":"T","pid":"Q"}"#).await;
     for name in ["disconnect", "reconnect_attempt", "reconnect"] {
-        chat.consumer
-            .hear(&lifecycle(&format!(r#""event":"{name}","…":…"#), true))
-            .await;
+        chat.consumer.hear(&lifecycle(&format!(r#""event":"{name}","…":…"#), true)).await;
     }
     chat.consumer.hear(CONNECT).await;
     ws.reset();

@@ -16,10 +16,7 @@ pub struct Request {
 impl Request {
     /// The value of a header, its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The target must be `expected`; query parameters may come in any order, and `t`, which is never the same
@@ -27,20 +24,12 @@ impl Request {
     pub fn expect_path(&self, expected: &str) {
         let parts = |target: &str| {
             let (path, query) = target.split_once('?').unwrap_or((target, ""));
-            let mut query: Vec<_> = query
-                .split('&')
-                .filter(|pair| !pair.starts_with("t="))
-                .map(str::to_owned)
-                .collect();
+            let mut query: Vec<_> =
+                query.split('&').filter(|pair| !pair.starts_with("t=")).map(str::to_owned).collect();
             query.sort();
             (path.to_owned(), query)
         };
-        assert_eq!(
-            parts(&self.target),
-            parts(expected),
-            "the target of a {} request",
-            self.method
-        );
+        assert_eq!(parts(&self.target), parts(expected), "the target of a {} request", self.method);
     }
 }
 
@@ -120,15 +109,8 @@ pub async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Optio
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let mut request = Request {
-        method,
-        target,
-        headers,
-        body: Vec::new(),
-    };
-    let length = request
-        .header("content-length")
-        .map_or(0, |value| value.parse().expect("a length"));
+    let mut request = Request { method, target, headers, body: Vec::new() };
+    let length = request.header("content-length").map_or(0, |value| value.parse().expect("a length"));
     while buffer.len() < length {
         more(stream, buffer).await?;
     }

@@ -45,38 +45,18 @@ pub struct Upstream {
 
 impl Upstream {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port on loopback");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
         let address = listener.local_addr().expect("a bound socket has an address");
         let (to_websockets, websockets) = unbounded_channel();
         let (to_gets, gets) = unbounded_channel();
         let (to_posts, posts) = unbounded_channel();
         let refusing = Arc::new(AtomicBool::new(false));
         let transcript = Transcript::default();
-        let queues = Queues {
-            websockets: to_websockets,
-            gets: to_gets,
-            posts: to_posts,
-        };
+        let queues = Queues { websockets: to_websockets, gets: to_gets, posts: to_posts };
         let mut acceptor = JoinSet::new();
-        acceptor.spawn(accept(
-            listener,
-            queues,
-            Arc::clone(&refusing),
-            transcript.clone(),
-        ));
+        acceptor.spawn(accept(listener, queues, Arc::clone(&refusing), transcript.clone()));
         let packets = VecDeque::new();
-        Self {
-            address,
-            websockets,
-            gets,
-            posts,
-            packets,
-            refusing,
-            transcript,
-            _acceptor: acceptor,
-        }
+        Self { address, websockets, gets, posts, packets, refusing, transcript, _acceptor: acceptor }
     }
 
     /// `http://127.0.0.1:port`, without a path.
@@ -95,9 +75,7 @@ impl Upstream {
 
     /// The next request for a WebSocket, not yet answered.
     pub async fn handshake(&mut self) -> Handshake {
-        within("a WebSocket request", self.websockets.recv())
-            .await
-            .expect("the acceptor runs")
+        within("a WebSocket request", self.websockets.recv()).await.expect("the acceptor runs")
     }
 
     /// The next request for a WebSocket, accepted.
@@ -116,16 +94,12 @@ impl Upstream {
 
     /// The next GET for polling; the daemon waits until it is answered.
     pub async fn get(&mut self) -> Exchange {
-        within("a GET", self.gets.recv())
-            .await
-            .expect("the acceptor runs")
+        within("a GET", self.gets.recv()).await.expect("the acceptor runs")
     }
 
     /// The next POST; the daemon waits until it is answered.
     pub async fn post(&mut self) -> Exchange {
-        within("a POST", self.posts.recv())
-            .await
-            .expect("the acceptor runs")
+        within("a POST", self.posts.recv()).await.expect("the acceptor runs")
     }
 
     /// The next GET or POST.
@@ -203,24 +177,12 @@ async fn serve(mut stream: TcpStream, queues: Queues, transcript: Transcript) {
             request.target,
             shorten(&String::from_utf8_lossy(&request.body))
         ));
-        if request
-            .header("upgrade")
-            .is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
-        {
+        if request.header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")) {
             // Nobody takes it once the test is over.
-            let _over = queues.websockets.send(Handshake {
-                request,
-                stream,
-                rest: buffer,
-                transcript,
-            });
+            let _over = queues.websockets.send(Handshake { request, stream, rest: buffer, transcript });
             return;
         }
-        let queue = if request.method == "POST" {
-            &queues.posts
-        } else {
-            &queues.gets
-        };
+        let queue = if request.method == "POST" { &queues.posts } else { &queues.gets };
         let (answer, answered) = oneshot::channel();
         if queue.send(Exchange { request, answer }).is_err() {
             return;
@@ -246,9 +208,7 @@ async fn serve(mut stream: TcpStream, queues: Queues, transcript: Transcript) {
 
 /// Lets the drop of `stream` send a RST instead of a FIN.
 fn reset(stream: &TcpStream) {
-    stream
-        .set_zero_linger()
-        .expect("a socket option of a connected socket");
+    stream.set_zero_linger().expect("a socket option of a connected socket");
 }
 
 /// What went over the wire, for reports.
@@ -267,10 +227,7 @@ impl Transcript {
     }
 
     fn text(&self) -> String {
-        self.0
-            .lock()
-            .map(|lines| Vec::from(lines.clone()).join("\n"))
-            .unwrap_or_default()
+        self.0.lock().map(|lines| Vec::from(lines.clone()).join("\n")).unwrap_or_default()
     }
 }
 

@@ -24,17 +24,11 @@ pub struct Handshake {
 
 impl Handshake {
     pub async fn accept(mut self) -> Ws {
-        let key = self
-            .request
-            .header("sec-websocket-key")
-            .expect("a WebSocket request has a key");
+        let key = self.request.header("sec-websocket-key").expect("a WebSocket request has a key");
         let accept = derive_accept_key(key.as_bytes());
         let protocol = match self.request.header("sec-websocket-protocol") {
             Some(offered) => {
-                format!(
-                    "Sec-WebSocket-Protocol: {}\r\n",
-                    offered.split(',').next().unwrap_or(offered).trim()
-                )
+                format!("Sec-WebSocket-Protocol: {}\r\n", offered.split(',').next().unwrap_or(offered).trim())
             }
             None => String::new(),
         };
@@ -42,35 +36,21 @@ impl Handshake {
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n{protocol}\r\n"
         ))
         .await;
-        let Self {
-            request,
-            stream,
-            rest,
-            transcript,
-        } = self;
+        let Self { request, stream, rest, transcript } = self;
         let stream = WebSocketStream::from_partially_read(stream, rest, Role::Server, None).await;
-        Ws {
-            request,
-            stream,
-            transcript,
-        }
+        Ws { request, stream, transcript }
     }
 
     /// Answers with a status and closes.
     pub async fn refuse(mut self, status: u16) {
-        self.write(&format!(
-            "HTTP/1.1 {status} Scripted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        ))
-        .await;
+        self.write(&format!("HTTP/1.1 {status} Scripted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
+            .await;
     }
 
     /// Writes bytes of the test's choice; the connection stays open until this is dropped.
     pub async fn write(&mut self, text: &str) {
         self.transcript.add(&format!("< {}", text.escape_debug()));
-        self.stream
-            .write_all(text.as_bytes())
-            .await
-            .expect("the client reads");
+        self.stream.write_all(text.as_bytes()).await.expect("the client reads");
     }
 
     /// Resets the connection.
@@ -92,21 +72,16 @@ impl Ws {
     }
 
     pub async fn send_binary(&mut self, bytes: &[u8]) {
-        self.send_message(Message::binary(Bytes::copy_from_slice(bytes)))
-            .await;
+        self.send_message(Message::binary(Bytes::copy_from_slice(bytes))).await;
     }
 
     /// Queues a text without waiting until it is written; [`flush`](Self::flush) writes what is queued.
     pub async fn feed(&mut self, text: &str) {
-        within("the client to read", self.stream.feed(Message::text(text)))
-            .await
-            .expect("the client reads");
+        within("the client to read", self.stream.feed(Message::text(text))).await.expect("the client reads");
     }
 
     pub async fn flush(&mut self) {
-        within("the client to read", self.stream.flush())
-            .await
-            .expect("the client reads");
+        within("the client to read", self.stream.flush()).await.expect("the client reads");
     }
 
     /// The next message must be this text.
@@ -143,10 +118,7 @@ impl Ws {
     /// Sends a close frame and waits for the client's.
     pub async fn close(mut self, code: u16) {
         self.transcript.add(&format!("< ws close {code}"));
-        let frame = CloseFrame {
-            code: CloseCode::from(code),
-            reason: "".into(),
-        };
+        let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
         self.stream.close(Some(frame)).await.expect("the client reads");
         while self.receive().await.is_some() {}
     }
@@ -167,18 +139,12 @@ impl Ws {
     /// Writes bytes where a frame belongs.
     pub async fn write_raw(&mut self, bytes: &[u8]) {
         self.transcript.add(&format!("< raw {}", bytes.escape_ascii()));
-        self.stream
-            .get_mut()
-            .write_all(bytes)
-            .await
-            .expect("the client reads");
+        self.stream.get_mut().write_all(bytes).await.expect("the client reads");
     }
 
     async fn send_message(&mut self, message: Message) {
         self.transcript.add(&format!("< ws {}", shown(&message)));
-        within("the client to read", self.stream.send(message))
-            .await
-            .expect("the client reads");
+        within("the client to read", self.stream.send(message)).await.expect("the client reads");
     }
 
     async fn receive(&mut self) -> Option<Message> {
