@@ -112,20 +112,8 @@ impl Emit {
     }
 
     fn params<A>(&self, args: A) -> Params<'_, A> {
-        let &Self {
-            ack,
-            timeout,
-            volatile,
-            ..
-        } = self;
-        Params {
-            connection: &self.connection,
-            event: &self.event,
-            args,
-            ack,
-            timeout,
-            volatile,
-        }
+        let &Self { ack, timeout, volatile, .. } = self;
+        Params { connection: &self.connection, event: &self.event, args, ack, timeout, volatile }
     }
 
     /// Emits what stdin brings. Reads no further while too much is on its way, so memory stays bounded and a slow
@@ -195,12 +183,7 @@ impl Flight {
         }
         let mut landed = Vec::new();
         while let Some(Sent { answer: Some(_), .. }) = self.0.front() {
-            if let Some(Sent {
-                line,
-                answer: Some(answer),
-                ..
-            }) = self.0.pop_front()
-            {
+            if let Some(Sent { line, answer: Some(answer), .. }) = self.0.pop_front() {
                 landed.push((line, answer));
             }
         }
@@ -242,19 +225,12 @@ impl Tally {
     /// What the user should know about events that have not gone out.
     fn text(&self, connection: &str) -> Option<String> {
         let events = |count: u64| {
-            if count == 1 {
-                "the event".into()
-            } else {
-                format!("{count} events")
-            }
+            if count == 1 { "the event".into() } else { format!("{count} events") }
         };
         let (what, then) = match (self.buffered, self.dropped) {
             (0, 0) => return None,
             (0, dropped) => (format!("{} dropped", events(dropped)), ""),
-            (buffered, 0) => (
-                format!("{} buffered", events(buffered)),
-                " and goes out when it is",
-            ),
+            (buffered, 0) => (format!("{} buffered", events(buffered)), " and goes out when it is"),
             (buffered, dropped) => (format!("{buffered} events buffered, {dropped} dropped"), ""),
         };
         Some(if self.inactive {
@@ -275,12 +251,7 @@ mod tests {
     fn what_did_not_go_out_is_told() {
         for (buffered, dropped, inactive, expected) in [
             (0, 0, false, None),
-            (
-                1,
-                0,
-                false,
-                Some("the event buffered: chat is not connected and goes out when it is"),
-            ),
+            (1, 0, false, Some("the event buffered: chat is not connected and goes out when it is")),
             (
                 5,
                 0,
@@ -290,18 +261,9 @@ mod tests {
                 ),
             ),
             (0, 1, false, Some("the event dropped: chat is not connected")),
-            (
-                2,
-                3,
-                false,
-                Some("2 events buffered, 3 dropped: chat is not connected"),
-            ),
+            (2, 3, false, Some("2 events buffered, 3 dropped: chat is not connected")),
         ] {
-            let tally = Tally {
-                buffered,
-                dropped,
-                inactive,
-            };
+            let tally = Tally { buffered, dropped, inactive };
             assert_eq!(tally.text("chat").as_deref(), expected);
         }
     }

@@ -107,8 +107,7 @@ impl From<CallError> for Failure {
 /// The system's words without its number.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
-    text.split_once(" (os error ")
-        .map_or(text.clone(), |(words, _)| words.to_owned())
+    text.split_once(" (os error ").map_or(text.clone(), |(words, _)| words.to_owned())
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -148,41 +147,20 @@ mod tests {
         let socket = PathBuf::from("/run/siod/siod.sock");
         for (failure, exit, text) in [
             (
-                Failure::NoDaemon {
-                    socket: socket.clone(),
-                    source: missing,
-                },
+                Failure::NoDaemon { socket: socket.clone(), source: missing },
                 69,
                 "no daemon at /run/siod/siod.sock (No such file or directory); start one with 'siod run'",
             ),
             (
-                Failure::NoDaemon {
-                    socket,
-                    source: denied,
-                },
+                Failure::NoDaemon { socket, source: denied },
                 69,
                 "no daemon at /run/siod/siod.sock (Permission denied); \
                  it admits only its owner and group: see api.mode and api.group",
             ),
-            (
-                Failure::Refused(refusal("unknown_connection")),
-                1,
-                "says the daemon",
-            ),
+            (Failure::Refused(refusal("unknown_connection")), 1, "says the daemon"),
             (Failure::Refused(refusal("connect_failed")), 3, "says the daemon"),
-            (
-                Failure::RefusedLine {
-                    line: 7,
-                    refusal: refusal("buffer_full"),
-                },
-                1,
-                "line 7: says the daemon",
-            ),
-            (
-                Failure::Lost(Lost::Closed),
-                69,
-                "the daemon closed the attachment",
-            ),
+            (Failure::RefusedLine { line: 7, refusal: refusal("buffer_full") }, 1, "line 7: says the daemon"),
+            (Failure::Lost(Lost::Closed), 69, "the daemon closed the attachment"),
             (
                 Failure::Lost(Lost::Goodbye("shutdown".into())),
                 69,
@@ -202,9 +180,6 @@ mod tests {
         ] {
             assert_eq!((failure.exit() as u8, failure.to_string().as_str()), (exit, text));
         }
-        assert_eq!(
-            Failure::Output(io::Error::from_raw_os_error(32)).exit(),
-            Exit::Done
-        );
+        assert_eq!(Failure::Output(io::Error::from_raw_os_error(32)).exit(), Exit::Done);
     }
 }

@@ -133,10 +133,7 @@ impl Listening {
 
     /// Opens the connection `name` and listens to it, for as long as it listens.
     pub(super) fn opened(socket: &Path, name: String, params: Object) -> Self {
-        Self {
-            open: Some(params),
-            ..Self::new(socket, name, false)
-        }
+        Self { open: Some(params), ..Self::new(socket, name, false) }
     }
 
     /// Listens until the count is reached or nobody reads stdout any more.
@@ -159,10 +156,7 @@ impl Listening {
                 },
                 Err(_) if self.begun => {}
                 Err(source) => {
-                    return Err(Failure::NoDaemon {
-                        socket: self.socket.clone(),
-                        source,
-                    });
+                    return Err(Failure::NoDaemon { socket: self.socket.clone(), source });
                 }
             }
             tokio::time::sleep(self.delay).await;
@@ -182,14 +176,7 @@ impl Listening {
         let mut asked = HashMap::new();
         self.printer.replaying = 0;
         asked.insert(
-            client
-                .request(
-                    "hello",
-                    Hello {
-                        client: "siod listen",
-                    },
-                )
-                .map_err(Failure::Answer)?,
+            client.request("hello", Hello { client: "siod listen" }).map_err(Failure::Answer)?,
             Asked::Hello,
         );
         match self.open(client).await {
@@ -252,18 +239,8 @@ impl Listening {
         let Opened { created, connection } = serde_json::from_str(result.get()).map_err(Failure::Answer)?;
         if self.positions.of(&self.pattern).is_none() {
             // All that the ring of a new connection holds is about this opening.
-            let seq = if created {
-                connection.oldest_seq.saturating_sub(1)
-            } else {
-                connection.seq
-            };
-            self.positions.set(
-                &self.pattern,
-                Position {
-                    stream: connection.stream,
-                    seq,
-                },
-            );
+            let seq = if created { connection.oldest_seq.saturating_sub(1) } else { connection.seq };
+            self.positions.set(&self.pattern, Position { stream: connection.stream, seq });
         }
         Ok(())
     }
@@ -280,10 +257,7 @@ impl Listening {
         if !plain || self.positions.of(&self.pattern).is_none() {
             let last = if self.begun { None } else { self.last };
             let params = self.subscription(&self.pattern, last, None);
-            asked.insert(
-                client.request("subscribe", params).map_err(Failure::Answer)?,
-                Asked::Start,
-            );
+            asked.insert(client.request("subscribe", params).map_err(Failure::Answer)?, Asked::Start);
         }
         Ok(())
     }
@@ -295,13 +269,7 @@ impl Listening {
         after: Option<&'a Position>,
     ) -> Subscription<'a> {
         let events = Some(self.filter.events.as_slice()).filter(|events| !events.is_empty());
-        Subscription {
-            connection,
-            events,
-            lifecycle: self.filter.no_lifecycle.then_some(false),
-            last,
-            after,
-        }
+        Subscription { connection, events, lifecycle: self.filter.no_lifecycle.then_some(false), last, after }
     }
 
     fn subscribed(&mut self, asked: Asked, answer: Subscribed) {
@@ -310,9 +278,7 @@ impl Listening {
         let main = match asked {
             Asked::Resume { name, only } => {
                 if let Some(missed) = answer.missed.filter(|&missed| missed > 0) {
-                    note(format_args!(
-                        "{name}: up to {missed} notifications were lost meanwhile"
-                    ));
+                    note(format_args!("{name}: up to {missed} notifications were lost meanwhile"));
                 }
                 self.positions.resumed(answer);
                 only
@@ -389,17 +355,9 @@ struct Printer {
 impl Printer {
     fn new(raw: bool) -> Self {
         if raw || !output::is_terminal() {
-            Self {
-                output: Output::raw(),
-                zone: None,
-                replaying: 0,
-            }
+            Self { output: Output::raw(), zone: None, replaying: 0 }
         } else {
-            Self {
-                output: Output::styled(),
-                zone: Some(TimeZone::system()),
-                replaying: 0,
-            }
+            Self { output: Output::styled(), zone: Some(TimeZone::system()), replaying: 0 }
         }
     }
 
@@ -407,13 +365,8 @@ impl Printer {
         let Some(zone) = &self.zone else {
             return self.output.line(notification.line());
         };
-        let now = if self.replaying > 0 {
-            None
-        } else {
-            Some(Timestamp::now())
-        };
+        let now = if self.replaying > 0 { None } else { Some(Timestamp::now()) };
         self.replaying = self.replaying.saturating_sub(1);
-        self.output
-            .line(&pretty::render(notification, now, zone, output::size().0))
+        self.output.line(&pretty::render(notification, now, zone, output::size().0))
     }
 }

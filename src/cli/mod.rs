@@ -36,12 +36,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Whoever closed the stream does not want to read it.
             let _ = error.print();
-            return if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Done
-            }
-            .into();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
         }
     };
     match arguments.command.run(&arguments.global) {
@@ -133,10 +128,7 @@ impl ClientCommand {
 }
 
 async fn attach(socket: &Path) -> Result<Client, Failure> {
-    Client::connect(socket).await.map_err(|source| Failure::NoDaemon {
-        socket: socket.to_owned(),
-        source,
-    })
+    Client::connect(socket).await.map_err(|source| Failure::NoDaemon { socket: socket.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -152,10 +144,7 @@ mod tests {
 
     #[test]
     fn global_options_go_anywhere() {
-        for line in [
-            "siod --socket s --config c status",
-            "siod status --socket s --config c",
-        ] {
+        for line in ["siod --socket s --config c status", "siod status --socket s --config c"] {
             let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
             assert_eq!(arguments.global.socket.as_deref(), Some(Path::new("s")), "{line}");
             assert_eq!(arguments.global.config, [Path::new("c")], "{line}");
@@ -166,10 +155,7 @@ mod tests {
     fn every_client_command_shows_examples() {
         for command in Arguments::command().get_subcommands() {
             if !matches!(command.get_name(), "run" | "check") {
-                let after = command
-                    .get_after_help()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
+                let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(after.contains("Examples:\n  siod "), "{}", command.get_name());
             }
         }

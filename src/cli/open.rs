@@ -73,9 +73,7 @@ impl Open {
     fn params(self) -> Result<Object, Failure> {
         let mut params = Object::default();
         for setting in self.set {
-            params
-                .set(setting)
-                .map_err(|error| Failure::Usage(format!("--set {error}")))?;
+            params.set(setting).map_err(|error| Failure::Usage(format!("--set {error}")))?;
         }
         for (key, instead) in [
             ("name", "give it as NAME"),
@@ -88,9 +86,7 @@ impl Open {
             }
         }
         let string = |text: &str| to_raw_value(text).map_err(Failure::Answer);
-        params = params
-            .with("name", string(&self.name)?)
-            .with("url", string(&self.url)?);
+        params = params.with("name", string(&self.name)?).with("url", string(&self.url)?);
         if let Some(auth) = self.auth {
             params = params.with("auth", auth);
         }

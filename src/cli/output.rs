@@ -21,16 +21,12 @@ pub(super) struct Output {
 impl Output {
     /// Bytes as they are given.
     pub(super) fn raw() -> Self {
-        Self {
-            writer: BufWriter::new(Box::new(io::stdout())),
-        }
+        Self { writer: BufWriter::new(Box::new(io::stdout())) }
     }
 
     /// Styled text; styles are left out where stdout is no terminal or the user wants none (`NO_COLOR`).
     pub(super) fn styled() -> Self {
-        Self {
-            writer: BufWriter::new(Box::new(AutoStream::auto(io::stdout()))),
-        }
+        Self { writer: BufWriter::new(Box::new(AutoStream::auto(io::stdout()))) }
     }
 
     pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
@@ -40,11 +36,7 @@ impl Output {
 
     /// JSON from elsewhere: to the byte for programs, and on a terminal with what people cannot see escaped.
     pub(super) fn json(&mut self, text: &str) -> io::Result<()> {
-        if is_terminal() {
-            self.line(&visible(text))
-        } else {
-            self.line(text)
-        }
+        if is_terminal() { self.line(&visible(text)) } else { self.line(text) }
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {

@@ -28,10 +28,7 @@ pub(super) fn render(
     zone: &TimeZone,
     width: usize,
 ) -> String {
-    let mut line = Line {
-        text: String::new(),
-        left: width,
-    };
+    let mut line = Line { text: String::new(), left: width };
     let name = notification.connection().unwrap_or("siod");
     match notification.kind() {
         Kind::Event | Kind::Outgoing => event(&mut line, notification, name, now, zone),
@@ -85,11 +82,7 @@ fn event(line: &mut Line, notification: &Notification, name: &str, now: Option<T
         line.part(DIM, &format!("ack={ack}"));
     }
     let args = args.map_or("", RawValue::get);
-    line.rest(
-        args.strip_prefix('[')
-            .and_then(|args| args.strip_suffix(']'))
-            .unwrap_or(args),
-    );
+    line.rest(args.strip_prefix('[').and_then(|args| args.strip_suffix(']')).unwrap_or(args));
 }
 
 fn lifecycle(
@@ -104,10 +97,7 @@ fn lifecycle(
         line.part(NAME, name);
         return line.rest(notification.params());
     };
-    line.time(
-        change.time.as_deref().and_then(|time| time.parse().ok()).or(now),
-        zone,
-    );
+    line.time(change.time.as_deref().and_then(|time| time.parse().ok()).or(now), zone);
     line.part(NAME, name);
     line.part(style(&change.event), &change.event);
     line.rest(&change.words());
@@ -158,49 +148,27 @@ impl Change<'_> {
         let mut words = Vec::new();
         let mut say = |label: &str, value: Option<Cow<str>>| {
             if let Some(value) = value {
-                words.push(if label.is_empty() {
-                    value.into_owned()
-                } else {
-                    format!("{label} {value}")
-                });
+                words.push(if label.is_empty() { value.into_owned() } else { format!("{label} {value}") });
             }
         };
         let number = |number: Option<u64>| number.map(|number| Cow::Owned(number.to_string()));
         let raw = |value: Option<&RawValue>| value.map(|value| Cow::Owned(value.get().to_owned()));
         say("over", self.transport.as_deref().map(Cow::Borrowed));
         say("id", self.id.as_deref().map(Cow::Borrowed));
-        say(
-            "",
-            self.recovered
-                .unwrap_or(false)
-                .then_some(Cow::Borrowed("recovered")),
-        );
+        say("", self.recovered.unwrap_or(false).then_some(Cow::Borrowed("recovered")));
         say("attempt", number(self.attempt));
         say("after attempts:", number(self.attempts));
         say("step", number(self.step));
         say("", self.reason.as_deref().map(Cow::Borrowed));
-        say(
-            "",
-            details
-                .and_then(|details| details.message.as_deref())
-                .map(Cow::Borrowed),
-        );
-        say(
-            "code",
-            details
-                .and_then(|details| details.code)
-                .map(|code| Cow::Owned(code.to_string())),
-        );
+        say("", details.and_then(|details| details.message.as_deref()).map(Cow::Borrowed));
+        say("code", details.and_then(|details| details.code).map(|code| Cow::Owned(code.to_string())));
         say("", self.message.as_deref().map(Cow::Borrowed));
         say("from", self.source.as_deref().map(Cow::Borrowed));
         say("by", self.by.as_deref().map(Cow::Borrowed));
         say("data", raw(self.data));
         say("answer", raw(self.answer));
         let fallen = self.active == Some(false) && self.event != "closed";
-        say(
-            "",
-            fallen.then_some(Cow::Borrowed("(stays down until 'siod connect')")),
-        );
+        say("", fallen.then_some(Cow::Borrowed("(stays down until 'siod connect')")));
         words.join(", ")
     }
 }
@@ -311,19 +279,9 @@ mod tests {
                 now,
                 "03:04:05.678 chat lagged 3 missed",
             ),
-            (
-                "goodbye",
-                r#"{"reason":"shutdown"}"#,
-                now,
-                "03:04:05.678 siod goodbye shutdown",
-            ),
+            ("goodbye", r#"{"reason":"shutdown"}"#, now, "03:04:05.678 siod goodbye shutdown"),
         ] {
-            let shown = plain(&render(
-                &notification(method, params).await,
-                now,
-                &TimeZone::UTC,
-                84,
-            ));
+            let shown = plain(&render(&notification(method, params).await, now, &TimeZone::UTC, 84));
             assert_eq!(shown, expected);
         }
     }

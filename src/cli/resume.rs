@@ -66,13 +66,7 @@ impl Positions {
         for Snapshot { name, seq } in answer.connections {
             // One that is known is being resumed by a subscription of its own.
             if !self.0.contains_key(&name) {
-                self.set(
-                    &name,
-                    Position {
-                        stream: answer.stream.clone(),
-                        seq,
-                    },
-                );
+                self.set(&name, Position { stream: answer.stream.clone(), seq });
             }
         }
     }
@@ -80,22 +74,14 @@ impl Positions {
     /// Takes the answer to a subscription that went on from a position.
     pub(super) fn resumed(&mut self, answer: Subscribed) {
         for Snapshot { name, seq } in answer.connections {
-            let same_run = self
-                .of(&name)
-                .is_some_and(|position| position.stream == answer.stream);
+            let same_run = self.of(&name).is_some_and(|position| position.stream == answer.stream);
             let seq = match (answer.replayed, same_run) {
                 (0, _) => seq,
                 // The replay's own lines move it, so that losing the daemon meanwhile loses none of them.
                 (_, true) => continue,
                 (_, false) => 0,
             };
-            self.set(
-                &name,
-                Position {
-                    stream: answer.stream.clone(),
-                    seq,
-                },
-            );
+            self.set(&name, Position { stream: answer.stream.clone(), seq });
         }
     }
 
@@ -107,10 +93,9 @@ impl Positions {
         }
         let seq = match notification.kind() {
             Kind::Event | Kind::Lifecycle => notification.seq(),
-            Kind::Lagged => notification
-                .read()
-                .ok()
-                .and_then(|Lagged { next_seq }: Lagged| next_seq.checked_sub(1)),
+            Kind::Lagged => {
+                notification.read().ok().and_then(|Lagged { next_seq }: Lagged| next_seq.checked_sub(1))
+            }
             Kind::Outgoing | Kind::Goodbye | Kind::Other => None,
         };
         let (Some(name), Some(seq)) = (notification.connection(), seq) else {
@@ -118,13 +103,7 @@ impl Positions {
         };
         match self.0.get_mut(name) {
             Some(position) if position.stream == stream => position.seq = seq,
-            _ => self.set(
-                name,
-                Position {
-                    stream: stream.to_owned(),
-                    seq,
-                },
-            ),
+            _ => self.set(name, Position { stream: stream.to_owned(), seq }),
         }
     }
 }
@@ -134,25 +113,12 @@ mod tests {
     use super::*;
 
     fn answer(stream: &str, replayed: u64, snapshots: &[(&str, u64)]) -> Subscribed {
-        let connections = snapshots
-            .iter()
-            .map(|&(name, seq)| Snapshot {
-                name: name.into(),
-                seq,
-            })
-            .collect();
-        Subscribed {
-            stream: stream.into(),
-            connections,
-            replayed,
-            missed: Some(0),
-        }
+        let connections = snapshots.iter().map(|&(name, seq)| Snapshot { name: name.into(), seq }).collect();
+        Subscribed { stream: stream.into(), connections, replayed, missed: Some(0) }
     }
 
     fn at(positions: &Positions, name: &str) -> Option<(String, u64)> {
-        positions
-            .of(name)
-            .map(|position| (position.stream.clone(), position.seq))
+        positions.of(name).map(|position| (position.stream.clone(), position.seq))
     }
 
     #[test]
@@ -162,11 +128,7 @@ mod tests {
         assert_eq!(positions.names(), ["a", "b"]);
         assert_eq!(at(&positions, "a"), Some(("s1".into(), 5)));
         positions.started(answer("s1", 0, &[("a", 9), ("c", 2)]));
-        assert_eq!(
-            at(&positions, "a"),
-            Some(("s1".into(), 5)),
-            "a is resumed by itself"
-        );
+        assert_eq!(at(&positions, "a"), Some(("s1".into(), 5)), "a is resumed by itself");
         assert_eq!(at(&positions, "c"), Some(("s1".into(), 2)));
         positions.forget("a");
         assert_eq!(positions.names(), ["b", "c"]);
@@ -174,20 +136,13 @@ mod tests {
 
     #[test]
     fn a_resumption_stands_at_the_head_or_where_its_replay_has_come_to() {
-        for (stream, replayed, expected) in [
-            ("s1", 0, ("s1", 20)),
-            ("s1", 3, ("s1", 5)),
-            ("s2", 0, ("s2", 20)),
-            ("s2", 3, ("s2", 0)),
-        ] {
+        for (stream, replayed, expected) in
+            [("s1", 0, ("s1", 20)), ("s1", 3, ("s1", 5)), ("s2", 0, ("s2", 20)), ("s2", 3, ("s2", 0))]
+        {
             let mut positions = Positions::default();
             positions.started(answer("s1", 0, &[("a", 5)]));
             positions.resumed(answer(stream, replayed, &[("a", 20)]));
-            assert_eq!(
-                at(&positions, "a"),
-                Some((expected.0.into(), expected.1)),
-                "{stream} {replayed}"
-            );
+            assert_eq!(at(&positions, "a"), Some((expected.0.into(), expected.1)), "{stream} {replayed}");
         }
     }
 
@@ -198,13 +153,7 @@ mod tests {
             positions.started(answer("s1", 0, &[(&format!("c{number}"), 1)]));
         }
         assert_eq!(positions.names().len(), REMEMBERED);
-        positions.set(
-            "c0",
-            Position {
-                stream: "s1".into(),
-                seq: 7,
-            },
-        );
+        positions.set("c0", Position { stream: "s1".into(), seq: 7 });
         assert_eq!(at(&positions, "c0"), Some(("s1".into(), 7)));
     }
 }

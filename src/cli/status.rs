@@ -55,11 +55,7 @@ impl Status {
         } else {
             output::print(status.render(Timestamp::now(), output::size().0).trim_end())?;
         }
-        Ok(if status.all_connected() {
-            Exit::Done
-        } else {
-            Exit::NotConnected
-        })
+        Ok(if status.all_connected() { Exit::Done } else { Exit::NotConnected })
     }
 
     async fn watch(&self, socket: &Path) -> Result<Exit, Failure> {

@@ -120,9 +120,7 @@ impl Connection {
         [
             visible(&self.name).into_owned(),
             visible(&self.state).into_owned(),
-            self.transport
-                .as_deref()
-                .map_or("-".into(), |transport| visible(transport).into_owned()),
+            self.transport.as_deref().map_or("-".into(), |transport| visible(transport).into_owned()),
             self.since(now),
             self.received.to_string(),
             self.sent.to_string(),
@@ -149,14 +147,10 @@ impl Consumer {
         let number = |number: Option<String>| number.unwrap_or_else(|| "-".into());
         [
             visible(&self.id).into_owned(),
-            self.client
-                .as_deref()
-                .map_or_else(|| "-".into(), |client| visible(client).into_owned()),
+            self.client.as_deref().map_or_else(|| "-".into(), |client| visible(client).into_owned()),
             number(self.pid.map(|pid| pid.to_string())),
             number(self.uid.map(|uid| uid.to_string())),
-            self.role
-                .as_deref()
-                .map_or_else(|| "-".into(), |role| visible(role).into_owned()),
+            self.role.as_deref().map_or_else(|| "-".into(), |role| visible(role).into_owned()),
             since(self.attached.as_deref(), now),
             self.subscriptions.as_deref().map(count).unwrap_or_default(),
             self.lag.as_deref().map(words).unwrap_or_default(),
@@ -178,10 +172,7 @@ fn lines(mut table: Table) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 1));
     }
-    table
-        .lines()
-        .map(|line| line.trim_end().to_owned() + "\n")
-        .collect()
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 /// `12s`, `3m 4s`, `2h 5m`, `3d 4h`.
@@ -200,10 +191,7 @@ fn since(time: Option<&RawValue>, now: Timestamp) -> String {
     let Some(time) = time else { return "-".into() };
     let seconds =
         serde_json::from_str::<Timestamp>(time.get()).map(|time| now.duration_since(time).as_secs());
-    seconds.map_or_else(
-        |_| words(time),
-        |seconds| elapsed(seconds.try_into().unwrap_or(0)),
-    )
+    seconds.map_or_else(|_| words(time), |seconds| elapsed(seconds.try_into().unwrap_or(0)))
 }
 
 /// An array's length, or whatever else it is.
@@ -256,13 +244,7 @@ mod tests {
         let shown = status(STATUS).render(now(), 80);
         assert!(shown.lines().all(|line| columns(line) <= 80), "{shown}");
         assert!(!shown.contains('\u{1b}'), "{shown}");
-        let line = |start: &str| {
-            shown
-                .lines()
-                .find(|line| line.starts_with(start))
-                .unwrap_or("")
-                .to_owned()
-        };
+        let line = |start: &str| shown.lines().find(|line| line.starts_with(start)).unwrap_or("").to_owned();
         assert_eq!(line("siod"), "siod 0.1.0, pid 123, up 2h 5m, 9.5 MiB");
         for part in ["connected", "websocket", "2h 3m", "123456", "7"] {
             assert!(line("chat").contains(part), "{part} in {shown}");
@@ -285,13 +267,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (seconds, expected) in [
-            (0, "0s"),
-            (59, "59s"),
-            (184, "3m 4s"),
-            (7500, "2h 5m"),
-            (273_600, "3d 4h"),
-        ] {
+        for (seconds, expected) in
+            [(0, "0s"), (59, "59s"), (184, "3m 4s"), (7500, "2h 5m"), (273_600, "3d 4h")]
+        {
             assert_eq!(elapsed(seconds), expected);
         }
     }

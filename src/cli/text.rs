@@ -28,10 +28,7 @@ pub(super) fn fit(text: &str, columns: usize) -> String {
     for character in text.chars() {
         let before = shown.len();
         push(&mut shown, character);
-        used += shown[before..]
-            .chars()
-            .map(|character| character.width().unwrap_or(0))
-            .sum::<usize>();
+        used += shown[before..].chars().map(|character| character.width().unwrap_or(0)).sum::<usize>();
         if used > columns {
             shown.truncate(cut);
             if columns > 0 {
@@ -81,10 +78,7 @@ mod tests {
         for (text, expected) in [
             ("plain ünï 漢字", "plain ünï 漢字"),
             ("\x1b[31mred\x07", "\\u001b[31mred\\u0007"),
-            (
-                "two\r\nlines\u{2028}\u{85}",
-                "two\\u000d\\u000alines\\u2028\\u0085",
-            ),
+            ("two\r\nlines\u{2028}\u{85}", "two\\u000d\\u000alines\\u2028\\u0085"),
             ("\u{9b}2J\u{7f}", "\\u009b2J\\u007f"),
             ("a\u{202e}b\u{2066}", "a\\u202eb\\u2066"),
             ("\u{e0041}", "\\udb40\\udc41"),

@@ -45,10 +45,7 @@ pub(super) fn setting(text: &str) -> Result<Setting, String> {
     if key.split('.').any(str::is_empty) {
         return Err("expected KEY=VALUE with a key like tls.insecure".into());
     }
-    Ok(Setting {
-        key: key.to_owned(),
-        value: json_or_string(value),
-    })
+    Ok(Setting { key: key.to_owned(), value: json_or_string(value) })
 }
 
 /// A JSON object put together from [`Setting`]s.
@@ -71,10 +68,7 @@ impl Object {
         let (path, last) = key.rsplit_once('.').unwrap_or(("", &key));
         let mut object = self;
         for name in path.split_terminator('.') {
-            let member = object
-                .0
-                .entry(name.to_owned())
-                .or_insert_with(|| Member::Object(Self::default()));
+            let member = object.0.entry(name.to_owned()).or_insert_with(|| Member::Object(Self::default()));
             match member {
                 Member::Object(inner) => object = inner,
                 Member::Value(_) => return Err(taken(name)),
@@ -148,32 +142,21 @@ mod tests {
     #[test]
     fn settings_become_one_object() {
         for (settings, expected) in [
-            (
-                &["timeout=5s", "upgrade=false"][..],
-                Ok(r#"{"timeout":"5s","upgrade":false}"#),
-            ),
+            (&["timeout=5s", "upgrade=false"][..], Ok(r#"{"timeout":"5s","upgrade":false}"#)),
             (
                 &["tls.insecure=true", "tls.server_name=x=y", "a.b.c=1"],
                 Ok(r#"{"a":{"b":{"c":1}},"tls":{"insecure":true,"server_name":"x=y"}}"#),
             ),
             (&["transports=[\"polling\"]"], Ok(r#"{"transports":["polling"]}"#)),
             (&["query.x="], Ok(r#"{"query":{"x":""}}"#)),
-            (
-                &["tls=5", "tls.insecure=true"],
-                Err("tls.insecure: tls is given twice"),
-            ),
+            (&["tls=5", "tls.insecure=true"], Err("tls.insecure: tls is given twice")),
             (&["tls.insecure=true", "tls=5"], Err("tls: tls is given twice")),
             (&["a.b=1", "a.b=2"], Err("a.b: b is given twice")),
         ] {
             let mut object = Object::default();
-            let result = settings
-                .iter()
-                .try_for_each(|text| object.set(setting(text).unwrap()));
+            let result = settings.iter().try_for_each(|text| object.set(setting(text).unwrap()));
             let json = serde_json::to_string(&object).unwrap();
-            assert_eq!(
-                result.as_ref().map(|()| json.as_str()).map_err(String::as_str),
-                expected
-            );
+            assert_eq!(result.as_ref().map(|()| json.as_str()).map_err(String::as_str), expected);
         }
     }
 

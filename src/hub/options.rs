@@ -331,9 +331,7 @@ impl ConnectionOptions {
 /// `key` is the path of the value; what was found under `auth`, `query` and `extra_headers` is not quoted.
 pub(crate) fn explain(key: &str, message: &str) -> String {
     // A position within one member of a request means nothing to who wrote the request.
-    let message = message
-        .rsplit_once(" at line ")
-        .map_or(message, |(before, _)| before);
+    let message = message.rsplit_once(" at line ").map_or(message, |(before, _)| before);
     if let Some(name) = message.strip_prefix("missing field ") {
         return format!("{} is missing", name.trim_matches('`'));
     }

@@ -65,10 +65,8 @@ pub struct ApiSettings {
 impl Config {
     /// What is allowed and should be said at every start, one line each.
     pub fn warnings(&self) -> Vec<String> {
-        let insecure = self
-            .connections
-            .iter()
-            .filter(|(_, settings)| settings.manager.transport.tls.insecure);
+        let insecure =
+            self.connections.iter().filter(|(_, settings)| settings.manager.transport.tls.insecure);
         let warning = |name: &str| {
             let key = shown(&key(["connections", name, "tls", "insecure"]));
             format!("{key}: any certificate is taken, so anyone on the way can read and change what is sent")
@@ -240,16 +238,6 @@ impl Loader<'_> {
     }
 
     fn finish<T>(self, value: T) -> Result<T, ConfigError> {
-<<<<<<< HEAD
-        if self.problems.is_empty() { Ok(value) } else { Err(ConfigError { problems: self.problems }) }
-    }
-
-    fn problem(&mut self, key: &[String], message: &str) {
-        let place = self.places.nearest(key).map(|place| format!("{place}: ")).unwrap_or_default();
-        let line = format!("{place}{}: {message}", shown(key));
-        if !self.problems.contains(&line) {
-            self.problems.push(line);
-=======
         if self.problems.is_empty() {
             return Ok(value);
         }
@@ -259,19 +247,13 @@ impl Loader<'_> {
             Some(place) => format!("{place}: {problem}"),
             None => problem,
         };
-        Err(ConfigError {
-            problems: problems.into_iter().map(line).collect(),
-        })
+        Err(ConfigError { problems: problems.into_iter().map(line).collect() })
     }
 
     fn problem(&mut self, key: &[String], message: &str) {
-        let problem = (
-            self.places.nearest(key).cloned(),
-            format!("{}: {message}", shown(key)),
-        );
+        let problem = (self.places.nearest(key).cloned(), format!("{}: {message}", shown(key)));
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
->>>>>>> config
         }
     }
 
@@ -407,18 +389,6 @@ impl Loader<'_> {
         if is_default { default } else { own }
     }
 
-<<<<<<< HEAD
-    fn below(&self, table: &[String], option: &str) -> Key {
-        // A header's name may contain dots; everything else that has them is a path.
-        let parts: Vec<&str> = match option.split_once('.') {
-            Some((first @ "extra_headers", name)) => vec![first, name],
-            _ => option.split('.').collect(),
-        };
-        table.iter().cloned().chain(parts.into_iter().map(str::to_owned)).collect()
-    }
-
-=======
->>>>>>> config
     /// Replaces variables in the paths that options name and sees that the files are there.
     fn named_files(&mut self, table: &[String], options: &mut ConnectionOptions) {
         for (option, path) in options.files_mut() {
@@ -448,11 +418,7 @@ fn below(table: &[String], option: &str) -> Key {
         Some((first @ "extra_headers", name)) => vec![first, name],
         _ => option.split('.').collect(),
     };
-    table
-        .iter()
-        .cloned()
-        .chain(parts.into_iter().map(str::to_owned))
-        .collect()
+    table.iter().cloned().chain(parts.into_iter().map(str::to_owned)).collect()
 }
 
 fn readable(path: &Path) -> Result<(), String> {

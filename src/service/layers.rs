@@ -31,15 +31,11 @@ pub(super) fn shown(key: &[String]) -> String {
         if !text.is_empty() && !index {
             text.push('.');
         }
-<<<<<<< HEAD
-        if index { text.push_str(part) } else { text.push_str(&quoted_key(part)) }
-=======
         if index {
             text.push_str(part);
         } else {
             text.push_str(&quoted_key(part));
         }
->>>>>>> config
     }
     text
 }
@@ -85,15 +81,8 @@ impl Places {
     }
 
     /// The place of `key`, or of the nearest table around it that has one.
-<<<<<<< HEAD
-    pub(super) fn nearest(&self, key: &[String]) -> Option<&str> {
-        (1..=key.len()).rev().find_map(|length| self.exactly(&key[..length]))
-=======
     pub(super) fn nearest(&self, key: &[String]) -> Option<&Place> {
-        (1..=key.len())
-            .rev()
-            .find_map(|length| self.exactly(&key[..length]))
->>>>>>> config
+        (1..=key.len()).rev().find_map(|length| self.exactly(&key[..length]))
     }
 }
 
@@ -254,10 +243,7 @@ impl Reader {
                 self.place_all(
                     &mut Key::new(),
                     &tree,
-                    &Place {
-                        source: path.display().to_string(),
-                        position: None,
-                    },
+                    &Place { source: path.display().to_string(), position: None },
                 );
                 self.add(tree);
             }
@@ -284,20 +270,8 @@ impl Reader {
 
     /// `SIOD__CONNECTIONS__Chat__TIMEOUT=5s` as the key `connections.Chat.timeout`.
     fn variable(&mut self, name: &str, text: &str, files: &Value, fits: impl Fn(&Value) -> bool) {
-<<<<<<< HEAD
-        let key = match variable_key(name, files) {
-            Some(key) => key,
-            None => {
-                return self
-                    .problems
-                    .push(format!("${name}: has an empty level between two double underscores"));
-            }
-=======
         let Some(key) = variable_key(name, files) else {
-            return self.problems.push(format!(
-                "${name}: has an empty level between two double underscores"
-            ));
->>>>>>> config
+            return self.problems.push(format!("${name}: has an empty level between two double underscores"));
         };
         let toml = || {
             DeValue::parse(text)
@@ -312,10 +286,7 @@ impl Reader {
         self.place_all(
             &mut Key::new(),
             &nested(&key, Value::Null),
-            &Place {
-                source: format!("${name}"),
-                position: None,
-            },
+            &Place { source: format!("${name}"), position: None },
         );
         self.add(tree);
     }
@@ -403,10 +374,7 @@ impl Placer<'_> {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        Place {
-            source: self.file.clone(),
-            position: Some((line, column)),
-        }
+        Place { source: self.file.clone(), position: Some((line, column)) }
     }
 }
 
@@ -507,21 +475,9 @@ mod tests {
 
     #[test]
     fn positions_count_characters() {
-<<<<<<< HEAD
         let placer = Placer { file: "f".into(), text: "ä = 1\nü = x" };
-        assert_eq!(
-            (placer.at(0), placer.at(6), placer.at(12)),
-            ("f:1:1".into(), "f:1:6".into(), "f:2:5".into())
-        );
-        assert_eq!(placer.at(999), "f:2:6");
-=======
-        let placer = Placer {
-            file: "f".into(),
-            text: "ä = 1\nü = x",
-        };
         for (offset, place) in [(0, "f:1:1"), (6, "f:1:6"), (12, "f:2:5"), (999, "f:2:6")] {
             assert_eq!(placer.at(offset).to_string(), place);
         }
->>>>>>> config
     }
 }

@@ -96,9 +96,8 @@ impl Listener {
         if let Some(socket) = inherited()? {
             return Ok(Self { socket, file: None });
         }
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR")
-            .filter(|folder| !folder.is_empty())
-            .map(PathBuf::from);
+        let runtime =
+            std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         Self::bind_own(path, mode, group, runtime.as_deref())
     }
 
@@ -138,11 +137,8 @@ impl Listener {
         let metadata =
             fs::symlink_metadata(path).map_err(|error| io_error("read the socket's state", path, error))?;
         // From here on an error takes the file away again.
-        let file = SocketFile {
-            path: path.to_owned(),
-            identity: (metadata.dev(), metadata.ino()),
-            _lock: lock,
-        };
+        let file =
+            SocketFile { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), _lock: lock };
         if let Some(group) = group {
             rustix::fs::chownat(CWD, path, None, Some(group), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(failed("give the socket to api.group"))?;
@@ -150,10 +146,7 @@ impl Listener {
         fs::set_permissions(path, Permissions::from_mode(mode))
             .map_err(|error| io_error("set the socket's mode", path, error))?;
         rustix::net::listen(socket.as_fd(), BACKLOG).map_err(failed("listen"))?;
-        Ok(Self {
-            socket: socket.into(),
-            file: Some(file),
-        })
+        Ok(Self { socket: socket.into(), file: Some(file) })
     }
 }
 
@@ -168,11 +161,7 @@ impl Drop for SocketFile {
 }
 
 fn io_error(step: &'static str, path: &Path, source: io::Error) -> ListenError {
-    ListenError::Io {
-        step,
-        path: path.to_owned(),
-        source,
-    }
+    ListenError::Io { step, path: path.to_owned(), source }
 }
 
 /// The socket that the service manager opened for this very process, if it did.
@@ -192,20 +181,15 @@ fn inherited() -> Result<Option<UnixListener>, ListenError> {
         Ok(count) => return Err(unusable(format!("LISTEN_FDS={count}, expected one socket"))),
         Err(_) => return Err(unusable(format!("LISTEN_FDS={count:?} is no number"))),
     }
-    let socket = listenfd::ListenFd::from_env()
-        .take_unix_listener(0)
-        .map_err(|error| unusable(error.to_string()))?;
+    let socket =
+        listenfd::ListenFd::from_env().take_unix_listener(0).map_err(|error| unusable(error.to_string()))?;
     let socket = socket.ok_or_else(|| unusable("it is gone".to_owned()))?;
     let listening =
         rustix::net::sockopt::socket_acceptconn(&socket).map_err(|error| unusable(error.to_string()))?;
     if !listening {
-        return Err(unusable(
-            "it does not listen (Accept=no and ListenStream= are needed)".to_owned(),
-        ));
+        return Err(unusable("it does not listen (Accept=no and ListenStream= are needed)".to_owned()));
     }
-    socket
-        .set_nonblocking(true)
-        .map_err(|error| unusable(error.to_string()))?;
+    socket.set_nonblocking(true).map_err(|error| unusable(error.to_string()))?;
     Ok(Some(socket))
 }
 
@@ -224,30 +208,17 @@ fn prepare_folder(path: &Path, runtime: Option<&Path>) -> Result<(), ListenError
         let created = fs::DirBuilder::new().mode(mode).create(folder);
         // Another daemon may have been faster.
         created
-            .or_else(|error| {
-                if error.kind() == io::ErrorKind::AlreadyExists {
-                    Ok(())
-                } else {
-                    Err(error)
-                }
-            })
+            .or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
             .map_err(|error| io_error("create this folder", folder, error))?;
     }
     let metadata = fs::metadata(folder).map_err(|error| io_error("use this folder", folder, error))?;
     let (others_write, sticky) = (metadata.mode() & 0o002 != 0, metadata.mode() & 0o1000 != 0);
-    if others_write && !sticky {
-        Err(ListenError::OpenFolder(folder.to_owned()))
-    } else {
-        Ok(())
-    }
+    if others_write && !sticky { Err(ListenError::OpenFolder(folder.to_owned())) } else { Ok(()) }
 }
 
 /// Removes a socket that nobody listens on. The lock is held, so no daemon is about to.
 fn clear(path: &Path) -> Result<(), ListenError> {
-    let not_ours = |what| ListenError::NotOurs {
-        path: path.to_owned(),
-        what,
-    };
+    let not_ours = |what| ListenError::NotOurs { path: path.to_owned(), what };
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -265,16 +236,10 @@ fn clear(path: &Path) -> Result<(), ListenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         // Whoever listens there holds no lock, or is another program; a full backlog refuses too.
         Ok(_) => {
-            return Err(ListenError::InUse {
-                path: path.to_owned(),
-                pid: None,
-            });
+            return Err(ListenError::InUse { path: path.to_owned(), pid: None });
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            return Err(ListenError::InUse {
-                path: path.to_owned(),
-                pid: None,
-            });
+            return Err(ListenError::InUse { path: path.to_owned(), pid: None });
         }
         Err(error) => return Err(io_error("find out whether anyone listens there", path, error)),
     }
@@ -287,17 +252,11 @@ fn group_id(name: &str) -> Result<Gid, ListenError> {
     let groups = fs::read_to_string(path).map_err(|error| io_error("read the groups", path, error))?;
     let named = groups.lines().find_map(|line| {
         let mut fields = line.split(':');
-        (fields.next() == Some(name))
-            .then(|| fields.nth(1)?.parse().ok())
-            .flatten()
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
     });
     // The highest number means no change.
-    let number = named
-        .or_else(|| name.parse::<u32>().ok())
-        .filter(|number| *number != u32::MAX);
-    number
-        .map(Gid::from_raw)
-        .ok_or_else(|| ListenError::NoGroup(name.to_owned()))
+    let number = named.or_else(|| name.parse::<u32>().ok()).filter(|number| *number != u32::MAX);
+    number.map(Gid::from_raw).ok_or_else(|| ListenError::NoGroup(name.to_owned()))
 }
 
 /// The locked file `<socket>.lock`, with our process id for whoever finds it locked. Dropped, it is removed.
@@ -316,23 +275,13 @@ impl Lock {
         for _ in 0..LOCK_TRIES {
             let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
             let mut options = OpenOptions::new();
-            options
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(nofollow);
-            let mut file = options
-                .open(&path)
-                .map_err(|error| io_error("open the lock file", &path, error))?;
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nofollow);
+            let mut file =
+                options.open(&path).map_err(|error| io_error("open the lock file", &path, error))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    return Err(ListenError::InUse {
-                        path: socket.to_owned(),
-                        pid: written_pid(&mut file),
-                    });
+                    return Err(ListenError::InUse { path: socket.to_owned(), pid: written_pid(&mut file) });
                 }
                 Err(TryLockError::Error(error)) => return Err(failed("lock its lock file")(error)),
             }
@@ -340,16 +289,12 @@ impl Lock {
             if !is_still(&path, &file) {
                 continue;
             }
-            let write = file
-                .set_len(0)
-                .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+            let write =
+                file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
             write.map_err(failed("write its lock file"))?;
             return Ok(Self { path, file });
         }
-        Err(ListenError::InUse {
-            path: socket.to_owned(),
-            pid: None,
-        })
+        Err(ListenError::InUse { path: socket.to_owned(), pid: None })
     }
 }
 
@@ -370,9 +315,7 @@ fn is_still(path: &Path, file: &File) -> bool {
 
 fn written_pid(file: &mut File) -> Option<String> {
     let mut text = String::new();
-    file.rewind()
-        .and_then(|()| file.take(32).read_to_string(&mut text))
-        .ok()?;
+    file.rewind().and_then(|()| file.take(32).read_to_string(&mut text)).ok()?;
     Some(text.trim().to_owned())
         .filter(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
 }
@@ -470,10 +413,8 @@ mod tests {
     fn other_files_are_left_alone() {
         let (folder, path) = folder();
         let elsewhere = folder.path().join("elsewhere");
-        let expected = format!(
-            "{} is there and is no socket; remove it or choose another socket",
-            path.display()
-        );
+        let expected =
+            format!("{} is there and is no socket; remove it or choose another socket", path.display());
         fs::write(&path, "mine").unwrap();
         assert_eq!(error(&path), expected);
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
@@ -505,10 +446,7 @@ mod tests {
         let path = folder.path().join("x".repeat(room + 1));
         assert_eq!(
             error(&path),
-            format!(
-                "{} is too long for a socket: 108 bytes, at most 107",
-                path.display()
-            )
+            format!("{} is too long for a socket: 108 bytes, at most 107", path.display())
         );
     }
 
@@ -517,26 +455,13 @@ mod tests {
         let (folder, _) = folder();
         let runtime = folder.path();
         let path = runtime.join("new/s");
-        assert!(
-            error(&path).contains("cannot use this folder"),
-            "{}",
-            error(&path)
-        );
+        assert!(error(&path).contains("cannot use this folder"), "{}", error(&path));
         let _listener = Listener::bind_own(&path, 0o600, None, Some(runtime)).unwrap();
         assert_eq!(fs::metadata(runtime.join("new")).unwrap().mode() & 0o777, 0o700);
         let deep = Listener::bind_own(&runtime.join("a/b/s"), 0o600, None, Some(runtime));
-        assert!(matches!(
-            deep,
-            Err(ListenError::Io {
-                step: "use this folder",
-                ..
-            })
-        ));
+        assert!(matches!(deep, Err(ListenError::Io { step: "use this folder", .. })));
         fs::set_permissions(runtime, Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(
-            bind(&runtime.join("s")),
-            Err(ListenError::OpenFolder(_))
-        ));
+        assert!(matches!(bind(&runtime.join("s")), Err(ListenError::OpenFolder(_))));
         fs::set_permissions(runtime, Permissions::from_mode(0o1777)).unwrap();
         bind(&runtime.join("s")).unwrap();
     }
@@ -566,11 +491,9 @@ mod tests {
             .output()
             .unwrap();
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = printed.lines().find_map(|line| {
-            line.find("inherited: ")
-                .or(line.find("error: "))
-                .map(|at| &line[at..])
-        });
+        let line = printed
+            .lines()
+            .find_map(|line| line.find("inherited: ").or(line.find("error: ")).map(|at| &line[at..]));
         line.unwrap_or_else(|| panic!("{output:?}")).to_owned()
     }
 
@@ -580,27 +503,15 @@ mod tests {
         let given = folder.path().join("given");
         let listener = UnixListener::bind(&given).unwrap();
         let listening = || OwnedFd::from(listener.try_clone().unwrap());
-        assert_eq!(
-            child(listening(), "LISTEN_PID=$$ LISTEN_FDS=1", &path),
-            "inherited: true"
-        );
+        assert_eq!(child(listening(), "LISTEN_PID=$$ LISTEN_FDS=1", &path), "inherited: true");
         assert!(given.exists(), "its file belongs to who bound it");
-        assert_eq!(
-            child(listening(), "LISTEN_PID=1 LISTEN_FDS=1", &path),
-            "inherited: false"
-        );
+        assert_eq!(child(listening(), "LISTEN_PID=1 LISTEN_FDS=1", &path), "inherited: false");
         assert_eq!(child(listening(), "LISTEN_FDS=1", &path), "inherited: false");
-        assert_eq!(
-            child(listening(), "LISTEN_PID=$$ LISTEN_FDS=0", &path),
-            "inherited: false"
-        );
+        assert_eq!(child(listening(), "LISTEN_PID=$$ LISTEN_FDS=0", &path), "inherited: false");
         let refusal = "error: the socket handed over by the service manager cannot be used: ";
         for (variables, what) in [
             ("LISTEN_PID=$$ LISTEN_FDS=2", "LISTEN_FDS=2, expected one socket"),
-            (
-                "LISTEN_PID=$$ LISTEN_FDS=999999",
-                "LISTEN_FDS=\"999999\" is no number",
-            ),
+            ("LISTEN_PID=$$ LISTEN_FDS=999999", "LISTEN_FDS=\"999999\" is no number"),
             ("LISTEN_PID=$$ LISTEN_FDS=x", "LISTEN_FDS=\"x\" is no number"),
         ] {
             assert_eq!(child(listening(), variables, &path), format!("{refusal}{what}"));

@@ -26,10 +26,7 @@ impl Input {
     pub(super) fn stdin() -> Result<Self, Failure> {
         let (sender, lines) = mpsc::channel(AHEAD);
         let read = move || read(io::stdin().lock(), |line| sender.blocking_send(line).is_ok());
-        thread::Builder::new()
-            .name("stdin".into())
-            .spawn(read)
-            .map_err(Failure::Runtime)?;
+        thread::Builder::new().name("stdin".into()).spawn(read).map_err(Failure::Runtime)?;
         Ok(Self { lines })
     }
 
@@ -48,10 +45,9 @@ fn read(mut input: impl BufRead, mut give: impl FnMut(Result<(u64, Json), Failur
             Err(error) => Err(Failure::Input(error)),
             Ok(0) => return,
             Ok(_) if line.trim_ascii().is_empty() => continue,
-            Ok(taken) if taken as u64 == MAX_LINE => Err(Failure::Usage(format!(
-                "line {number} of stdin is longer than {} MiB",
-                MAX_LINE >> 20
-            ))),
+            Ok(taken) if taken as u64 == MAX_LINE => {
+                Err(Failure::Usage(format!("line {number} of stdin is longer than {} MiB", MAX_LINE >> 20)))
+            }
             Ok(_) => match args(&line) {
                 Ok(args) => Ok((number, args)),
                 Err(error) => Err(Failure::Usage(format!("line {number} of stdin is {error}"))),
@@ -70,9 +66,7 @@ fn args(line: &[u8]) -> Result<Json, String> {
     let value: Json = serde_json::from_str(text).map_err(|error| {
         // serde_json counts lines too, and this is but one.
         let text = error.to_string();
-        let words = text
-            .split_once(" at line ")
-            .map_or(text.as_str(), |(words, _)| words);
+        let words = text.split_once(" at line ").map_or(text.as_str(), |(words, _)| words);
         format!("no JSON: {words} at column {}", error.column())
     })?;
     if value.get().starts_with('[') {
@@ -103,24 +97,12 @@ mod tests {
         for (input, expected) in [
             ("", &[][..]),
             ("1\n", &[(1, "[1]")]),
-            (
-                "[1,2]\r\n\n  \n {\"a\": 1.50} ",
-                &[(1, "[1,2]"), (4, "[{\"a\": 1.50}]")],
-            ),
+            ("[1,2]\r\n\n  \n {\"a\": 1.50} ", &[(1, "[1,2]"), (4, "[{\"a\": 1.50}]")]),
             ("[]\n\"x\"\n", &[(1, "[]"), (2, "[\"x\"]")]),
-            (
-                "1\nhello\n2\n",
-                &[
-                    (1, "[1]"),
-                    (0, "line 2 of stdin is no JSON: expected value at column 1"),
-                ],
-            ),
+            ("1\nhello\n2\n", &[(1, "[1]"), (0, "line 2 of stdin is no JSON: expected value at column 1")]),
         ] {
             let lines = lines(input);
-            let lines: Vec<_> = lines
-                .iter()
-                .map(|(number, text)| (*number, text.as_str()))
-                .collect();
+            let lines: Vec<_> = lines.iter().map(|(number, text)| (*number, text.as_str())).collect();
             assert_eq!(lines, expected, "{input:?}");
         }
     }
