@@ -36,6 +36,10 @@ impl Server {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a kill of the server is the end of its runtime with all tasks in it"
+)]
 async fn listen(address: SocketAddr) -> SocketAddr {
     let (service, io) = SocketIo::builder().max_buffer_size(20_000).build_svc();
     io.ns("/", serve);

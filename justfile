@@ -1,0 +1,23 @@
+# What every change has to pass; the same as CI, to the letter.
+ci:
+    .ci/run
+
+# A server, the daemon and two programs that share one connection, in ten seconds.
+demo *arguments:
+    cargo run --release --example demo -- {{arguments}}
+
+fmt:
+    cargo fmt
+
+lint:
+    cargo clippy --all-targets -- -D warnings
+
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+test *arguments:
+    cargo test {{arguments}}
+
+# Licences and banned crates; needs cargo-deny.
+deny:
+    cargo deny check licenses bans sources
