@@ -572,6 +572,7 @@ struct HelloResult<'a> {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "these are the members that consumers read")]
 struct Limits {
     max_line: usize,
     max_depth: usize,

@@ -327,9 +327,8 @@ pub struct Emit<'a> {
     /// `{"$binary":…}` in args are attachments.
     #[serde(default)]
     pub binary: bool,
-    /// Without meaning while no transport compresses; taken as the official client takes it.
-    #[serde(default, rename = "compress")]
-    pub _compress: Option<bool>,
+    /// Without effect while no transport compresses; taken as the official client takes it.
+    pub compress: Option<bool>,
 }
 
 /// `ack`.

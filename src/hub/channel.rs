@@ -198,8 +198,8 @@ impl Channel {
     /// The connection is added to the daemon; gives the number that its first question for an ack gets.
     pub fn open(&self, url: &str, namespace: &str, history: log::Settings, by: By) -> u64 {
         let mut inner = self.lock();
-        inner.url = url.to_owned();
-        inner.namespace = namespace.to_owned();
+        url.clone_into(&mut inner.url);
+        namespace.clone_into(&mut inner.namespace);
         inner.log.resize(history);
         inner.status = Status::default();
         inner.sent_before += std::mem::take(&mut inner.counters).sent;

@@ -163,9 +163,8 @@ struct Members<'a> {
     transport: Option<TransportKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
-    /// Null where nothing is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<Option<DetailsView<'a>>>,
+    details: Option<Nullable<DetailsView<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -183,6 +182,10 @@ struct Members<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<By>,
 }
+
+/// A member that is there and may be null.
+#[derive(Serialize)]
+struct Nullable<T>(Option<T>);
 
 /// A [`Details`] as consumers read it.
 #[derive(Clone, Debug, Serialize)]
@@ -226,7 +229,7 @@ impl<'a> Members<'a> {
             Lifecycle::Disconnect { reason, details } => Self {
                 name,
                 reason: Some(reason.as_str()),
-                details: Some(details.as_ref().map(DetailsView::from)),
+                details: Some(Nullable(details.as_ref().map(DetailsView::from))),
                 ..Self::default()
             },
             Lifecycle::ReconnectAttempt { attempt } | Lifecycle::Reconnect { attempt } => {
