@@ -40,7 +40,9 @@ impl Dialler {
         }
         let config = tls::client_config(&settings.tls)?;
         Ok(Self::Secure(match tls::server_name(&settings.tls)? {
-            Some(name) => HttpsConnector::new(tcp, config, true, Arc::new(FixedServerNameResolver::new(name))),
+            Some(name) => {
+                HttpsConnector::new(tcp, config, true, Arc::new(FixedServerNameResolver::new(name)))
+            }
             None => HttpsConnector::new(tcp, config, true, Arc::new(DefaultServerNameResolver::default())),
         }))
     }
@@ -54,7 +56,9 @@ impl Dialler {
                     Ok(()) => tcp.call(uri).await,
                     Err(error) => Err(error),
                 };
-                connected.map(Stream::Http).map_err(|error| Failure::dial(&host, &error))
+                connected
+                    .map(Stream::Http)
+                    .map_err(|error| Failure::dial(&host, &error))
             }
             Self::Secure(mut tls) => {
                 let connected = match poll_fn(|cx| tls.poll_ready(cx)).await {

@@ -41,10 +41,14 @@ pub(super) fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Erro
 
 /// The name to ask for and to verify instead of the host.
 pub(super) fn server_name(settings: &TlsSettings) -> Result<Option<ServerName<'static>>, Error> {
-    let Some(name) = &settings.server_name else { return Ok(None) };
+    let Some(name) = &settings.server_name else {
+        return Ok(None);
+    };
     match ServerName::try_from(name.clone()) {
         Ok(name) => Ok(Some(name)),
-        Err(_) => Err(Error::Settings(format!("tls.server_name {name:?} is neither a host name nor an address"))),
+        Err(_) => Err(Error::Settings(format!(
+            "tls.server_name {name:?} is neither a host name nor an address"
+        ))),
     }
 }
 
@@ -81,7 +85,8 @@ fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| file_error("tls.key_file", path, &error, "private key"))
+    PrivateKeyDer::from_pem_file(path)
+        .map_err(|error| file_error("tls.key_file", path, &error, "private key"))
 }
 
 fn file_error(key: &str, path: &Path, error: &pem::Error, what: &str) -> Error {
@@ -123,46 +128,110 @@ mod tests {
         let key_file = file("key.pem", &key.serialize_pem());
         let empty = file("empty.pem", "");
         let truncated = file("truncated.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
-        let not_x509 = file("odd.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+        let not_x509 = file(
+            "odd.pem",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        );
         let other_key = file("other.pem", &other_key.serialize_pem());
         let missing = Some(folder.path().join("missing.pem"));
         let none = TlsSettings::default();
 
         for (settings, words) in [
-            (TlsSettings { ca_file: missing, ..none.clone() }, ["tls.ca_file", "missing.pem", "No such file"]),
-            (TlsSettings { ca_file: empty.clone(), ..none.clone() }, ["tls.ca_file", "empty.pem", "no certificate"]),
-            (TlsSettings { ca_file: truncated, ..none.clone() }, ["tls.ca_file", "truncated.pem", "not valid PEM"]),
-            (TlsSettings { ca_file: not_x509, ..none.clone() }, ["tls.ca_file", "odd.pem", "certificate"]),
-            (TlsSettings { cert_file: cert_file.clone(), insecure: true, ..none.clone() }, [
-                "tls.cert_file",
-                "needs",
-                "tls.key_file",
-            ]),
-            (TlsSettings { key_file: key_file.clone(), insecure: true, ..none.clone() }, [
-                "tls.key_file",
-                "needs",
-                "tls.cert_file",
-            ]),
             (
-                TlsSettings { cert_file: cert_file.clone(), key_file: empty, insecure: true, ..none.clone() },
+                TlsSettings {
+                    ca_file: missing,
+                    ..none.clone()
+                },
+                ["tls.ca_file", "missing.pem", "No such file"],
+            ),
+            (
+                TlsSettings {
+                    ca_file: empty.clone(),
+                    ..none.clone()
+                },
+                ["tls.ca_file", "empty.pem", "no certificate"],
+            ),
+            (
+                TlsSettings {
+                    ca_file: truncated,
+                    ..none.clone()
+                },
+                ["tls.ca_file", "truncated.pem", "not valid PEM"],
+            ),
+            (
+                TlsSettings {
+                    ca_file: not_x509,
+                    ..none.clone()
+                },
+                ["tls.ca_file", "odd.pem", "certificate"],
+            ),
+            (
+                TlsSettings {
+                    cert_file: cert_file.clone(),
+                    insecure: true,
+                    ..none.clone()
+                },
+                ["tls.cert_file", "needs", "tls.key_file"],
+            ),
+            (
+                TlsSettings {
+                    key_file: key_file.clone(),
+                    insecure: true,
+                    ..none.clone()
+                },
+                ["tls.key_file", "needs", "tls.cert_file"],
+            ),
+            (
+                TlsSettings {
+                    cert_file: cert_file.clone(),
+                    key_file: empty,
+                    insecure: true,
+                    ..none.clone()
+                },
                 ["tls.key_file", "empty.pem", "no private key"],
             ),
             (
-                TlsSettings { cert_file: cert_file.clone(), key_file: other_key, insecure: true, ..none.clone() },
+                TlsSettings {
+                    cert_file: cert_file.clone(),
+                    key_file: other_key,
+                    insecure: true,
+                    ..none.clone()
+                },
                 ["cert.pem", "other.pem", "cannot be used together"],
             ),
         ] {
             let text = refusal(&settings);
-            assert!(words.iter().all(|word| text.contains(word)), "{words:?} are not all in: {text}");
+            assert!(
+                words.iter().all(|word| text.contains(word)),
+                "{words:?} are not all in: {text}"
+            );
         }
-        let settings = TlsSettings { cert_file, key_file, insecure: true, ..none };
-        assert!(client_config(&settings).expect("a pair that belongs together").client_auth_cert_resolver.has_certs());
+        let settings = TlsSettings {
+            cert_file,
+            key_file,
+            insecure: true,
+            ..none
+        };
+        assert!(
+            client_config(&settings)
+                .expect("a pair that belongs together")
+                .client_auth_cert_resolver
+                .has_certs()
+        );
     }
 
     #[test]
     fn a_server_name_is_a_name_or_an_address() {
-        let named = |name: &str| server_name(&TlsSettings { server_name: Some(name.into()), ..TlsSettings::default() });
-        assert!(matches!(named("chat.example.com"), Ok(Some(ServerName::DnsName(_)))));
+        let named = |name: &str| {
+            server_name(&TlsSettings {
+                server_name: Some(name.into()),
+                ..TlsSettings::default()
+            })
+        };
+        assert!(matches!(
+            named("chat.example.com"),
+            Ok(Some(ServerName::DnsName(_)))
+        ));
         assert!(matches!(named("::1"), Ok(Some(ServerName::IpAddress(_)))));
         assert_eq!(
             named("a b").expect_err("a space").to_string(),
