@@ -164,7 +164,7 @@ impl HttpConnection {
         excerpt.truncate(EXCERPT);
         Failure::status(
             head.status,
-            head.headers.get(LOCATION).map(|value| value.as_bytes()),
+            head.headers.get(LOCATION).map(http::HeaderValue::as_bytes),
             &excerpt,
         )
     }

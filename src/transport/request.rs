@@ -83,9 +83,11 @@ impl Requests {
         } else {
             ("http", 80)
         };
-        let mut host = match settings.host.contains(':') {
-            true => format!("[{}]", settings.host),
-            false => settings.host.clone(),
+        let is_ipv6 = settings.host.contains(':');
+        let mut host = if is_ipv6 {
+            format!("[{}]", settings.host)
+        } else {
+            settings.host.clone()
         };
         if settings.port != default_port {
             // Writing to a String cannot fail.
@@ -194,8 +196,8 @@ impl Requests {
                 );
                 continue;
             }
-            if let Err(error) = cookies.parse(text, &self.url) {
-                debug!(%error, "cookie dropped");
+            if cookies.parse(text, &self.url).is_err() {
+                debug!("cookie dropped: it is malformed, expired, or for another host");
             }
         }
     }

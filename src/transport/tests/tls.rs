@@ -25,20 +25,14 @@ struct Authority {
 
 impl Authority {
     fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         // Authorities of the same name would be told apart by their signatures only.
-        let name = format!(
-            "authority {}",
-            key.public_key_raw()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<String>()
-        );
+        let name = format!("authority {}", folder.path().display());
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).expect("a certificate");
-        let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("ca.pem"), certificate.pem()).expect("a file");
         Self {
             folder,
@@ -47,8 +41,8 @@ impl Authority {
         }
     }
 
-    fn file(&self) -> Option<PathBuf> {
-        Some(self.folder.path().join("ca.pem"))
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
     }
 
     fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
@@ -119,7 +113,7 @@ async fn the_certificate_decides() {
     let ours = Authority::new();
     let other = Authority::new();
     let trusting = |authority: &Authority| TlsSettings {
-        ca_file: authority.file(),
+        ca_file: Some(authority.file()),
         ..TlsSettings::default()
     };
     let named = |name: &str| TlsSettings {
@@ -173,7 +167,7 @@ async fn a_client_certificate_is_shown() {
     std::fs::write(&cert_file, certificate.pem()).expect("a file");
     std::fs::write(&key_file, key.serialize_pem()).expect("a file");
     let anonymous = TlsSettings {
-        ca_file: authority.file(),
+        ca_file: Some(authority.file()),
         ..TlsSettings::default()
     };
     let known = TlsSettings {

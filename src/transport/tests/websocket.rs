@@ -553,7 +553,7 @@ async fn closing_flushes_and_says_goodbye() {
         );
         assert!(server.next().await.is_none(), "the connection ends");
     };
-    tokio::join!(transport.close(), server);
+    tokio::join!(movable(transport.close()), server);
 }
 
 #[tokio::test(start_paused = true)]
