@@ -177,7 +177,9 @@ impl Polling {
 
     fn start_post(&mut self) -> Result<(), Failure> {
         let waiting = self.queue.len();
-        let Some(body) = payload::take_body(&mut self.queue, self.max_payload) else { return Ok(()) };
+        let Some(body) = payload::take_body(&mut self.queue, self.max_payload) else {
+            return Ok(());
+        };
         let separators = waiting - self.queue.len() - 1;
         self.queued -= body.len() - separators;
         self.posting = body.len();
@@ -197,7 +199,11 @@ impl Polling {
 
     /// The largest message, as base64, and some room.
     fn body_limit(&self) -> usize {
-        self.shared.max_payload.div_ceil(3).saturating_mul(4).saturating_add(BODY_SLACK)
+        self.shared
+            .max_payload
+            .div_ceil(3)
+            .saturating_mul(4)
+            .saturating_add(BODY_SLACK)
     }
 
     pub(super) async fn close(mut self) {
@@ -261,7 +267,9 @@ impl Lane {
 
     fn start(&mut self, shared: Arc<Shared>, request: HttpRequest, limit: usize) {
         let idle = self.idle.take();
-        self.busy = Some(Box::pin(async move { exchange(&shared, idle, request, limit).await }));
+        self.busy = Some(Box::pin(
+            async move { exchange(&shared, idle, request, limit).await },
+        ));
     }
 
     /// The answer of the request under way; pending for ever without one.
