@@ -20,10 +20,8 @@ async fn a_call_prints_its_result_to_the_byte() {
     let siod = daemon.siod(&["call", "status", "{\n \"connection\": \"chat\"}"]);
     let output = daemon
         .serve(siod, async |peer| {
-            peer.expect(1, r#""method":"status","params":{  "connection": "chat"}"#)
-                .await;
-            peer.answer(1, r#""result":{"n":1.0e400, "n":12345678901234567890123}"#)
-                .await;
+            peer.expect(1, r#""method":"status","params":{  "connection": "chat"}"#).await;
+            peer.answer(1, r#""result":{"n":1.0e400, "n":12345678901234567890123}"#).await;
         })
         .await;
     check(&output, 0, "{\"n\":1.0e400, \"n\":12345678901234567890123}\n", "");
@@ -68,15 +66,7 @@ async fn connections_are_managed() {
             "",
         ),
         (
-            &[
-                "open",
-                "chat",
-                "http://h/",
-                "--set",
-                "tls.insecure=true",
-                "--set",
-                "path=/x/",
-            ],
+            &["open", "chat", "http://h/", "--set", "tls.insecure=true", "--set", "path=/x/"],
             r#""method":"open","params":{"name":"chat","path":"/x/","persist":true,"tls":{"insecure":true},"url":"http://h/"}"#,
             r#""result":{"created":true,"connection":{"name":"chat","state":"connecting"}}"#,
             0,
@@ -84,9 +74,7 @@ async fn connections_are_managed() {
             "",
         ),
     ] {
-        Daemon::start()
-            .answers(args, request, answer, code, stdout, stderr)
-            .await;
+        Daemon::start().answers(args, request, answer, code, stdout, stderr).await;
     }
 }
 
@@ -124,9 +112,7 @@ async fn an_event_is_emitted_and_what_becomes_of_it_is_told() {
     ] {
         let args = [&["emit", "chat"], args].concat();
         let request = format!(r#""method":"emit","params":{{"connection":"chat",{request}}}"#);
-        Daemon::start()
-            .answers(&args, &request, answer, 0, stdout, stderr)
-            .await;
+        Daemon::start().answers(&args, &request, answer, 0, stdout, stderr).await;
     }
 }
 
@@ -145,17 +131,10 @@ async fn status_says_whether_all_are_connected() {
             3,
             "NAME STATE        VIA SINCE IN OUT WAIT LAST ERROR\na    disconnected -   -     0  0   0\n",
         ),
-        (
-            &["status"],
-            r#"{"connections":[]}"#,
-            0,
-            "no connections; see 'siod open --help'\n",
-        ),
+        (&["status"], r#"{"connections":[]}"#, 0, "no connections; see 'siod open --help'\n"),
     ] {
         let request = r#""method":"status","params":{}"#;
-        Daemon::start()
-            .answers(args, request, &format!(r#""result":{answer}"#), code, stdout, "")
-            .await;
+        Daemon::start().answers(args, request, &format!(r#""result":{answer}"#), code, stdout, "").await;
     }
 }
 
@@ -173,23 +152,12 @@ async fn usage_errors_exit_2_and_reach_no_daemon() {
         &["listen", "--count", "0"],
         &["open", "chat", "http://h/", "--set", "tls"],
         &["open", "chat", "http://h/", "--set", "persist=true"],
-        &[
-            "open",
-            "chat",
-            "http://h/",
-            "--set",
-            "tls=1",
-            "--set",
-            "tls.insecure=true",
-        ],
+        &["open", "chat", "http://h/", "--set", "tls=1", "--set", "tls.insecure=true"],
     ] {
         // A daemon that never answers: reaching it would take forever.
         let output = within(Daemon::start().siod(args).output()).await.unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
-        assert!(
-            output.stdout.is_empty() && !output.stderr.is_empty(),
-            "{args:?}: {output:?}"
-        );
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}: {output:?}");
     }
 }
 
@@ -199,17 +167,10 @@ async fn no_daemon_is_69() {
     let socket = dir.path().join("none.sock");
     let reason = "(No such file or directory); start one with 'siod run'";
     let expected = format!("siod: no daemon at {} {reason}\n", socket.display());
-    for args in [
-        &["status"][..],
-        &["listen"],
-        &["emit", "a", "b"],
-        &["call", "list"],
-        &["status", "--watch"],
-    ] {
+    for args in [&["status"][..], &["listen"], &["emit", "a", "b"], &["call", "list"], &["status", "--watch"]]
+    {
         let mut siod = Command::new(env!("CARGO_BIN_EXE_siod"));
-        let output = within(siod.args(args).env("SIOD_SOCKET", &socket).output())
-            .await
-            .unwrap();
+        let output = within(siod.args(args).env("SIOD_SOCKET", &socket).output()).await.unwrap();
         check(&output, 69, "", &expected);
     }
 }
@@ -227,9 +188,7 @@ async fn a_daemon_that_goes_away_is_69_and_one_that_turns_us_away_is_1() {
     ] {
         for args in [&["status"][..], &["listen"]] {
             let daemon = Daemon::start();
-            let output = daemon
-                .serve(daemon.siod(args), async |peer| peer.say(last_words).await)
-                .await;
+            let output = daemon.serve(daemon.siod(args), async |peer| peer.say(last_words).await).await;
             assert_eq!(output.status.code(), Some(code), "{args:?}");
             assert_eq!(String::from_utf8_lossy(&output.stderr), stderr, "{args:?}");
         }
@@ -244,13 +203,7 @@ fn emit(args: &str) -> String {
 async fn stdin_is_one_event_a_line() {
     let daemon = Daemon::start();
     let mut child = spawn(daemon.siod(&["emit", "chat", "n", "--stdin", "--ack"]));
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(b"[1,2]\n\n{\"a\": 1}\n\"x\"\n")
-        .await
-        .unwrap();
+    child.stdin.take().unwrap().write_all(b"[1,2]\n\n{\"a\": 1}\n\"x\"\n").await.unwrap();
     let mut peer = daemon.accept().await;
     for (id, args) in [(1, "[1,2]"), (2, r#"[{"a": 1}]"#), (3, r#"["x"]"#)] {
         peer.expect(id, &emit(&format!(r#"{args},"ack":true"#))).await;
@@ -259,36 +212,20 @@ async fn stdin_is_one_event_a_line() {
     for id in [3, 1, 2] {
         peer.answer(id, &format!(r#""result":{{"args":[{id}]}}"#)).await;
     }
-    check(
-        &within(child.wait_with_output()).await.unwrap(),
-        0,
-        "[1]\n[2]\n[3]\n",
-        "",
-    );
+    check(&within(child.wait_with_output()).await.unwrap(), 0, "[1]\n[2]\n[3]\n", "");
 }
 
 #[tokio::test]
 async fn a_line_that_is_no_json_ends_stdin_after_what_came_before() {
     let daemon = Daemon::start();
     let mut child = spawn(daemon.siod(&["emit", "chat", "n", "--stdin"]));
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(b"1\nhello\n2\n")
-        .await
-        .unwrap();
+    child.stdin.take().unwrap().write_all(b"1\nhello\n2\n").await.unwrap();
     let mut peer = daemon.accept().await;
     peer.expect(1, &emit("[1]")).await;
     peer.answer(1, SENT).await;
     peer.gone().await;
     let output = within(child.wait_with_output()).await.unwrap();
-    check(
-        &output,
-        2,
-        "",
-        "siod: line 2 of stdin is no JSON: expected value at column 1\n",
-    );
+    check(&output, 2, "", "siod: line 2 of stdin is no JSON: expected value at column 1\n");
 }
 
 #[tokio::test]
@@ -299,21 +236,12 @@ async fn a_refused_line_is_named() {
     let mut peer = daemon.accept().await;
     peer.expect(1, &emit("[1]")).await;
     peer.expect(2, &emit("[2]")).await;
-    peer.answer(1, r#""result":{"status":"buffered","active":true}"#)
+    peer.answer(1, r#""result":{"status":"buffered","active":true}"#).await;
+    peer.answer(2, r#""error":{"code":-32002,"message":"the buffer is full","data":{"kind":"buffer_full"}}"#)
         .await;
-    peer.answer(
-        2,
-        r#""error":{"code":-32002,"message":"the buffer is full","data":{"kind":"buffer_full"}}"#,
-    )
-    .await;
     let output = within(child.wait_with_output()).await.unwrap();
     let note = "siod: the event buffered: chat is not connected and goes out when it is\n";
-    check(
-        &output,
-        1,
-        "",
-        &format!("{note}siod: line 3: the buffer is full\n"),
-    );
+    check(&output, 1, "", &format!("{note}siod: line 3: the buffer is full\n"));
 }
 
 #[tokio::test]
@@ -359,17 +287,13 @@ fn subscribe(params: &str) -> String {
 }
 
 fn resume(connection: &str, more: &str, stream: &str, seq: u64) -> String {
-    subscribe(&format!(
-        r#""connection":"{connection}",{more}"after":{{"stream":"{stream}","seq":{seq}}}"#
-    ))
+    subscribe(&format!(r#""connection":"{connection}",{more}"after":{{"stream":"{stream}","seq":{seq}}}"#))
 }
 
 /// The answer to a subscription.
 fn subscribed(stream: &str, snapshots: &[(&str, u64)], replayed: u64, missed: &str) -> String {
-    let snapshots: Vec<_> = snapshots
-        .iter()
-        .map(|(name, seq)| format!(r#"{{"name":"{name}","seq":{seq}}}"#))
-        .collect();
+    let snapshots: Vec<_> =
+        snapshots.iter().map(|(name, seq)| format!(r#"{{"name":"{name}","seq":{seq}}}"#)).collect();
     let snapshots = snapshots.join(",");
     format!(
         r#""result":{{"subscription":1,"stream":"{stream}","connections":[{snapshots}],"replayed":{replayed},"missed":{missed}}}"#
@@ -379,17 +303,7 @@ fn subscribed(stream: &str, snapshots: &[(&str, u64)], replayed: u64, missed: &s
 #[tokio::test]
 async fn listen_prints_the_lines_of_the_api_and_counts() {
     let daemon = Daemon::start();
-    let filter = [
-        "--event",
-        "e*",
-        "--event",
-        "f",
-        "--no-lifecycle",
-        "--last",
-        "2",
-        "--count",
-        "2",
-    ];
+    let filter = ["--event", "e*", "--event", "f", "--no-lifecycle", "--last", "2", "--count", "2"];
     let siod = daemon.siod(&[&["listen", "chat"], &filter[..]].concat());
     let lagged =
         r#"{"jsonrpc":"2.0","method":"lagged","params":{"connection":"chat","missed":3,"next_seq":9}}"#;
@@ -406,12 +320,7 @@ async fn listen_prints_the_lines_of_the_api_and_counts() {
             peer.gone().await;
         })
         .await;
-    check(
-        &output,
-        0,
-        &format!("{}\n{lagged}\n{}\n", event("chat", 5), event("chat", 9)),
-        "",
-    );
+    check(&output, 0, &format!("{}\n{lagged}\n{}\n", event("chat", 5), event("chat", 9)), "");
 }
 
 #[tokio::test]
@@ -479,8 +388,7 @@ async fn listening_to_a_pattern_resumes_each_connection_it_knows() {
         .serve(siod, async |peer| {
             peer.expect(1, HELLO).await;
             peer.expect(2, &everything).await;
-            peer.answer(2, &subscribed("s1", &[("a", 5), ("gone", 1)], 0, "0"))
-                .await;
+            peer.answer(2, &subscribed("s1", &[("a", 5), ("gone", 1)], 0, "0")).await;
             peer.say(&event("late", 3)).await;
             peer.leave();
 
@@ -494,8 +402,7 @@ async fn listening_to_a_pattern_resumes_each_connection_it_knows() {
             peer.say(&event("a", 6)).await;
             peer.answer(3, UNKNOWN).await;
             peer.answer(4, &subscribed("s1", &[("late", 4)], 0, "0")).await;
-            peer.answer(5, &subscribed("s1", &[("a", 6), ("late", 4), ("new", 0)], 0, "0"))
-                .await;
+            peer.answer(5, &subscribed("s1", &[("a", 6), ("late", 4), ("new", 0)], 0, "0")).await;
             peer.leave();
 
             *peer = daemon.accept().await;
@@ -588,16 +495,12 @@ struct Peer(BufReader<UnixStream>);
 impl Daemon {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self {
-            listener: UnixListener::bind(dir.path().join("siod.sock")).unwrap(),
-            dir,
-        }
+        Self { listener: UnixListener::bind(dir.path().join("siod.sock")).unwrap(), dir }
     }
 
     fn siod(&self, args: &[&str]) -> Command {
         let mut siod = Command::new(env!("CARGO_BIN_EXE_siod"));
-        siod.args(args)
-            .env("SIOD_SOCKET", self.dir.path().join("siod.sock"));
+        siod.args(args).env("SIOD_SOCKET", self.dir.path().join("siod.sock"));
         siod
     }
 
@@ -644,14 +547,11 @@ impl Peer {
     }
 
     async fn answer(&mut self, id: u64, answer: &str) {
-        self.say(&format!(r#"{{"jsonrpc":"2.0","id":{id},{answer}}}"#))
-            .await;
+        self.say(&format!(r#"{{"jsonrpc":"2.0","id":{id},{answer}}}"#)).await;
     }
 
     async fn say(&mut self, line: &str) {
-        within(self.0.write_all(format!("{line}\n").as_bytes()))
-            .await
-            .unwrap();
+        within(self.0.write_all(format!("{line}\n").as_bytes())).await.unwrap();
     }
 
     /// Waits until the program closes.
@@ -670,9 +570,7 @@ impl Peer {
 }
 
 fn spawn(mut siod: Command) -> Child {
-    siod.stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    siod.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     siod.kill_on_drop(true).spawn().unwrap()
 }
 
@@ -685,7 +583,5 @@ fn check(output: &Output, code: i32, stdout: &str, stderr: &str) {
 
 /// What hangs fails instead.
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future)
-        .await
-        .expect("took longer than 30 s")
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("took longer than 30 s")
 }

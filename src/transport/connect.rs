@@ -40,9 +40,7 @@ impl Connector {
             max_payload: settings.max_payload,
             protocols: settings.protocols,
         };
-        Ok(Self {
-            shared: Arc::new(shared),
-        })
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Opens a transport; with `sid`, one that joins that session.
@@ -51,10 +49,9 @@ impl Connector {
     /// is no timeout: dropping the future gives up and closes the connection.
     pub async fn open(&self, kind: TransportKind, sid: Option<&str>) -> Result<Transport, Error> {
         match kind {
-            TransportKind::Polling => Ok(Transport::Polling(Box::new(Polling::new(
-                self.shared.clone(),
-                sid,
-            )))),
+            TransportKind::Polling => {
+                Ok(Transport::Polling(Box::new(Polling::new(self.shared.clone(), sid))))
+            }
             TransportKind::WebSocket => {
                 let frames = upgrade::open(&self.shared, sid).await.map_err(Error::WebSocket)?;
                 Ok(Transport::WebSocket(Box::new(WebSocket::new(frames))))
@@ -66,8 +63,6 @@ impl Connector {
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The requests hold tokens and cookies.
-        f.debug_struct("Connector")
-            .field("origin", &self.shared.requests.origin())
-            .finish_non_exhaustive()
+        f.debug_struct("Connector").field("origin", &self.shared.requests.origin()).finish_non_exhaustive()
     }
 }

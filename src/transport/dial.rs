@@ -56,9 +56,7 @@ impl Dialler {
                     Ok(()) => tcp.call(uri).await,
                     Err(error) => Err(error),
                 };
-                connected
-                    .map(Stream::Http)
-                    .map_err(|error| Failure::dial(&host, &error))
+                connected.map(Stream::Http).map_err(|error| Failure::dial(&host, &error))
             }
             Self::Secure(mut tls) => {
                 let connected = match poll_fn(|cx| tls.poll_ready(cx)).await {

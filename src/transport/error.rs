@@ -142,11 +142,7 @@ impl fmt::Display for Failure {
 
 impl Failure {
     pub(super) fn new(phase: Phase, detail: impl Into<String>) -> Self {
-        Self {
-            phase,
-            status: None,
-            detail: detail.into(),
-        }
+        Self { phase, status: None, detail: detail.into() }
     }
 
     /// No connection to `host`.
@@ -159,11 +155,7 @@ impl Failure {
         if error.to_string() == "dns error" {
             return Self::new(Phase::Dns, format!("cannot resolve {host}: {cause}"));
         }
-        let phase = if error.is::<io::Error>() {
-            Phase::Tls
-        } else {
-            Phase::Tcp
-        };
+        let phase = if error.is::<io::Error>() { Phase::Tls } else { Phase::Tcp };
         Self::new(phase, lower_first(&cause.to_string()))
     }
 
@@ -171,11 +163,7 @@ impl Failure {
     pub(super) fn http(error: &hyper::Error) -> Self {
         let cause = root_cause(error).to_string();
         let own = error.to_string();
-        let detail = if cause == own {
-            own
-        } else {
-            format!("{own}: {}", lower_first(&cause))
-        };
+        let detail = if cause == own { own } else { format!("{own}: {}", lower_first(&cause)) };
         Self::new(Phase::Http, detail)
     }
 
@@ -191,11 +179,7 @@ impl Failure {
             detail.push_str(": ");
             push_printable(&mut detail, excerpt);
         }
-        Self {
-            phase: Phase::Http,
-            status: Some(status.as_u16()),
-            detail,
-        }
+        Self { phase: Phase::Http, status: Some(status.as_u16()), detail }
     }
 }
 
@@ -239,10 +223,7 @@ mod tests {
     #[test]
     fn says_it_in_the_words_of_socket_io_client() {
         let failure = Failure::status(StatusCode::BAD_GATEWAY, None, b"<html>\r\n502\x1b[31m");
-        let closed = |code, reason: &str| Error::Closed {
-            code,
-            reason: reason.into(),
-        };
+        let closed = |code, reason: &str| Error::Closed { code, reason: reason.into() };
         for (error, message, display, code, phase) in [
             (
                 Error::Poll(failure.clone()),
@@ -286,23 +267,13 @@ mod tests {
                 Some(1001),
                 Some(Phase::Engine),
             ),
-            (
-                Error::Settings("no".to_owned()),
-                "invalid settings",
-                "no",
-                None,
-                None,
-            ),
+            (Error::Settings("no".to_owned()), "invalid settings", "no", None, None),
         ] {
             assert_eq!(error.message(), message);
             assert_eq!(error.to_string(), display);
             assert_eq!(error.code(), code, "{error}");
             assert_eq!(error.phase(), phase, "{error}");
-            assert_eq!(
-                error.is_closed(),
-                message == "websocket connection closed",
-                "{error}"
-            );
+            assert_eq!(error.is_closed(), message == "websocket connection closed", "{error}");
         }
     }
 
@@ -315,10 +286,7 @@ mod tests {
     #[test]
     fn the_system_speaks_in_lower_case() {
         for (text, lowered) in [
-            (
-                "Connection refused (os error 111)",
-                "connection refused (os error 111)",
-            ),
+            ("Connection refused (os error 111)", "connection refused (os error 111)"),
             ("A thing", "a thing"),
             ("TLS alert", "TLS alert"),
             ("", ""),

@@ -48,10 +48,7 @@ impl<S: Read + Write + Unpin> Frames<S> {
             Role::Client,
             Some(config),
         );
-        Self {
-            stream: stream.await,
-            max_message,
-        }
+        Self { stream: stream.await, max_message }
     }
 
     /// The next message. Pings are answered on the way. A close frame is answered and is [`Error::Closed`].
@@ -66,8 +63,7 @@ impl<S: Read + Write + Unpin> Frames<S> {
                 Message::Text(text) => {
                     let text = ByteString::try_from(bytes::Bytes::from(text));
                     return Poll::Ready(
-                        text.map(Frame::Text)
-                            .map_err(|_| violation("text message is not UTF-8")),
+                        text.map(Frame::Text).map_err(|_| violation("text message is not UTF-8")),
                     );
                 }
                 Message::Binary(bytes) => return Poll::Ready(Ok(Frame::Binary(bytes))),
@@ -100,9 +96,7 @@ impl<S: Read + Write + Unpin> Frames<S> {
             },
             Frame::Binary(bytes) => Message::Binary(bytes),
         };
-        self.stream
-            .start_send_unpin(message)
-            .map_err(|error| self.failed(error))
+        self.stream.start_send_unpin(message).map_err(|error| self.failed(error))
     }
 
     /// Ready when all messages taken are with the system.
@@ -124,18 +118,14 @@ impl<S: Read + Write + Unpin> Frames<S> {
             E::ConnectionClosed
             | E::AlreadyClosed
             | E::Protocol(ProtocolError::ResetWithoutClosingHandshake) => lost(""),
-            E::Io(error) => match error
-                .get_ref()
-                .and_then(|cause| cause.downcast_ref::<rustls::Error>())
-            {
+            E::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
                 Some(tls) => Error::WebSocket(Failure::new(Phase::Tls, tls.to_string())),
                 None if error.kind() == io::ErrorKind::UnexpectedEof => lost(""),
                 None => lost(&lower_first(&error.to_string())),
             },
-            E::Capacity(CapacityError::MessageTooLong { size, .. }) => violation(&format!(
-                "message of {size} bytes, but max_payload is {}",
-                self.max_message
-            )),
+            E::Capacity(CapacityError::MessageTooLong { size, .. }) => {
+                violation(&format!("message of {size} bytes, but max_payload is {}", self.max_message))
+            }
             E::Protocol(error) => violation(&lower_first(&error.to_string())),
             other => violation(&other.to_string()),
         }
@@ -153,10 +143,7 @@ pub(super) fn accept_key(key: &str) -> String {
 }
 
 fn lost(why: &str) -> Error {
-    Error::Closed {
-        code: ABNORMAL,
-        reason: why.into(),
-    }
+    Error::Closed { code: ABNORMAL, reason: why.into() }
 }
 
 fn violation(what: &str) -> Error {

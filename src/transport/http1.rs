@@ -50,13 +50,8 @@ pub(super) async fn exchange(
     {
         match connection.send(request).await {
             Ok(answer) => return connection.finish(shared, answer, limit).await,
-            Err(Unanswered {
-                unsent: Some(unsent), ..
-            }) => request = *unsent,
-            Err(Unanswered {
-                unsent: None,
-                failure,
-            }) => return Err(failure),
+            Err(Unanswered { unsent: Some(unsent), .. }) => request = *unsent,
+            Err(Unanswered { unsent: None, failure }) => return Err(failure),
         }
     }
     let mut connection = HttpConnection::open(shared).await?;
@@ -82,14 +77,7 @@ impl HttpConnection {
             .handshake(stream)
             .await
             .map_err(|error| Failure::http(&error))?;
-        Ok(Self {
-            sender,
-            driver: Driver {
-                connection,
-                ended: false,
-            },
-            reuse_until: None,
-        })
+        Ok(Self { sender, driver: Driver { connection, ended: false }, reuse_until: None })
     }
 
     /// Lets an idle connection notice that it was closed; false once it is of no more use.
@@ -106,21 +94,14 @@ impl HttpConnection {
         shared: &Shared,
         request: HttpRequest,
     ) -> Result<(HeaderMap, Parts<Stream>), Failure> {
-        let answer = self
-            .send(request)
-            .await
-            .map_err(|unanswered| unanswered.failure)?;
+        let answer = self.send(request).await.map_err(|unanswered| unanswered.failure)?;
         shared.requests.keep_cookies(answer.headers());
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(self.refusal(answer).await);
         }
         poll_fn(|cx| {
             self.driver.poll(cx);
-            if self.driver.ended {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            if self.driver.ended { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         Ok((answer.into_parts().0.headers, self.driver.connection.into_parts()))
@@ -128,10 +109,7 @@ impl HttpConnection {
 
     async fn send(&mut self, request: HttpRequest) -> Result<Response<Incoming>, Unanswered> {
         if let Err(error) = self.driver.drive(self.sender.ready()).await {
-            return Err(Unanswered {
-                failure: Failure::http(&error),
-                unsent: Some(Box::new(request)),
-            });
+            return Err(Unanswered { failure: Failure::http(&error), unsent: Some(Box::new(request)) });
         }
         match self.driver.drive(self.sender.try_send_request(request)).await {
             Ok(answer) => Ok(answer),
@@ -162,11 +140,7 @@ impl HttpConnection {
         let (head, mut body) = answer.into_parts();
         let mut excerpt = self.driver.read_start(&mut body).await;
         excerpt.truncate(EXCERPT);
-        Failure::status(
-            head.status,
-            head.headers.get(LOCATION).map(http::HeaderValue::as_bytes),
-            &excerpt,
-        )
+        Failure::status(head.status, head.headers.get(LOCATION).map(http::HeaderValue::as_bytes), &excerpt)
     }
 }
 
@@ -194,12 +168,8 @@ impl Driver {
     }
 
     async fn read(&mut self, body: &mut Incoming, limit: usize) -> Result<Bytes, Failure> {
-        let too_large = || {
-            Failure::new(
-                Phase::Http,
-                format!("answer larger than {limit} bytes (see max_payload)"),
-            )
-        };
+        let too_large =
+            || Failure::new(Phase::Http, format!("answer larger than {limit} bytes (see max_payload)"));
         if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
             return Err(too_large());
         }
@@ -233,15 +203,9 @@ impl Driver {
 /// How long an idle connection can be used: what the server grants, less a second, so that a request and the server's
 /// hanging up do not cross.
 fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers
-        .get(HeaderName::from_static("keep-alive"))?
-        .to_str()
-        .ok()?;
-    let seconds = value
-        .split(',')
-        .find_map(|part| part.trim().strip_prefix("timeout="))?
-        .parse::<u64>()
-        .ok()?;
+    let value = headers.get(HeaderName::from_static("keep-alive"))?.to_str().ok()?;
+    let seconds =
+        value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?.parse::<u64>().ok()?;
     Some(Duration::from_secs(seconds.saturating_sub(1)))
 }
 

@@ -199,11 +199,7 @@ impl Polling {
 
     /// The largest message, as base64, and some room.
     fn body_limit(&self) -> usize {
-        self.shared
-            .max_payload
-            .div_ceil(3)
-            .saturating_mul(4)
-            .saturating_add(BODY_SLACK)
+        self.shared.max_payload.div_ceil(3).saturating_mul(4).saturating_add(BODY_SLACK)
     }
 
     pub(super) async fn close(mut self) {
@@ -267,9 +263,7 @@ impl Lane {
 
     fn start(&mut self, shared: Arc<Shared>, request: HttpRequest, limit: usize) {
         let idle = self.idle.take();
-        self.busy = Some(Box::pin(
-            async move { exchange(&shared, idle, request, limit).await },
-        ));
+        self.busy = Some(Box::pin(async move { exchange(&shared, idle, request, limit).await }));
     }
 
     /// The answer of the request under way; pending for ever without one.

@@ -78,17 +78,9 @@ pub(super) struct Requests {
 
 impl Requests {
     pub(super) fn new(settings: &Settings) -> Result<Self, Error> {
-        let (scheme, default_port) = if settings.secure {
-            ("https", 443)
-        } else {
-            ("http", 80)
-        };
+        let (scheme, default_port) = if settings.secure { ("https", 443) } else { ("http", 80) };
         let is_ipv6 = settings.host.contains(':');
-        let mut host = if is_ipv6 {
-            format!("[{}]", settings.host)
-        } else {
-            settings.host.clone()
-        };
+        let mut host = if is_ipv6 { format!("[{}]", settings.host) } else { settings.host.clone() };
         if settings.port != default_port {
             // Writing to a String cannot fail.
             let _ = write!(host, ":{}", settings.port);
@@ -97,9 +89,8 @@ impl Requests {
             Error::Settings(format!("{what} {value:?} cannot be used in a request: {error}"))
         };
         let base = format!("{scheme}://{host}{}", settings.path);
-        let origin: Uri = format!("{scheme}://{host}/")
-            .parse()
-            .map_err(|error| bad("host", &host, &error))?;
+        let origin: Uri =
+            format!("{scheme}://{host}/").parse().map_err(|error| bad("host", &host, &error))?;
         let url = Url::parse(&base).map_err(|error| bad("URL", &base, &error))?;
 
         let mut headers = settings.headers.clone();
@@ -112,21 +103,14 @@ impl Requests {
         }
         headers
             .entry(USER_AGENT)
-            .or_insert(HeaderValue::from_static(concat!(
-                "siod/",
-                env!("CARGO_PKG_VERSION")
-            )));
+            .or_insert(HeaderValue::from_static(concat!("siod/", env!("CARGO_PKG_VERSION"))));
 
         let protocols = match settings.protocols.join(", ") {
             none if none.is_empty() => None,
             list => Some(HeaderValue::from_str(&list).map_err(|error| bad("protocols", &list, &error))?),
         };
         let mut query = String::new();
-        for (name, value) in settings
-            .query
-            .iter()
-            .filter(|(name, _)| !OURS.contains(&name.as_str()))
-        {
+        for (name, value) in settings.query.iter().filter(|(name, _)| !OURS.contains(&name.as_str())) {
             query.extend(utf8_percent_encode(name, COMPONENT));
             query.push('=');
             query.extend(utf8_percent_encode(value, COMPONENT));
@@ -162,9 +146,7 @@ impl Requests {
     /// A POST that carries packets.
     pub(super) fn post(&self, sid: Option<&str>, body: String) -> Result<HttpRequest, Failure> {
         let mut request = self.polling(Method::POST, sid, body.into())?;
-        request
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain;charset=UTF-8"));
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain;charset=UTF-8"));
         Ok(request)
     }
 
@@ -190,10 +172,7 @@ impl Requests {
         for value in answer.get_all(SET_COOKIE) {
             let Ok(text) = value.to_str() else { continue };
             if text.len() > MAX_COOKIE || cookies.iter_any().count() >= MAX_COOKIES {
-                debug!(
-                    bytes = text.len(),
-                    "cookie dropped: it is too large, or there are too many"
-                );
+                debug!(bytes = text.len(), "cookie dropped: it is too large, or there are too many");
                 continue;
             }
             if cookies.parse(text, &self.url).is_err() {
@@ -205,9 +184,7 @@ impl Requests {
     fn polling(&self, method: Method, sid: Option<&str>, body: Bytes) -> Result<HttpRequest, Failure> {
         let uri = self.uri(TransportKind::Polling, sid)?;
         let mut request = self.request(method, uri, body);
-        request
-            .headers_mut()
-            .insert(ACCEPT, HeaderValue::from_static("*/*"));
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
         Ok(request)
     }
 
@@ -231,8 +208,7 @@ impl Requests {
             // Every URL is new, so no cache on the way answers for the server.
             let _ = write!(text, "&t={:x}", self.stamp.fetch_add(1, Ordering::Relaxed));
         }
-        text.parse()
-            .map_err(|error: http::uri::InvalidUri| Failure::new(Phase::Http, error.to_string()))
+        text.parse().map_err(|error: http::uri::InvalidUri| Failure::new(Phase::Http, error.to_string()))
     }
 
     /// One Cookie header: the user's first, then the kept ones that the user has not set.
@@ -245,12 +221,8 @@ impl Requests {
             .collect();
         let own = pairs.join("; ");
         let set_by_user = |name: &str| {
-            own.split(';').any(|pair| {
-                pair.trim_start()
-                    .split('=')
-                    .next()
-                    .is_some_and(|n| n.trim_end() == name)
-            })
+            own.split(';')
+                .any(|pair| pair.trim_start().split('=').next().is_some_and(|n| n.trim_end() == name))
         };
         pairs.extend(
             cookies
@@ -304,24 +276,14 @@ mod tests {
             .to_vec();
         });
         let user = "/a%20b/?token=a%20b%26c%3Dd%2B%C3%A9&k%20y=-_.!~*'()&empty=&EIO=4";
-        assert_eq!(
-            target(requests.upgrade(None, "k")),
-            format!("{user}&transport=websocket")
-        );
+        assert_eq!(target(requests.upgrade(None, "k")), format!("{user}&transport=websocket"));
         assert_eq!(
             target(requests.upgrade(Some("a/b="), "k")),
             format!("{user}&transport=websocket&sid=a%2Fb%3D")
         );
         let first = target(requests.get(Some("s")));
-        assert!(
-            first.starts_with(&format!("{user}&transport=polling&sid=s&t=")),
-            "{first}"
-        );
-        assert_ne!(
-            first,
-            target(requests.get(Some("s"))),
-            "t differs between requests"
-        );
+        assert!(first.starts_with(&format!("{user}&transport=polling&sid=s&t=")), "{first}");
+        assert_ne!(first, target(requests.get(Some("s"))), "t differs between requests");
     }
 
     #[test]
@@ -358,9 +320,7 @@ mod tests {
                 ("sec-websocket-extensions", "permessage-deflate"),
                 ("sec-websocket-protocol", "x"),
             ] {
-                settings
-                    .headers
-                    .append(HeaderName::from_static(name), HeaderValue::from_static(value));
+                settings.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
             settings.protocols = vec!["one".to_owned(), "two".to_owned()];
         });
@@ -378,11 +338,7 @@ mod tests {
         let common = ["host: b.test", "x-token: 1", "x-token: 2"];
         let get = [&["accept: */*", "content-type: text/html"][..], &common].concat();
         assert_eq!(listed(requests.get(None)), get);
-        let post = [
-            &["accept: */*", "content-type: text/plain;charset=UTF-8"][..],
-            &common,
-        ]
-        .concat();
+        let post = [&["accept: */*", "content-type: text/plain;charset=UTF-8"][..], &common].concat();
         assert_eq!(listed(requests.post(None, String::new())), post);
         let upgrade = [
             "accept: text/html",
@@ -413,14 +369,7 @@ mod tests {
             let mut sent: Vec<_> = request
                 .headers()
                 .get(COOKIE)
-                .map(|value| {
-                    value
-                        .to_str()
-                        .expect("ASCII")
-                        .split("; ")
-                        .map(str::to_owned)
-                        .collect()
-                })
+                .map(|value| value.to_str().expect("ASCII").split("; ").map(str::to_owned).collect())
                 .unwrap_or_default();
             sent.sort();
             sent
@@ -441,9 +390,7 @@ mod tests {
 
         let with = requests(|settings| {
             settings.with_credentials = true;
-            settings
-                .headers
-                .insert(COOKIE, HeaderValue::from_static("user=mine"));
+            settings.headers.insert(COOKIE, HeaderValue::from_static("user=mine"));
         });
         assert_eq!(sent(&with), ["user=mine"]);
         with.keep_cookies(&cookies);
@@ -459,19 +406,10 @@ mod tests {
     #[test]
     fn what_cannot_stand_in_a_request_is_refused() {
         for (change, named) in [
-            (
-                (|settings| settings.path = "/a b/".to_owned()) as fn(&mut Settings),
-                "path or query",
-            ),
+            ((|settings| settings.path = "/a b/".to_owned()) as fn(&mut Settings), "path or query"),
             (|settings| settings.host = "a b".to_owned(), "host"),
-            (
-                |settings| settings.protocols = vec!["a\nb".to_owned()],
-                "protocols",
-            ),
-            (
-                |settings| settings.query = vec![("a".to_owned(), "x".repeat(70_000))],
-                "path or query",
-            ),
+            (|settings| settings.protocols = vec!["a\nb".to_owned()], "protocols"),
+            (|settings| settings.query = vec![("a".to_owned(), "x".repeat(70_000))], "path or query"),
         ] {
             let mut settings = settings();
             change(&mut settings);

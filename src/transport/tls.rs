@@ -46,9 +46,9 @@ pub(super) fn server_name(settings: &TlsSettings) -> Result<Option<ServerName<'s
     };
     match ServerName::try_from(name.clone()) {
         Ok(name) => Ok(Some(name)),
-        Err(_) => Err(Error::Settings(format!(
-            "tls.server_name {name:?} is neither a host name nor an address"
-        ))),
+        Err(_) => {
+            Err(Error::Settings(format!("tls.server_name {name:?} is neither a host name nor an address")))
+        }
     }
 }
 
@@ -129,66 +129,35 @@ mod tests {
         let key_file = file("key.pem", &key.serialize_pem());
         let empty = file("empty.pem", "");
         let truncated = file("truncated.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
-        let not_x509 = file(
-            "odd.pem",
-            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        );
+        let not_x509 = file("odd.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
         let other_key = file("other.pem", &other_key.serialize_pem());
         let missing = Some(folder.path().join("missing.pem"));
         let none = TlsSettings::default();
 
         for (settings, words) in [
             (
-                TlsSettings {
-                    ca_file: missing,
-                    ..none.clone()
-                },
+                TlsSettings { ca_file: missing, ..none.clone() },
                 ["tls.ca_file", "missing.pem", "No such file"],
             ),
             (
-                TlsSettings {
-                    ca_file: empty.clone(),
-                    ..none.clone()
-                },
+                TlsSettings { ca_file: empty.clone(), ..none.clone() },
                 ["tls.ca_file", "empty.pem", "no certificate"],
             ),
             (
-                TlsSettings {
-                    ca_file: truncated,
-                    ..none.clone()
-                },
+                TlsSettings { ca_file: truncated, ..none.clone() },
                 ["tls.ca_file", "truncated.pem", "not valid PEM"],
             ),
+            (TlsSettings { ca_file: not_x509, ..none.clone() }, ["tls.ca_file", "odd.pem", "certificate"]),
             (
-                TlsSettings {
-                    ca_file: not_x509,
-                    ..none.clone()
-                },
-                ["tls.ca_file", "odd.pem", "certificate"],
-            ),
-            (
-                TlsSettings {
-                    cert_file: cert_file.clone(),
-                    insecure: true,
-                    ..none.clone()
-                },
+                TlsSettings { cert_file: cert_file.clone(), insecure: true, ..none.clone() },
                 ["tls.cert_file", "needs", "tls.key_file"],
             ),
             (
-                TlsSettings {
-                    key_file: key_file.clone(),
-                    insecure: true,
-                    ..none.clone()
-                },
+                TlsSettings { key_file: key_file.clone(), insecure: true, ..none.clone() },
                 ["tls.key_file", "needs", "tls.cert_file"],
             ),
             (
-                TlsSettings {
-                    cert_file: cert_file.clone(),
-                    key_file: empty,
-                    insecure: true,
-                    ..none.clone()
-                },
+                TlsSettings { cert_file: cert_file.clone(), key_file: empty, insecure: true, ..none.clone() },
                 ["tls.key_file", "empty.pem", "no private key"],
             ),
             (
@@ -202,17 +171,9 @@ mod tests {
             ),
         ] {
             let text = refusal(&settings);
-            assert!(
-                words.iter().all(|word| text.contains(word)),
-                "{words:?} are not all in: {text}"
-            );
+            assert!(words.iter().all(|word| text.contains(word)), "{words:?} are not all in: {text}");
         }
-        let settings = TlsSettings {
-            cert_file,
-            key_file,
-            insecure: true,
-            ..none
-        };
+        let settings = TlsSettings { cert_file, key_file, insecure: true, ..none };
         assert!(
             client_config(&settings)
                 .expect("a pair that belongs together")
@@ -224,15 +185,9 @@ mod tests {
     #[test]
     fn a_server_name_is_a_name_or_an_address() {
         let named = |name: &str| {
-            server_name(&TlsSettings {
-                server_name: Some(name.into()),
-                ..TlsSettings::default()
-            })
+            server_name(&TlsSettings { server_name: Some(name.into()), ..TlsSettings::default() })
         };
-        assert!(matches!(
-            named("chat.example.com"),
-            Ok(Some(ServerName::DnsName(_)))
-        ));
+        assert!(matches!(named("chat.example.com"), Ok(Some(ServerName::DnsName(_)))));
         assert!(matches!(named("::1"), Ok(Some(ServerName::IpAddress(_)))));
         assert_eq!(
             named("a b").expect_err("a space").to_string(),

@@ -32,10 +32,7 @@ fn check(answer: &HeaderMap, accept: &str, offered: &[String]) -> Result<(), Str
     if !lists(answer, &CONNECTION, "upgrade") {
         return Err("the server's answer lacks the header Connection: Upgrade".to_owned());
     }
-    if answer
-        .get(SEC_WEBSOCKET_ACCEPT)
-        .is_none_or(|value| value != accept)
-    {
+    if answer.get(SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value != accept) {
         return Err("the server's Sec-WebSocket-Accept does not belong to our key".to_owned());
     }
     if answer.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
@@ -43,21 +40,15 @@ fn check(answer: &HeaderMap, accept: &str, offered: &[String]) -> Result<(), Str
     }
     match answer.get(SEC_WEBSOCKET_PROTOCOL) {
         None if offered.is_empty() => Ok(()),
-        None => Err(format!(
-            "the server took none of the sub-protocols {}",
-            offered.join(", ")
-        )),
+        None => Err(format!("the server took none of the sub-protocols {}", offered.join(", "))),
         Some(taken) if offered.iter().any(|protocol| taken == protocol) => Ok(()),
         Some(_) => Err("the server chose a sub-protocol that was not offered".to_owned()),
     }
 }
 
 fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    let mut tokens = headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|v| v.split(','));
+    let mut tokens =
+        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
     tokens.any(|listed| listed.trim().eq_ignore_ascii_case(token))
 }
 
@@ -69,16 +60,9 @@ mod tests {
 
     #[test]
     fn the_answer_must_be_the_one_asked_for() {
-        let good = [
-            ("upgrade", "websocket"),
-            ("connection", "upgrade"),
-            ("sec-websocket-accept", "A"),
-        ];
-        let lenient = [
-            ("upgrade", "WebSocket"),
-            ("connection", "keep-alive, Upgrade"),
-            ("sec-websocket-accept", "A"),
-        ];
+        let good = [("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-accept", "A")];
+        let lenient =
+            [("upgrade", "WebSocket"), ("connection", "keep-alive, Upgrade"), ("sec-websocket-accept", "A")];
         let with = |more: &[(&'static str, &'static str)]| [&good[..], more].concat();
         let one = ["one".to_owned(), "two".to_owned()];
         for (answer, offered, fault) in [
@@ -87,32 +71,12 @@ mod tests {
             (good[1..].to_vec(), &[], Some("Upgrade")),
             (vec![good[0], good[2]], &[], Some("Connection")),
             (good[..2].to_vec(), &[], Some("Accept")),
-            (
-                vec![good[0], good[1], ("sec-websocket-accept", "B")],
-                &[],
-                Some("Accept"),
-            ),
-            (
-                with(&[("sec-websocket-extensions", "permessage-deflate")]),
-                &[],
-                Some("extension"),
-            ),
+            (vec![good[0], good[1], ("sec-websocket-accept", "B")], &[], Some("Accept")),
+            (with(&[("sec-websocket-extensions", "permessage-deflate")]), &[], Some("extension")),
             (with(&[("sec-websocket-protocol", "two")]), &one, None),
-            (
-                with(&[("sec-websocket-protocol", "three")]),
-                &one,
-                Some("not offered"),
-            ),
-            (
-                with(&[("sec-websocket-protocol", "one")]),
-                &[],
-                Some("not offered"),
-            ),
-            (
-                good.to_vec(),
-                &one,
-                Some("took none of the sub-protocols one, two"),
-            ),
+            (with(&[("sec-websocket-protocol", "three")]), &one, Some("not offered")),
+            (with(&[("sec-websocket-protocol", "one")]), &[], Some("not offered")),
+            (good.to_vec(), &one, Some("took none of the sub-protocols one, two")),
         ] {
             let mut headers = HeaderMap::new();
             for (name, value) in &answer {

@@ -30,11 +30,7 @@ pub(super) fn settings() -> Settings {
 }
 
 fn at(address: SocketAddr) -> Settings {
-    Settings {
-        host: address.ip().to_string(),
-        port: address.port(),
-        ..settings()
-    }
+    Settings { host: address.ip().to_string(), port: address.port(), ..settings() }
 }
 
 async fn open(settings: Settings, kind: TransportKind, sid: Option<&str>) -> Result<Transport, Error> {
@@ -65,10 +61,7 @@ async fn packet(transport: &mut Transport) -> Packet {
 
 /// The error that ends the transport, which it must go on repeating.
 async fn failure(transport: &mut Transport) -> Error {
-    let error = transport
-        .recv()
-        .await
-        .expect_err("the transport should have ended");
+    let error = transport.recv().await.expect_err("the transport should have ended");
     assert_eq!(transport.recv().await.expect_err("an error is final"), error);
     error
 }

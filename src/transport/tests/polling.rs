@@ -14,12 +14,8 @@ async fn session(change: impl FnOnce(&mut Settings), max_payload: Option<usize>)
     let mut server = Server::start().await;
     let mut settings = at(server.address);
     change(&mut settings);
-    let mut transport = open(settings, TransportKind::Polling, None)
-        .await
-        .expect("nothing to fail yet");
-    during(&mut transport, server.request())
-        .await
-        .ok(&format!("0{HANDSHAKE}"));
+    let mut transport = open(settings, TransportKind::Polling, None).await.expect("nothing to fail yet");
+    during(&mut transport, server.request()).await.ok(&format!("0{HANDSHAKE}"));
     assert_eq!(packet(&mut transport).await, Packet::Open(HANDSHAKE.into()));
     transport.set_session("S", max_payload);
     (server, transport)
@@ -27,10 +23,7 @@ async fn session(change: impl FnOnce(&mut Settings), max_payload: Option<usize>)
 
 /// The next two requests, which must be a GET and a POST, in this order.
 async fn get_and_post(server: &mut Server, transport: &mut Transport) -> (Request, Request) {
-    let (a, b) = (
-        during(transport, server.request()).await,
-        during(transport, server.request()).await,
-    );
+    let (a, b) = (during(transport, server.request()).await, during(transport, server.request()).await);
     let (get, post) = if a.is("GET") { (a, b) } else { (b, a) };
     assert!(get.is("GET") && post.is("POST"), "{} and {}", get.line, post.line);
     (get, post)
@@ -46,9 +39,7 @@ async fn exchanges_packets() {
     let mut settings = at(server.address);
     settings.query = vec![("token".to_owned(), "a b".to_owned())];
     settings.headers.insert("x-key", HeaderValue::from_static("1"));
-    let mut transport = open(settings, TransportKind::Polling, None)
-        .await
-        .expect("nothing to fail yet");
+    let mut transport = open(settings, TransportKind::Polling, None).await.expect("nothing to fail yet");
     assert_eq!(transport.kind(), TransportKind::Polling);
     assert_eq!(server.connections(), 0, "opening prepares only");
 
@@ -66,22 +57,16 @@ async fn exchanges_packets() {
     assert_eq!(packet(&mut transport).await, Packet::Open(HANDSHAKE.into()));
     assert!(!transport.is_writable());
     transport.set_session("S", None);
-    assert_eq!(
-        packet(&mut transport).await,
-        text("0{}"),
-        "packets of one body come one by one"
-    );
+    assert_eq!(packet(&mut transport).await, text("0{}"), "packets of one body come one by one");
 
     let (get, post) = get_and_post(&mut server, &mut transport).await;
     assert!(
-        get.line
-            .starts_with("GET /socket.io/?token=a%20b&EIO=4&transport=polling&sid=S&t="),
+        get.line.starts_with("GET /socket.io/?token=a%20b&EIO=4&transport=polling&sid=S&t="),
         "{}",
         get.line
     );
     assert!(
-        post.line
-            .starts_with("POST /socket.io/?token=a%20b&EIO=4&transport=polling&sid=S&t="),
+        post.line.starts_with("POST /socket.io/?token=a%20b&EIO=4&transport=polling&sid=S&t="),
         "{}",
         post.line
     );
@@ -102,11 +87,7 @@ async fn exchanges_packets() {
     flushed(&mut transport).await.expect("the POST was answered");
     assert_eq!(transport.queued(), 0);
     assert!(transport.is_writable());
-    assert_eq!(
-        server.connections(),
-        2,
-        "one for GET, one for POST, each used again"
-    );
+    assert_eq!(server.connections(), 2, "one for GET, one for POST, each used again");
 }
 
 #[tokio::test]
@@ -153,10 +134,7 @@ async fn bodies_are_split_at_the_servers_limit() {
     }
     post.ok("ok");
     flushed(&mut transport).await.expect("all POSTs were answered");
-    assert_eq!(
-        bodies,
-        ["4aaa\u{1e}4bbb", "4c", "4this one is longer than ten bytes", "4d"]
-    );
+    assert_eq!(bodies, ["4aaa\u{1e}4bbb", "4c", "4this one is longer than ten bytes", "4d"]);
     assert_eq!(queued, [9 + 2 + 34 + 2, 2 + 34 + 2, 34 + 2, 2]);
     assert_eq!(transport.queued(), 0);
 }
@@ -224,11 +202,7 @@ async fn a_pause_waits_for_what_is_under_way() {
 async fn a_failed_get_tells_why() {
     let no_status = |answer: &'static str, detail: &'static str| (answer.to_owned(), None, detail.to_owned());
     let refused = |status: u16, rest: &str, detail: &str| {
-        (
-            format!("HTTP/1.1 {status} X\r\n{rest}"),
-            Some(status),
-            detail.to_owned(),
-        )
+        (format!("HTTP/1.1 {status} X\r\n{rest}"), Some(status), detail.to_owned())
     };
     let long = "y".repeat(5000);
     for (answer, status, detail) in [
@@ -237,24 +211,12 @@ async fn a_failed_get_tells_why() {
             "Content-Length: 41\r\n\r\n{\"code\":1,\"message\":\"Session ID unknown\"}",
             r#"HTTP 400: {"code":1,"message":"Session ID unknown"}"#,
         ),
-        refused(
-            502,
-            &format!("Content-Length: 5000\r\n\r\n{long}"),
-            &format!("HTTP 502: {}", &long[..200]),
-        ),
+        refused(502, &format!("Content-Length: 5000\r\n\r\n{long}"), &format!("HTTP 502: {}", &long[..200])),
         refused(503, "Content-Length: 0\r\n\r\n", "HTTP 503"),
         refused(204, "\r\n", "HTTP 204"),
-        refused(
-            301,
-            "Location: /x\r\nContent-Length: 0\r\n\r\n",
-            "HTTP 301 (moved to /x)",
-        ),
+        refused(301, "Location: /x\r\nContent-Length: 0\r\n\r\n", "HTTP 301 (moved to /x)"),
         // A body that breaks off still says something.
-        refused(
-            500,
-            "Content-Length: 50\r\nConnection: close\r\n\r\nhalf",
-            "HTTP 500: half",
-        ),
+        refused(500, "Content-Length: 50\r\nConnection: close\r\n\r\nhalf", "HTTP 500: half"),
         no_status("", "connection closed before message completed"),
         no_status("junk\r\n\r\n", "invalid HTTP version parsed"),
         no_status(
@@ -273,11 +235,7 @@ async fn a_failed_get_tells_why() {
     ] {
         let (mut server, mut transport) = session(|_| {}, None).await;
         during(&mut transport, server.request()).await.raw(answer.clone());
-        let expected = Error::Poll(Failure {
-            phase: Phase::Http,
-            status,
-            detail,
-        });
+        let expected = Error::Poll(Failure { phase: Phase::Http, status, detail });
         assert_eq!(failure(&mut transport).await, expected, "{answer:?}");
         server.assert_quiet();
     }
@@ -317,35 +275,21 @@ async fn packets_before_a_bad_one_are_delivered() {
     }
     let (mut server, mut transport) = session(|_| {}, None).await;
     during(&mut transport, server.request()).await.ok("<html>");
-    assert_eq!(
-        failure(&mut transport).await.to_string(),
-        "server error: unknown packet type '<'"
-    );
+    assert_eq!(failure(&mut transport).await.to_string(), "server error: unknown packet type '<'");
 }
 
 #[tokio::test]
 async fn an_endless_answer_is_given_up() {
-    for start in [
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "HTTP/1.1 200 OK\r\n",
-    ] {
+    for start in ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 200 OK\r\n"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let settings = Settings {
-            max_payload: 1000,
-            ..at(address)
-        };
-        let mut transport = open(settings, TransportKind::Polling, None)
-            .await
-            .expect("nothing to fail yet");
+        let settings = Settings { max_payload: 1000, ..at(address) };
+        let mut transport = open(settings, TransportKind::Polling, None).await.expect("nothing to fail yet");
         let endless = async {
             use tokio::io::AsyncWriteExt as _;
             let (mut stream, _) = listener.accept().await.expect("a connection");
             super::server::read_request(&mut stream).await.expect("a request");
-            stream
-                .write_all(start.as_bytes())
-                .await
-                .expect("the client listens");
+            stream.write_all(start.as_bytes()).await.expect("the client listens");
             let piece = if start.contains("chunked") {
                 format!("400\r\n{}\r\n", "4".repeat(0x400))
             } else {
@@ -361,10 +305,7 @@ async fn an_endless_answer_is_given_up() {
         assert!(written < 64 << 20, "{written} bytes were taken");
         assert_eq!(error.message(), "xhr poll error");
         let detail = error.to_string();
-        assert!(
-            detail.contains("larger than") || detail.contains("too large"),
-            "{detail}"
-        );
+        assert!(detail.contains("larger than") || detail.contains("too large"), "{detail}");
     }
 }
 
@@ -374,32 +315,17 @@ async fn nobody_listens() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         listener.local_addr().expect("an address")
     };
-    let mut transport = open(at(address), TransportKind::Polling, None)
-        .await
-        .expect("nothing to fail yet");
+    let mut transport = open(at(address), TransportKind::Polling, None).await.expect("nothing to fail yet");
     let error = failure(&mut transport).await;
-    assert_eq!(
-        error.to_string(),
-        "xhr poll error: connection refused (os error 111)"
-    );
+    assert_eq!(error.to_string(), "xhr poll error: connection refused (os error 111)");
     assert_eq!((error.phase(), error.code()), (Some(Phase::Tcp), None));
 
     // A label of more than 63 bytes fails in the resolver without a question to any server.
-    let settings = Settings {
-        host: format!("{}.test", "x".repeat(64)),
-        ..at(address)
-    };
-    let mut transport = open(settings, TransportKind::Polling, None)
-        .await
-        .expect("nothing to fail yet");
+    let settings = Settings { host: format!("{}.test", "x".repeat(64)), ..at(address) };
+    let mut transport = open(settings, TransportKind::Polling, None).await.expect("nothing to fail yet");
     let error = failure(&mut transport).await;
     assert_eq!(error.phase(), Some(Phase::Dns), "{error}");
-    assert!(
-        error
-            .to_string()
-            .starts_with("xhr poll error: cannot resolve xxx"),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("xhr poll error: cannot resolve xxx"), "{error}");
 }
 
 #[tokio::test]
@@ -433,15 +359,9 @@ async fn a_connection_that_was_closed_meanwhile_is_replaced() {
 #[tokio::test]
 async fn cookies_go_back_and_survive_the_transport() {
     let mut server = Server::start().await;
-    let settings = Settings {
-        with_credentials: true,
-        ..at(server.address)
-    };
+    let settings = Settings { with_credentials: true, ..at(server.address) };
     let connector = Connector::new(settings).expect("settings that can be used");
-    let mut transport = connector
-        .open(TransportKind::Polling, None)
-        .await
-        .expect("nothing to fail yet");
+    let mut transport = connector.open(TransportKind::Polling, None).await.expect("nothing to fail yet");
     let get = during(&mut transport, server.request()).await;
     assert_eq!(get.header("cookie"), None);
     get.raw("HTTP/1.1 200 OK\r\nSet-Cookie: route=a; Path=/; HttpOnly\r\nContent-Length: 3\r\n\r\n0{}");
@@ -449,18 +369,12 @@ async fn cookies_go_back_and_survive_the_transport() {
     transport.set_session("S", None);
     transport.send(text("a"));
     let (get, post) = get_and_post(&mut server, &mut transport).await;
-    assert_eq!(
-        (get.header("cookie"), post.header("cookie")),
-        (Some("route=a"), Some("route=a"))
-    );
+    assert_eq!((get.header("cookie"), post.header("cookie")), (Some("route=a"), Some("route=a")));
     post.raw("HTTP/1.1 200 OK\r\nSet-Cookie: route=b; Path=/\r\nContent-Length: 2\r\n\r\nok");
     flushed(&mut transport).await.expect("the POST was answered");
     drop(transport);
 
-    let mut transport = connector
-        .open(TransportKind::Polling, None)
-        .await
-        .expect("nothing to fail yet");
+    let mut transport = connector.open(TransportKind::Polling, None).await.expect("nothing to fail yet");
     let get = during(&mut transport, server.request()).await;
     assert_eq!(get.header("cookie"), Some("route=b"));
 }
@@ -484,9 +398,8 @@ async fn closing_flushes_and_says_goodbye_before_it_hangs_up() {
 
     // Nothing to take leave of: no session.
     let mut server = Server::start().await;
-    let transport = open(at(server.address), TransportKind::Polling, None)
-        .await
-        .expect("nothing to fail yet");
+    let transport =
+        open(at(server.address), TransportKind::Polling, None).await.expect("nothing to fail yet");
     transport.close().await;
     server.assert_quiet();
 }

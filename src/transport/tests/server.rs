@@ -49,29 +49,17 @@ impl Server {
                 connections.spawn(serve(stream, sender.clone(), hung_up.clone()));
             }
         });
-        Self {
-            address,
-            requests,
-            hang_ups,
-            connections,
-            _tasks: tasks,
-        }
+        Self { address, requests, hang_ups, connections, _tasks: tasks }
     }
 
     /// The next request on any connection.
     pub(super) async fn request(&mut self) -> Request {
-        self.requests
-            .recv()
-            .await
-            .expect("the server runs as long as the test")
+        self.requests.recv().await.expect("the server runs as long as the test")
     }
 
     /// The server has closed a connection after an answer.
     pub(super) async fn hung_up(&mut self) {
-        self.hang_ups
-            .recv()
-            .await
-            .expect("the server runs as long as the test");
+        self.hang_ups.recv().await.expect("the server runs as long as the test");
     }
 
     /// No request has come that the test has not seen.
@@ -93,35 +81,25 @@ impl Request {
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        self.headers.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
     /// Status 200 and a body.
     pub(super) fn ok(self, body: &str) {
-        self.raw(format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ));
+        self.raw(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
     }
 
     /// The same, with the connection closed right behind it.
     pub(super) fn ok_then_hang_up(self, body: &str) {
         let bytes = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        self.send(Answer {
-            bytes: bytes.into(),
-            hang_up: true,
-        });
+        self.send(Answer { bytes: bytes.into(), hang_up: true });
     }
 
     /// Literal bytes. The connection is closed after them if they say `Connection: close`, or if they are none.
     pub(super) fn raw(self, bytes: impl Into<Vec<u8>>) {
         let bytes = bytes.into();
-        let hang_up = bytes.is_empty()
-            || bytes
-                .windows(17)
-                .any(|text| text.eq_ignore_ascii_case(b"connection: close"));
+        let hang_up =
+            bytes.is_empty() || bytes.windows(17).any(|text| text.eq_ignore_ascii_case(b"connection: close"));
         self.send(Answer { bytes, hang_up });
     }
 
@@ -148,10 +126,8 @@ pub(super) async fn read_request<S: AsyncRead + Unpin>(
             None => panic!("a header line is {line:?}"),
         })
         .collect();
-    let length = headers
-        .iter()
-        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
-        .unwrap_or(0);
+    let length =
+        headers.iter().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
     Some((line, headers, body))
@@ -165,15 +141,7 @@ async fn serve(
     while let Some((line, headers, body)) = read_request(&mut stream).await {
         let body = String::from_utf8(body).expect("a UTF-8 body");
         let (answer, answered) = oneshot::channel();
-        if requests
-            .send(Request {
-                line,
-                headers,
-                body,
-                answer,
-            })
-            .is_err()
-        {
+        if requests.send(Request { line, headers, body, answer }).is_err() {
             return;
         }
         // A client that hangs up instead of waiting ends the connection too.

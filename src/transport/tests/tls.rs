@@ -34,11 +34,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).expect("a certificate");
         std::fs::write(folder.path().join("ca.pem"), certificate.pem()).expect("a file");
-        Self {
-            folder,
-            certificate: certificate.der().clone(),
-            issuer: Issuer::new(params, key),
-        }
+        Self { folder, certificate: certificate.der().clone(), issuer: Issuer::new(params, key) }
     }
 
     fn file(&self) -> PathBuf {
@@ -67,9 +63,7 @@ impl Authority {
             builder.with_no_client_auth()
         };
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-        builder
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .expect("a pair")
+        builder.with_single_cert(vec![certificate.der().clone()], key).expect("a pair")
     }
 }
 
@@ -77,19 +71,13 @@ impl Authority {
 async fn attempt(server: ServerConfig, tls: TlsSettings, kind: TransportKind) -> Result<Received, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let settings = Settings {
-        secure: true,
-        tls,
-        ..at(address)
-    };
+    let settings = Settings { secure: true, tls, ..at(address) };
     let serving = async {
         let (stream, _) = listener.accept().await.expect("a connection");
         // A client that refuses the certificate ends it here.
         let mut stream = TlsAcceptor::from(Arc::new(server)).accept(stream).await.ok()?;
         let (_, headers, _) = read_request(&mut stream).await?;
-        let key = headers
-            .iter()
-            .find_map(|line| line.strip_prefix("sec-websocket-key: "));
+        let key = headers.iter().find_map(|line| line.strip_prefix("sec-websocket-key: "));
         let answer = match key {
             Some(key) => {
                 let head = format!(
@@ -112,25 +100,13 @@ async fn attempt(server: ServerConfig, tls: TlsSettings, kind: TransportKind) ->
 async fn the_certificate_decides() {
     let ours = Authority::new();
     let other = Authority::new();
-    let trusting = |authority: &Authority| TlsSettings {
-        ca_file: Some(authority.file()),
-        ..TlsSettings::default()
-    };
-    let named = |name: &str| TlsSettings {
-        server_name: Some(name.to_owned()),
-        ..trusting(&ours)
-    };
-    let insecure = TlsSettings {
-        insecure: true,
-        ..TlsSettings::default()
-    };
+    let trusting =
+        |authority: &Authority| TlsSettings { ca_file: Some(authority.file()), ..TlsSettings::default() };
+    let named = |name: &str| TlsSettings { server_name: Some(name.to_owned()), ..trusting(&ours) };
+    let insecure = TlsSettings { insecure: true, ..TlsSettings::default() };
     for (name, tls, refusal) in [
         ("127.0.0.1", trusting(&ours), None),
-        (
-            "127.0.0.1",
-            trusting(&other),
-            Some("invalid peer certificate: UnknownIssuer"),
-        ),
+        ("127.0.0.1", trusting(&other), Some("invalid peer certificate: UnknownIssuer")),
         (
             "other.test",
             trusting(&ours),
@@ -166,28 +142,13 @@ async fn a_client_certificate_is_shown() {
     let key_file = authority.folder.path().join("client.key");
     std::fs::write(&cert_file, certificate.pem()).expect("a file");
     std::fs::write(&key_file, key.serialize_pem()).expect("a file");
-    let anonymous = TlsSettings {
-        ca_file: Some(authority.file()),
-        ..TlsSettings::default()
-    };
-    let known = TlsSettings {
-        cert_file: Some(cert_file),
-        key_file: Some(key_file),
-        ..anonymous.clone()
-    };
+    let anonymous = TlsSettings { ca_file: Some(authority.file()), ..TlsSettings::default() };
+    let known = TlsSettings { cert_file: Some(cert_file), key_file: Some(key_file), ..anonymous.clone() };
     for kind in [TransportKind::Polling, TransportKind::WebSocket] {
         let server = || authority.server("127.0.0.1", true);
-        assert_eq!(
-            attempt(server(), known.clone(), kind).await,
-            Ok(Received::Packet(text("a")))
-        );
-        let error = attempt(server(), anonymous.clone(), kind)
-            .await
-            .expect_err("no certificate was shown");
-        assert!(
-            matches!(error.message(), "xhr poll error" | "websocket error"),
-            "{error}"
-        );
+        assert_eq!(attempt(server(), known.clone(), kind).await, Ok(Received::Packet(text("a"))));
+        let error = attempt(server(), anonymous.clone(), kind).await.expect_err("no certificate was shown");
+        assert!(matches!(error.message(), "xhr poll error" | "websocket error"), "{error}");
     }
 }
 
@@ -195,15 +156,8 @@ async fn a_client_certificate_is_shown() {
 async fn a_server_without_tls_is_an_error_of_tls() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let tls = TlsSettings {
-        insecure: true,
-        ..TlsSettings::default()
-    };
-    let settings = Settings {
-        secure: true,
-        tls,
-        ..at(address)
-    };
+    let tls = TlsSettings { insecure: true, ..TlsSettings::default() };
+    let settings = Settings { secure: true, tls, ..at(address) };
     for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
         let serving = async {
             let (mut stream, _) = listener.accept().await.expect("a connection");
