@@ -25,8 +25,8 @@ const UNSENT: usize = 1 << 20;
 /// Emits an event
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each ARG is JSON where it parses, and else a string. With --stdin each line is one event: a JSON array holds its
-arguments, anything else is its only argument; empty lines are passed over. The first line that is no JSON (exit 2) or
+Each ARG is JSON where it parses, and else a string. With --stdin each line is one event: a JSON array holds its \
+arguments, anything else is its only argument; empty lines are passed over. The first line that is no JSON (exit 2) or \
 that the daemon refuses (exit 1) ends it, and stderr names it; up to 256 lines after a refused one may have gone out.
 
 Examples:

@@ -23,12 +23,12 @@ const DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// Prints notifications as they come
 #[derive(Debug, Args)]
 #[command(after_help = "\
-On a terminal the lines are short and coloured. In a pipe, and with --raw, they are the lines of the local API to the
+On a terminal the lines are short and coloured. In a pipe, and with --raw, they are the lines of the local API to the \
 byte, so 'seq' tells a program whether it missed any.
 
-When the daemon goes away, siod listen attaches again by itself. A connection it has heard of goes on exactly where it
-was: nothing is left out that the daemon still has, and nothing comes twice; what it no longer has is told on stderr.
-A restarted daemon gives all that it has retained since its start. With a wildcard, a connection that was first opened
+When the daemon goes away, siod listen attaches again by itself. A connection it has heard of goes on exactly where it \
+was: nothing is left out that the daemon still has, and nothing comes twice; what it no longer has is told on stderr. \
+A restarted daemon gives all that it has retained since its start. With a wildcard, a connection that was first opened \
 while siod listen was away is heard from then on.
 
 Examples:

@@ -66,6 +66,7 @@ struct Arguments {
 
 /// Options of every command, before or after its name.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Global {
     /// The daemon's socket [default: `$SIOD_SOCKET`, else `api.socket` of the configuration, else
     /// `$XDG_RUNTIME_DIR/siod.sock`, else `/run/siod/siod.sock`]

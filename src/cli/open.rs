@@ -15,7 +15,7 @@ use super::{attach, output};
 /// Adds a connection that the configuration does not have
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --listen the connection lasts until 'siod close' or the daemon's end; with it, as long as this process
+Without --listen the connection lasts until 'siod close' or the daemon's end; with it, as long as this process \
 listens. Opening a connection that exists with the same URL and options shares it.
 
 Examples:

@@ -21,7 +21,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Shows connections, and for whoever may control the daemon its consumers
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exits 0 if every connection is connected, 3 if one is not. IN and OUT count events received and sent, WAIT events that
+Exits 0 if every connection is connected, 3 if one is not. IN and OUT count events received and sent, WAIT events that \
 wait to be sent.
 
 Examples:

@@ -126,7 +126,8 @@ impl<S: Read + Write + Unpin> Frames<S> {
             E::Capacity(CapacityError::MessageTooLong { size, .. }) => {
                 violation(&format!("message of {size} bytes, but max_payload is {}", self.max_message))
             }
-            other => violation(&lower_first(&other.to_string())),
+            E::Protocol(error) => violation(&lower_first(&error.to_string())),
+            other => violation(&other.to_string()),
         }
     }
 }

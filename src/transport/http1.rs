@@ -140,7 +140,7 @@ impl HttpConnection {
         let (head, mut body) = answer.into_parts();
         let mut excerpt = self.driver.read_start(&mut body).await;
         excerpt.truncate(EXCERPT);
-        Failure::status(head.status, head.headers.get(LOCATION).map(|value| value.as_bytes()), &excerpt)
+        Failure::status(head.status, head.headers.get(LOCATION).map(http::HeaderValue::as_bytes), &excerpt)
     }
 }
 
@@ -175,7 +175,9 @@ impl Driver {
         }
         let mut read = BytesMut::new();
         while let Some(frame) = self.drive(body.frame()).await {
-            let Ok(data) = frame.map_err(|error| Failure::http(&error))?.into_data() else { continue };
+            let Ok(data) = frame.map_err(|error| Failure::http(&error))?.into_data() else {
+                continue;
+            };
             if data.len() > limit - read.len() {
                 return Err(too_large());
             }

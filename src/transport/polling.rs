@@ -177,7 +177,9 @@ impl Polling {
 
     fn start_post(&mut self) -> Result<(), Failure> {
         let waiting = self.queue.len();
-        let Some(body) = payload::take_body(&mut self.queue, self.max_payload) else { return Ok(()) };
+        let Some(body) = payload::take_body(&mut self.queue, self.max_payload) else {
+            return Ok(());
+        };
         let separators = waiting - self.queue.len() - 1;
         self.queued -= body.len() - separators;
         self.posting = body.len();

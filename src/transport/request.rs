@@ -79,10 +79,8 @@ pub(super) struct Requests {
 impl Requests {
     pub(super) fn new(settings: &Settings) -> Result<Self, Error> {
         let (scheme, default_port) = if settings.secure { ("https", 443) } else { ("http", 80) };
-        let mut host = match settings.host.contains(':') {
-            true => format!("[{}]", settings.host),
-            false => settings.host.clone(),
-        };
+        let is_ipv6 = settings.host.contains(':');
+        let mut host = if is_ipv6 { format!("[{}]", settings.host) } else { settings.host.clone() };
         if settings.port != default_port {
             // Writing to a String cannot fail.
             let _ = write!(host, ":{}", settings.port);
@@ -177,8 +175,8 @@ impl Requests {
                 debug!(bytes = text.len(), "cookie dropped: it is too large, or there are too many");
                 continue;
             }
-            if let Err(error) = cookies.parse(text, &self.url) {
-                debug!(%error, "cookie dropped");
+            if cookies.parse(text, &self.url).is_err() {
+                debug!("cookie dropped: it is malformed, expired, or for another host");
             }
         }
     }

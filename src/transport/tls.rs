@@ -41,7 +41,9 @@ pub(super) fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Erro
 
 /// The name to ask for and to verify instead of the host.
 pub(super) fn server_name(settings: &TlsSettings) -> Result<Option<ServerName<'static>>, Error> {
-    let Some(name) = &settings.server_name else { return Ok(None) };
+    let Some(name) = &settings.server_name else {
+        return Ok(None);
+    };
     match ServerName::try_from(name.clone()) {
         Ok(name) => Ok(Some(name)),
         Err(_) => {
@@ -110,6 +112,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn files_that_cannot_be_used_are_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = |name: &str, content: &str| -> Option<PathBuf> {

@@ -103,7 +103,9 @@ impl<S: Read + Write + Unpin> WebSocket<S> {
     fn poll_hand_over(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while !self.queue.is_empty() {
             ready!(self.frames.poll_ready(cx))?;
-            let Some(packet) = self.queue.pop_front() else { break };
+            let Some(packet) = self.queue.pop_front() else {
+                break;
+            };
             let weight = weight(&packet);
             self.queued -= weight;
             self.unflushed += weight;

@@ -34,7 +34,13 @@ fn at(address: SocketAddr) -> Settings {
 }
 
 async fn open(settings: Settings, kind: TransportKind, sid: Option<&str>) -> Result<Transport, Error> {
-    Connector::new(settings).expect("settings that can be used").open(kind, sid).await
+    let connector = Connector::new(settings).expect("settings that can be used");
+    movable(connector.open(kind, sid)).await
+}
+
+/// Compiles only for what can move between the runtime's threads.
+fn movable<T: Send>(value: T) -> T {
+    value
 }
 
 fn text(text: &str) -> Packet {

@@ -394,7 +394,7 @@ async fn closing_flushes_and_says_goodbye_before_it_hangs_up() {
         server.assert_quiet();
         post.ok("ok");
     };
-    tokio::join!(transport.close(), server);
+    tokio::join!(movable(transport.close()), server);
 
     // Nothing to take leave of: no session.
     let mut server = Server::start().await;

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -25,17 +25,20 @@ struct Authority {
 
 impl Authority {
     fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        // Authorities of the same name would be told apart by their signatures only.
+        let name = format!("authority {}", folder.path().display());
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).expect("a certificate");
-        let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("ca.pem"), certificate.pem()).expect("a file");
         Self { folder, certificate: certificate.der().clone(), issuer: Issuer::new(params, key) }
     }
 
-    fn file(&self) -> Option<PathBuf> {
-        Some(self.folder.path().join("ca.pem"))
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
     }
 
     fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
@@ -98,7 +101,7 @@ async fn the_certificate_decides() {
     let ours = Authority::new();
     let other = Authority::new();
     let trusting =
-        |authority: &Authority| TlsSettings { ca_file: authority.file(), ..TlsSettings::default() };
+        |authority: &Authority| TlsSettings { ca_file: Some(authority.file()), ..TlsSettings::default() };
     let named = |name: &str| TlsSettings { server_name: Some(name.to_owned()), ..trusting(&ours) };
     let insecure = TlsSettings { insecure: true, ..TlsSettings::default() };
     for (name, tls, refusal) in [
@@ -139,7 +142,7 @@ async fn a_client_certificate_is_shown() {
     let key_file = authority.folder.path().join("client.key");
     std::fs::write(&cert_file, certificate.pem()).expect("a file");
     std::fs::write(&key_file, key.serialize_pem()).expect("a file");
-    let anonymous = TlsSettings { ca_file: authority.file(), ..TlsSettings::default() };
+    let anonymous = TlsSettings { ca_file: Some(authority.file()), ..TlsSettings::default() };
     let known = TlsSettings { cert_file: Some(cert_file), key_file: Some(key_file), ..anonymous.clone() };
     for kind in [TransportKind::Polling, TransportKind::WebSocket] {
         let server = || authority.server("127.0.0.1", true);

@@ -370,10 +370,14 @@ async fn what_breaks_the_protocol_is_an_error() {
     let too_long = [&b"\x82\x7f"[..], &(MAX_PAYLOAD as u64 + 1).to_be_bytes()].concat();
     for (bytes, expected) in [
         // What an official server writes into the stream when it does not like the EIO version.
-        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "websocket error: WebSocket protocol error: "),
-        (b"\xc1\x014", "websocket error: WebSocket protocol error: "),
-        (b"\x81\x81\0\0\0\x004", "websocket error: WebSocket protocol error: "),
-        (b"\x80\x014", "websocket error: WebSocket protocol error: "),
+        (
+            &b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-type: text/html\r\n\
+               Content-Length: 28\r\n\r\nUnsupported protocol version"[..],
+            "websocket error: reserved bits are non-zero",
+        ),
+        (b"\xc1\x014", "websocket error: reserved bits are non-zero"),
+        (b"\x81\x81\0\0\0\x004", "websocket error: received a masked frame from server"),
+        (b"\x80\x014", "websocket error: continue frame but nothing to continue"),
         (b"\x81\x024\xff", "websocket error: UTF-8 encoding error: "),
         (&too_long, "websocket error: message of 8388609 bytes, but max_payload is 8388608"),
         (b"\x81\x00", "server error: empty packet"),
@@ -400,7 +404,7 @@ async fn closing_flushes_and_says_goodbye() {
         assert_eq!(server.next().await.expect("a message").expect("a valid one"), WsMessage::Close(None));
         assert!(server.next().await.is_none(), "the connection ends");
     };
-    tokio::join!(transport.close(), server);
+    tokio::join!(movable(transport.close()), server);
 }
 
 #[tokio::test(start_paused = true)]
