@@ -215,6 +215,7 @@ impl Channel {
         self.append(&mut inner, &Change::Closed(by), false);
         inner.log.forget();
         inner.status = Status::default();
+        inner.fail_waiting("it was closed");
         inner.wake();
     }
 
@@ -450,6 +451,13 @@ impl Inner {
         self.status.clone_from(status);
     }
 
+    /// Tells who waits for `connected` that nothing will come of it.
+    fn fail_waiting(&mut self, message: &str) {
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.send(Err(ConnectFailure { message: message.to_owned(), data: None }));
+        }
+    }
+
     /// Tells who waits for `connected` what came of it.
     fn settle_waiting(&mut self, event: &Lifecycle) {
         let failure = match event {
@@ -520,6 +528,10 @@ impl Observer for Channel {
         let mut inner = self.lock();
         inner.set_status(status);
         inner.counters = counters;
+        if !status.active {
+            // One that was not connected yet leaves without a lifecycle event.
+            inner.fail_waiting("it was disconnected");
+        }
     }
 
     fn room(&self, now: Instant) -> Room {

@@ -93,7 +93,21 @@ async fn connect_that_waits_in_vain_says_why() {
             r#"{"jsonrpc":"2.0","id":2,"result":{"state":"disconnected","active":false,"…":…}}"#,
         )
         .await;
-    stopped.consumer.expect_answer(&refusal("1", -32009, "connect_failed")).await;
+    let because = |reason: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":-32009,"message":"…{reason}","data":{{"kind":"connect_failed"}}}}}}"#
+        )
+    };
+    stopped.consumer.expect_answer(&because("it was disconnected")).await;
+    stopped.consumer.send(wait).await;
+    let _held_again = stopped.upstream.handshake().await;
+    other
+        .call(
+            r#"{"id":3,"method":"close","params":{"connection":"chat"}}"#,
+            r#"{"jsonrpc":"2.0","id":3,"result":{}}"#,
+        )
+        .await;
+    stopped.consumer.expect_answer(&because("it was closed")).await;
 
     let mut lost = Chat::idle("reconnection = false").await;
     lost.consumer.send(wait).await;
