@@ -197,6 +197,7 @@ impl Dispatcher {
                 let (done, disconnected) = manager::done();
                 connection.socket.disconnect(done);
                 disconnected.await;
+                self.consumer.hear_first(&params.connection);
                 reply.ok(&connection.channel.snapshot());
             }
             Method::SetAuth => {
@@ -213,6 +214,7 @@ impl Dispatcher {
             Method::Close => {
                 let params = check!(request.params::<message::Named>());
                 check!(self.context.hub.close(&params.connection).await);
+                self.consumer.hear_first(&params.connection);
                 reply.ok(&Empty {});
             }
         }

@@ -76,6 +76,12 @@ impl View {
     }
 }
 
+/// What a reading of live lines took, and whether there are more.
+struct Live {
+    bytes: usize,
+    more: bool,
+}
+
 #[derive(Debug, Default)]
 struct State {
     next_subscription: u64,
@@ -255,6 +261,16 @@ impl Consumer {
         Some(())
     }
 
+    /// The answer that comes next stands behind what this connection has said so far.
+    pub fn hear_first(&self, connection: &str) {
+        let state = self.lock();
+        if let Some(key) = state.by_name.get(connection)
+            && let Some(view) = state.views.get(*key)
+        {
+            self.inbox.push_live(*key, view.channel.head());
+        }
+    }
+
     /// Ends a subscription; false if there is none of that number. What it wrote before is all of it.
     pub fn unsubscribe(&self, number: u64) -> bool {
         let mut state = self.lock();
@@ -325,7 +341,16 @@ impl Consumer {
                     if over {
                         replaying.channel.end_replay(&replaying.replay);
                     } else {
-                        self.inbox.put_back(replaying);
+                        self.inbox.put_back(Item::Replay(replaying));
+                        self.inbox.ring();
+                        return;
+                    }
+                }
+                Some(Item::Live { channel, until }) => {
+                    let live = self.read_live(&state, channel, out);
+                    bytes += live.bytes;
+                    if live.more && !state.stands_after(channel, until) {
+                        self.inbox.put_back(Item::Live { channel, until });
                         self.inbox.ring();
                         return;
                     }
@@ -338,7 +363,7 @@ impl Consumer {
         let mut live = 0;
         let mut ready = self.inbox.take_ready().into_iter();
         for key in ready.by_ref() {
-            live += self.read_live(&state, key, out);
+            live += self.read_live(&state, key, out).bytes;
             if live >= BATCH_BYTES {
                 break;
             }
@@ -366,9 +391,9 @@ impl Consumer {
         }
     }
 
-    fn read_live(&self, state: &State, key: usize, out: &mut Vec<Bytes>) -> usize {
+    fn read_live(&self, state: &State, key: usize, out: &mut Vec<Bytes>) -> Live {
         let from = out.len();
-        let Some(view) = state.views.get(key) else { return 0 };
+        let Some(view) = state.views.get(key) else { return Live { bytes: 0, more: false } };
         let channel = Arc::clone(&view.channel);
         let watches = view.heard.iter().any(|heard| heard.filter.outgoing);
         let mut more = false;
@@ -399,7 +424,7 @@ impl Consumer {
         if more {
             self.inbox.news(key);
         }
-        out[from..].iter().map(Bytes::len).sum()
+        Live { bytes: out[from..].iter().map(Bytes::len).sum(), more }
     }
 
     fn overrun(&self, channel: &Channel, count: u64, next: u64, out: &mut Vec<Bytes>) {
@@ -420,6 +445,11 @@ impl Consumer {
 }
 
 impl State {
+    /// Whether this consumer has taken the channel's lines up to `seq`.
+    fn stands_after(&self, key: usize, seq: u64) -> bool {
+        self.views.get(key).is_none_or(|view| view.channel.stands_after(&view.seat, seq))
+    }
+
     fn listen(
         &mut self,
         channel: &Arc<Channel>,

@@ -46,6 +46,8 @@ pub(super) enum Item<R> {
     Answers { lines: BytesMut, count: usize },
     /// A subscription's replay.
     Replay(R),
+    /// The live lines of the channel with this key up to this one.
+    Live { channel: usize, until: u64 },
 }
 
 #[derive(Debug)]
@@ -194,9 +196,15 @@ impl Inbox {
         self.bell.notify_one();
     }
 
-    /// A replay that is not over stays first.
-    pub(super) fn put_back(&self, replay: super::consumer::Replaying) {
-        self.lock().items.push_front(Item::Replay(replay));
+    /// What is put in line from now on comes after these live lines.
+    pub(super) fn push_live(&self, channel: usize, until: u64) {
+        self.lock().items.push_back(Item::Live { channel, until });
+        self.bell.notify_one();
+    }
+
+    /// An item that is not over stays first.
+    pub(super) fn put_back(&self, item: Item<super::consumer::Replaying>) {
+        self.lock().items.push_front(item);
     }
 
     pub(super) fn pop(&self) -> Option<Item<super::consumer::Replaying>> {
