@@ -435,7 +435,7 @@ impl Driver {
     fn command(&mut self, command: Command) {
         match command {
             Command::Add { key, settings, first_ack, observer } => {
-                self.add(key, settings, first_ack, observer)
+                self.add(key, settings, first_ack, observer);
             }
             Command::Remove { key, done } => {
                 self.state.remove(now(), key);

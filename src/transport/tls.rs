@@ -112,7 +112,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::too_many_lines, reason = "a table")]
     fn files_that_cannot_be_used_are_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = |name: &str, content: &str| -> Option<PathBuf> {

@@ -1,17 +1,17 @@
 //! As much of Markdown as the tests need.
 
 /// A fenced block.
-pub struct Block<'a> {
+pub(crate) struct Block<'a> {
     /// The line of the file on which the fence opens.
-    pub line: usize,
+    pub(crate) line: usize,
     /// The first word behind the fence.
-    pub language: &'a str,
+    pub(crate) language: &'a str,
     /// What follows that word.
-    pub rest: &'a str,
-    pub text: String,
+    pub(crate) rest: &'a str,
+    pub(crate) text: String,
 }
 
-pub fn blocks(markdown: &str) -> impl Iterator<Item = Block<'_>> {
+pub(crate) fn blocks(markdown: &str) -> impl Iterator<Item = Block<'_>> {
     let mut lines = markdown.lines().enumerate();
     std::iter::from_fn(move || {
         let (line, info) = lines.find_map(|(n, line)| Some((n + 1, line.strip_prefix("```")?)))?;
@@ -21,6 +21,6 @@ pub fn blocks(markdown: &str) -> impl Iterator<Item = Block<'_>> {
     })
 }
 
-pub fn headings(markdown: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn headings(markdown: &str) -> impl Iterator<Item = &str> {
     markdown.lines().filter(|line| line.starts_with('#'))
 }

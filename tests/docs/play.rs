@@ -20,7 +20,7 @@ use crate::common::{Consumer, Daemon, QUICK, Upstream, Ws};
 
 const SERVER: &str = "http://chat.example.com";
 
-pub struct Play {
+pub(crate) struct Play {
     programs: HashMap<String, Consumer>,
     daemon: Daemon,
     upstream: Upstream,
@@ -30,7 +30,7 @@ pub struct Play {
 
 impl Play {
     /// `scene` is `alone` (no connection), `idle` (`chat`, not started) or `connected`.
-    pub async fn start(scene: &str) -> Self {
+    pub(crate) async fn start(scene: &str) -> Self {
         let mut upstream = Upstream::start().await;
         let chat = format!("[connections.chat]\nurl = \"{}\"\n", upstream.url());
         let config = if scene == "alone" { QUICK.to_owned() } else { format!("{QUICK}{chat}") };
@@ -52,7 +52,7 @@ impl Play {
         Self { programs, daemon, upstream, ws, captured: HashMap::new() }
     }
 
-    pub async fn run(mut self, example: &str) {
+    pub(crate) async fn run(mut self, example: &str) {
         for line in joined(example) {
             if let Some(packet) = line.strip_prefix("⇒ ") {
                 let ws = self.ws.as_mut().expect("a WebSocket is open");

@@ -1,0 +1,127 @@
+//! A daemon with the connection `chat`, whose server answers what the README asks, for programs that are run.
+
+use std::process::{Output, Stdio};
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::common::{Consumer, Daemon, QUICK, Upstream, Ws, within};
+
+pub(crate) struct Stage {
+    daemon: Daemon,
+    watcher: Consumer,
+    to_server: mpsc::Sender<&'static str>,
+    _server: JoinSet<()>,
+    _upstream: Upstream,
+}
+
+impl Stage {
+    pub(crate) async fn set() -> Self {
+        let mut upstream = Upstream::start().await;
+        let daemon =
+            Daemon::start(&format!("{QUICK}[connections.chat]\nurl = \"{}\"\n", upstream.url())).await;
+        let mut watcher = daemon.attach().await;
+        watcher.send(r#"{"id":1,"method":"connect","params":{"connection":"chat","wait":20000}}"#).await;
+        let ws = upstream.joined().await;
+        watcher.expect(r#"{"jsonrpc":"2.0","id":1,"result":{"connected":true,"…":…}}"#).await;
+        watcher
+            .call(r#"{"id":2,"method":"subscribe"}"#, r#"{"jsonrpc":"2.0","id":2,"result":{"…":…}}"#)
+            .await;
+        let (to_server, packets) = mpsc::channel(1);
+        let mut server = JoinSet::new();
+        server.spawn(serve(ws, packets));
+        Self { daemon, watcher, to_server, _server: server, _upstream: upstream }
+    }
+
+    /// The server sends this, and the daemon has it when this returns.
+    pub(crate) async fn server_sends(&mut self, packet: &'static str) {
+        self.to_server.send(packet).await.expect("the server runs");
+        self.watcher.next_notification().await;
+    }
+
+    /// Waits until a program that has just been started listens to `chat`.
+    pub(crate) async fn until_heard(&mut self) {
+        let request = r#"{"id":3,"method":"list"}"#;
+        while !self.watcher.request(request).await.contains(r#""subscribers":2"#) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A command that finds this crate's `siod`, and this daemon's socket in its environment.
+    pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let bin = std::path::Path::new(env!("CARGO_BIN_EXE_siod")).parent().expect("a folder");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("PATH", format!("{}:{path}", bin.display()))
+            .env("SIOD_SOCKET", self.daemon.folder().socket())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs a program to its end, which must be a good one; gives what it printed.
+    pub(crate) async fn run(&self, program: &str, arguments: &[&str]) -> String {
+        let output: Output =
+            within(program, self.command(program, arguments).output()).await.expect("it starts");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(output.status.success(), "{program} {arguments:?}: {}\n{text}", output.status);
+        text
+    }
+
+    /// Starts a program that listens; what it prints is read with [`Listening::line`].
+    pub(crate) async fn listen(&mut self, program: &str, arguments: &[&str]) -> Listening {
+        let mut child = self.command(program, arguments).spawn().expect("it starts");
+        let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        self.until_heard().await;
+        Listening { lines, _child: child }
+    }
+}
+
+/// A program that runs, killed when dropped.
+pub(crate) struct Listening {
+    lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
+    _child: Child,
+}
+
+impl Listening {
+    pub(crate) async fn line(&mut self) -> String {
+        let line = within("a line of the program", self.lines.next_line()).await;
+        line.expect("UTF-8").expect("the program goes on")
+    }
+}
+
+/// Sends what it is told, and answers every question with 5.
+async fn serve(mut ws: Ws, mut packets: mpsc::Receiver<&'static str>) {
+    loop {
+        tokio::select! {
+            Some(packet) = packets.recv() => ws.send(packet).await,
+            text = ws.next_text_or_end() => {
+                let Some(text) = text else { return };
+                let id = text.trim_start_matches("42").split('[').next().unwrap_or_default();
+                if !id.is_empty() {
+                    ws.send(&format!("43{id}[5]")).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a program is installed; a test that cannot do without it says that it was left out.
+pub(crate) fn is_there(program: &str) -> bool {
+    let there = std::process::Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !there {
+        eprintln!("{program} is not installed: what needs it is left out");
+    }
+    there
+}
