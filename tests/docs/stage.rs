@@ -2,6 +2,7 @@
 
 use std::process::{Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -43,10 +44,13 @@ impl Stage {
 
     /// Waits until a program that has just been started listens to `chat`.
     pub(crate) async fn until_heard(&mut self) {
-        let request = r#"{"id":3,"method":"list"}"#;
-        while !self.watcher.request(request).await.contains(r#""subscribers":2"#) {
-            tokio::task::yield_now().await;
-        }
+        let heard = async {
+            let request = r#"{"id":3,"method":"list"}"#;
+            while !self.watcher.request(request).await.contains(r#""subscribers":2"#) {
+                tokio::task::yield_now().await;
+            }
+        };
+        within("the program to listen", heard).await;
     }
 
     /// A command that finds this crate's `siod`, and this daemon's socket in its environment.
@@ -77,23 +81,34 @@ impl Stage {
 
     /// Starts a program that listens; what it prints is read with [`Listening::line`].
     pub(crate) async fn listen(&mut self, program: &str, arguments: &[&str]) -> Listening {
-        let mut child = self.command(program, arguments).spawn().expect("it starts");
+        let mut child = self.command(program, arguments).process_group(0).spawn().expect("it starts");
         let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        let listening = Listening { lines, child };
         self.until_heard().await;
-        Listening { lines, _child: child }
+        listening
     }
 }
 
-/// A program that runs, killed when dropped.
+/// A program that runs; killed when dropped, with those it has started.
 pub(crate) struct Listening {
     lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
-    _child: Child,
+    child: Child,
 }
 
 impl Listening {
     pub(crate) async fn line(&mut self) -> String {
         let line = within("a line of the program", self.lines.next_line()).await;
         line.expect("UTF-8").expect("the program goes on")
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let group = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(group) = group {
+            // One that has ended meanwhile needs nothing more.
+            let _gone = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 
