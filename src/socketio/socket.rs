@@ -206,7 +206,7 @@ pub struct Socket<T> {
 }
 
 /// The payload of a CONNECT.
-type Joining = Option<ByteString>;
+pub type Joining = Option<ByteString>;
 
 /// What the server needs to give a session back (section 4.10).
 #[derive(Debug, Default)]
@@ -216,8 +216,9 @@ struct Recovery {
 }
 
 impl<T> Socket<T> {
-    /// An inactive socket whose questions from the server are numbered from `first_ack`.
-    pub fn new(settings: Settings, first_ack: u64) -> Self {
+    /// An inactive socket whose questions from the server are numbered from `first_ack`. `unanswered` is the CONNECT
+    /// that another socket of this namespace left behind on the session, which may go on.
+    pub fn new(settings: Settings, first_ack: u64, unanswered: Option<Joining>) -> Self {
         Self {
             settings,
             state: State::Inactive,
@@ -228,7 +229,7 @@ impl<T> Socket<T> {
             early: VecDeque::new(),
             early_bytes: 0,
             recovery: Recovery::default(),
-            unanswered: None,
+            unanswered,
             queued: None,
             watched: false,
             sent: 0,
@@ -268,6 +269,11 @@ impl<T> Socket<T> {
             State::Joined { id } => Some(id),
             State::Inactive | State::Waiting | State::Joining { .. } => None,
         }
+    }
+
+    /// The CONNECT that the server has yet to answer on this session, also for a socket that was told to leave.
+    pub fn unanswered(&self) -> Option<&Joining> {
+        self.unanswered.as_ref()
     }
 
     /// Events that wait for the connection.

@@ -381,13 +381,11 @@ impl Peer {
 }
 
 fn closed(reason: CloseReason, details: Option<Details>) -> String {
-    let mut line = format!("closed {}", reason.as_str());
-    if let Some(Details { message, code, description }) = details {
-        line += &format!(": {message}");
-        line += &code.map(|code| format!(" {code}")).unwrap_or_default();
-        line += &description.map(|description| format!(" ({description})")).unwrap_or_default();
-    }
-    line
+    let reason = reason.as_str();
+    let Some(Details { message, code, description }) = details else { return format!("closed {reason}") };
+    let code = code.map(|code| format!(" {code}")).unwrap_or_default();
+    let description = description.map(|description| format!(" ({description})")).unwrap_or_default();
+    format!("closed {reason}: {message}{code}{description}")
 }
 
 fn wire(packet: &Packet) -> String {

@@ -191,16 +191,12 @@ fn the_answer_has_its_time() {
 
 #[test]
 fn a_session_that_ends_before_the_answer_is_no_disconnect() {
-    let ends: [fn(&mut Peer); 2] = [
-        |peer| drop(peer.socket.connect()),
-        |peer| {
-            peer.socket.connect();
-            peer.join(None);
-        },
-    ];
-    for end in ends {
+    for joins in [false, true] {
         let mut peer = Peer::new();
-        end(&mut peer);
+        peer.socket.connect();
+        if joins {
+            peer.join(None);
+        }
         assert_eq!(peer.loses(CloseReason::TransportError), ["join failed lost"]);
         assert!(peer.socket.is_waiting());
         peer.socket.handle_closed(DisconnectReason::Closed(CloseReason::PingTimeout), None);
@@ -213,28 +209,22 @@ fn a_session_that_ends_before_the_answer_is_no_disconnect() {
 
 #[test]
 fn every_end_of_a_joined_namespace_has_its_reason() {
-    let closed = |reason| move |peer: &mut Peer| peer.loses(reason);
-    let rows: Vec<(Box<dyn Fn(&mut Peer) -> Vec<String>>, &[&str], bool)> = vec![
-        (Box::new(|peer| peer.hears("1/chat,")), &["disconnect io server disconnect"], false),
-        (
-            Box::new(|peer| {
-                peer.socket.disconnect();
-                peer.out()
-            }),
-            &["disconnect io client disconnect", "> 1/chat,"],
-            false,
-        ),
-        (Box::new(closed(CloseReason::PingTimeout)), &["disconnect ping timeout: lost"], true),
-        (Box::new(closed(CloseReason::TransportClose)), &["disconnect transport close: lost"], true),
-        (Box::new(closed(CloseReason::TransportError)), &["disconnect transport error: lost"], true),
-        (
-            Box::new(|peer| {
-                peer.socket.handle_closed(DisconnectReason::ParseError, None);
-                peer.out()
-            }),
-            &["disconnect parse error"],
-            true,
-        ),
+    type Blow = fn(&mut Peer) -> Vec<String>;
+    let leave: Blow = |peer| {
+        peer.socket.disconnect();
+        peer.out()
+    };
+    let confuse: Blow = |peer| {
+        peer.socket.handle_closed(DisconnectReason::ParseError, None);
+        peer.out()
+    };
+    let rows: [(Blow, &[&str], bool); 6] = [
+        (|peer| peer.hears("1/chat,"), &["disconnect io server disconnect"], false),
+        (leave, &["disconnect io client disconnect", "> 1/chat,"], false),
+        (|peer| peer.loses(CloseReason::PingTimeout), &["disconnect ping timeout: lost"], true),
+        (|peer| peer.loses(CloseReason::TransportClose), &["disconnect transport close: lost"], true),
+        (|peer| peer.loses(CloseReason::TransportError), &["disconnect transport error: lost"], true),
+        (confuse, &["disconnect parse error"], true),
     ];
     for (end, heard, active) in rows {
         let mut peer = Peer::joined();
@@ -336,7 +326,8 @@ fn a_timed_out_emit_leaves_its_place_in_the_send_buffer() {
 fn volatile_emits_go_now_or_not_at_all() {
     let volatile = || Emit { volatile: true, ..event("v") };
     let volatile_asking = || Emit { volatile: true, ..asking("v", None) };
-    let states: [(&str, fn() -> Peer); 3] =
+    type Scene = fn() -> Peer;
+    let states: [(&str, Scene); 3] =
         [("inactive", Peer::new), ("joining", Peer::joining), ("joined", Peer::joined)];
     for (state, peer) in states {
         for writable in [false, true] {
@@ -569,7 +560,7 @@ impl Peer {
     }
 
     fn with(settings: Settings) -> Self {
-        Self { start: Instant::now(), socket: Socket::new(settings, 1) }
+        Self { start: Instant::now(), socket: Socket::new(settings, 1, None) }
     }
 
     fn joining() -> Self {
