@@ -4,6 +4,11 @@ use super::*;
 use crate::engineio::{Frame, Message};
 use crate::socketio::Decoder;
 
+/// What a test begins with.
+type Scene = fn() -> Peer;
+/// Something that befalls the socket, and what it says then.
+type Blow = fn(&mut Peer) -> Vec<String>;
+
 const NOTHING: [&str; 0] = [];
 const JOINED: &str = r#"0/chat,{"sid":"A"}"#;
 
@@ -209,7 +214,6 @@ fn a_session_that_ends_before_the_answer_is_no_disconnect() {
 
 #[test]
 fn every_end_of_a_joined_namespace_has_its_reason() {
-    type Blow = fn(&mut Peer) -> Vec<String>;
     let leave: Blow = |peer| {
         peer.socket.disconnect();
         peer.out()
@@ -326,7 +330,6 @@ fn a_timed_out_emit_leaves_its_place_in_the_send_buffer() {
 fn volatile_emits_go_now_or_not_at_all() {
     let volatile = || Emit { volatile: true, ..event("v") };
     let volatile_asking = || Emit { volatile: true, ..asking("v", None) };
-    type Scene = fn() -> Peer;
     let states: [(&str, Scene); 3] =
         [("inactive", Peer::new), ("joining", Peer::joining), ("joined", Peer::joined)];
     for (state, peer) in states {
