@@ -90,6 +90,23 @@ fn what_is_queued_goes_before_the_last_goodbye() {
 }
 
 #[test]
+fn leaving_and_coming_back_asks_for_the_auth_object_anew() {
+    let mut world = World::connected();
+    world.auth = None;
+    assert_eq!(world.connect(CHAT), ["[authenticate 2]"]);
+    world.disconnect(CHAT);
+    assert_eq!(world.auth(CHAT, Ok(None)), NOTHING);
+    assert_eq!(world.connect(CHAT), ["[authenticate 2]"]);
+    world.auth(CHAT, Err("no"));
+    assert_eq!(world.due(), Some(1000));
+    world.disconnect(CHAT);
+    assert_eq!(world.due(), Some(45_000), "nobody wants it any more");
+    assert_eq!(world.connect(CHAT), ["[authenticate 2]"], "at once");
+    world.disconnect(CHAT);
+    assert_eq!(world.connect(CHAT), ["[authenticate 2]"], "set_auth may have come in between");
+}
+
+#[test]
 fn the_last_one_leaving_ends_the_wait() {
     let mut world = World::both_connected();
     world.is_closed();
