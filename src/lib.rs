@@ -12,9 +12,12 @@
 //! - [`service`]: the daemon around it.
 //! - [`cli`]: the command line.
 
+pub mod api;
+pub mod cli;
 pub mod engineio;
 pub mod hub;
 pub mod json;
 pub mod manager;
+pub mod service;
 pub mod socketio;
 pub mod transport;

@@ -9,7 +9,7 @@ const MAX_SID: usize = 128;
 /// Shortest and longest heartbeat times used; what lies outside is moved to the nearer end, so that a deadline neither
 /// is already over when it is set nor overflows the clock.
 const SHORTEST: Duration = Duration::from_millis(1);
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// What the server says of itself when a session opens (section 1.2).
 #[derive(Clone, PartialEq, Eq)]

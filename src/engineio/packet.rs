@@ -72,6 +72,7 @@ impl Packet {
     /// Reads a WebSocket text message or one element of a polling body.
     ///
     /// Text data is a slice of `text`, not a copy: keep it only as long as the whole may stay in memory.
+    #[expect(clippy::needless_pass_by_value, reason = "the packet takes over a share of the buffer")]
     pub fn decode_text(text: ByteString) -> Result<Self, DecodeError> {
         let kind = text.chars().next().ok_or(DecodeError::Empty)?;
         let data = || text.slice_ref(&text[1..]);

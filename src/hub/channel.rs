@@ -198,8 +198,8 @@ impl Channel {
     /// The connection is added to the daemon; gives the number that its first question for an ack gets.
     pub fn open(&self, url: &str, namespace: &str, history: log::Settings, by: By) -> u64 {
         let mut inner = self.lock();
-        inner.url = url.to_owned();
-        inner.namespace = namespace.to_owned();
+        url.clone_into(&mut inner.url);
+        namespace.clone_into(&mut inner.namespace);
         inner.log.resize(history);
         inner.status = Status::default();
         inner.sent_before += std::mem::take(&mut inner.counters).sent;
@@ -242,8 +242,16 @@ impl Channel {
     pub fn wait_connected(&self) -> oneshot::Receiver<ConnectOutcome> {
         let (sender, receiver) = oneshot::channel();
         let mut inner = self.lock();
-        inner.waiting.retain(|waiting| !waiting.is_closed());
-        inner.waiting.push(sender);
+        if inner.status.state == ConnectionState::Connected {
+            let _ = sender.send(Ok(()));
+        } else if inner.status.active {
+            inner.waiting.retain(|waiting| !waiting.is_closed());
+            inner.waiting.push(sender);
+        } else {
+            let message =
+                inner.last_error.as_ref().map_or("it is not active".into(), |error| error.message.clone());
+            let _ = sender.send(Err(ConnectFailure { message, data: None }));
+        }
         receiver
     }
 

@@ -11,6 +11,7 @@ use super::Lag;
 use super::channel::{Channel, Replay, Seat, Snapshot, Start};
 use super::inbox::{Goodbye, Inbox, Item};
 use super::log::{LineView, Read};
+use super::notice::Time;
 use super::subscription::{Filter, Pattern};
 
 /// What is given to the socket in one go, roughly.
@@ -84,10 +85,37 @@ struct State {
     client: Option<String>,
 }
 
+/// What a consumer may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Listen.
+    Read,
+    /// Emit and answer, too.
+    Write,
+    /// Everything.
+    Control,
+}
+
+/// Who is at the other end, by the kernel's word at the time of the connect.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The process, where the kernel says so. It may be gone, or another by now.
+    pub pid: Option<i32>,
+    /// The user.
+    pub uid: u32,
+    /// The primary group.
+    pub gid: u32,
+    /// What it may do.
+    pub role: Role,
+}
+
 /// One attached program.
 #[derive(Debug)]
 pub struct Consumer {
     id: u64,
+    identity: Identity,
+    attached: Time,
     inbox: Arc<Inbox>,
     state: Mutex<State>,
     delivered: AtomicU64,
@@ -95,10 +123,22 @@ pub struct Consumer {
 }
 
 /// How a consumer is doing, for `status`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct Report {
+    /// Its name to others.
+    pub consumer: String,
     /// What it calls itself.
     pub client: Option<String>,
+    /// The process, where the kernel says so.
+    pub pid: Option<i32>,
+    /// The user.
+    pub uid: u32,
+    /// The primary group.
+    pub gid: u32,
+    /// What it may do.
+    pub role: Role,
+    /// Since when it is here.
+    pub attached: Time,
     /// How many subscriptions it has.
     pub subscriptions: usize,
     /// How many lines it has yet to take, over all connections.
@@ -111,9 +151,11 @@ pub struct Report {
 
 impl Consumer {
     /// A consumer without subscriptions.
-    pub fn new(id: u64, lag: Lag) -> Self {
+    pub fn new(id: u64, identity: Identity, lag: Lag) -> Self {
         Self {
             id,
+            identity,
+            attached: Time::now(),
             inbox: Arc::new(Inbox::new(lag)),
             state: Mutex::new(State { next_subscription: 1, ..State::default() }),
             delivered: AtomicU64::new(0),
@@ -129,6 +171,11 @@ impl Consumer {
     /// Its name to others.
     pub fn name(&self) -> String {
         super::consumer_name(self.id)
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// What waits for it.
@@ -155,6 +202,12 @@ impl Consumer {
     pub fn report(&self) -> Report {
         let state = self.lock();
         Report {
+            consumer: self.name(),
+            pid: self.identity.pid,
+            uid: self.identity.uid,
+            gid: self.identity.gid,
+            role: self.identity.role,
+            attached: self.attached,
             client: state.client.clone(),
             subscriptions: state.subscriptions.len(),
             lag: state.views.iter().map(|(_, view)| view.channel.behind(&view.seat)).sum(),

@@ -1,6 +1,7 @@
 //! What waits to be written to one consumer, and the bell that says so.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -65,6 +66,8 @@ pub struct Inbox {
     bell: Notify,
     room: Notify,
     farewell: Notify,
+    /// Requests that are not answered yet.
+    expected: AtomicUsize,
 }
 
 impl Inbox {
@@ -78,7 +81,23 @@ impl Inbox {
             goodbye: None,
             lag,
         };
-        Self { queue: Mutex::new(queue), bell: Notify::new(), room: Notify::new(), farewell: Notify::new() }
+        Self {
+            queue: Mutex::new(queue),
+            bell: Notify::new(),
+            room: Notify::new(),
+            farewell: Notify::new(),
+            expected: AtomicUsize::new(0),
+        }
+    }
+
+    /// A request came that will be answered.
+    pub fn expect_answer(&self) {
+        self.expected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether a request is still to be answered.
+    pub fn expects_answers(&self) -> bool {
+        self.expected.load(Ordering::Relaxed) > 0
     }
 
     /// What happens when the consumer is overrun.
@@ -98,7 +117,7 @@ impl Inbox {
         }
     }
 
-    /// Puts an answer in line; `write` adds it with its newline.
+    /// Puts an expected answer in line; `write` adds it with its newline, or nothing where none is expected.
     pub fn answer(&self, write: impl FnOnce(&mut BytesMut)) {
         let mut queue = self.lock();
         if !matches!(queue.items.back(), Some(Item::Answers { .. })) {
@@ -107,10 +126,13 @@ impl Inbox {
         if let Some(Item::Answers { lines, count }) = queue.items.back_mut() {
             let before = lines.len();
             write(lines);
-            *count += 1;
             let added = lines.len() - before;
-            queue.answers += 1;
-            queue.answer_bytes += added;
+            if added > 0 {
+                *count += 1;
+                queue.answers += 1;
+                queue.answer_bytes += added;
+                self.expected.fetch_sub(1, Ordering::Relaxed);
+            }
         }
         drop(queue);
         self.bell.notify_one();

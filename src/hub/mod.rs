@@ -6,23 +6,26 @@ pub mod inbox;
 pub mod log;
 pub mod notice;
 pub mod options;
+pub mod quantity;
+mod resolve;
 pub mod subscription;
+mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::sync::oneshot;
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::channel::{Channel, Snapshot, Start};
-pub use self::consumer::{Consumer, Report, Subscribed, Subscription};
+pub use self::consumer::{Consumer, Identity, Report, Role, Subscribed, Subscription};
 pub use self::inbox::{Goodbye, Inbox};
 pub use self::notice::By;
 pub use self::options::ConnectionSettings;
-use crate::manager::{Manager, SocketHandle};
+use crate::manager::{self, Manager, SocketHandle};
 use crate::transport;
 
 /// What happens to a consumer that the ring has overrun.
@@ -34,6 +37,16 @@ pub enum Lag {
     Skip,
     /// It is detached.
     Disconnect,
+}
+
+impl Lag {
+    /// As it is written in the configuration and in `hello`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Disconnect => "disconnect",
+        }
+    }
 }
 
 /// Rules of the hub.
@@ -118,7 +131,7 @@ pub struct Hub {
     stream: Arc<str>,
     state: Mutex<State>,
     /// Held while a connection comes or goes, so that the lines of one name's lives do not mix.
-    changing: tokio::sync::Mutex<()>,
+    changing: Arc<tokio::sync::Mutex<()>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -136,7 +149,7 @@ impl Hub {
             settings,
             stream: stream.into(),
             state: Mutex::default(),
-            changing: tokio::sync::Mutex::new(()),
+            changing: Arc::default(),
             tasks,
             stop,
         }
@@ -148,13 +161,13 @@ impl Hub {
     }
 
     /// A program attaches; `None` when there are too many.
-    pub fn attach(&self, lag: Lag) -> Option<Arc<Consumer>> {
+    pub fn attach(&self, identity: Identity, lag: Lag) -> Option<Arc<Consumer>> {
         let mut state = self.lock();
         if state.consumers.len() >= self.settings.max_consumers || state.ending {
             return None;
         }
         state.last_consumer += 1;
-        let consumer = Arc::new(Consumer::new(state.last_consumer, lag));
+        let consumer = Arc::new(Consumer::new(state.last_consumer, identity, lag));
         state.consumers.insert(consumer.id(), Arc::clone(&consumer));
         Some(consumer)
     }
@@ -174,7 +187,7 @@ impl Hub {
                 .collect()
         };
         for name in orphans {
-            let _changing = self.changing.lock().await;
+            let changing = Arc::clone(&self.changing).lock_owned().await;
             // Somebody else may have opened it meanwhile.
             let orphaned = self
                 .lock()
@@ -182,7 +195,7 @@ impl Hub {
                 .get(&name)
                 .is_some_and(|entry| entry.openers.is_empty() && !entry.lasting);
             if orphaned {
-                self.remove(&name, By::Consumer).await;
+                self.remove(&name, By::Consumer, changing).await;
             }
         }
     }
@@ -242,6 +255,22 @@ impl Hub {
         opener: Opener,
     ) -> Result<(bool, Connection), Error> {
         let _changing = self.changing.lock().await;
+        let (created, connection) = self.insert(name, settings, opener)?;
+        if created && connection.settings.auto_connect {
+            // A snapshot taken from now on shows that it is connecting.
+            let (done, connecting) = manager::done();
+            connection.socket.connect(done);
+            connecting.await;
+        }
+        Ok((created, connection))
+    }
+
+    fn insert(
+        &self,
+        name: &str,
+        settings: ConnectionSettings,
+        opener: Opener,
+    ) -> Result<(bool, Connection), Error> {
         let mut state = self.lock();
         if state.ending {
             return Err(Error::ShuttingDown);
@@ -265,27 +294,19 @@ impl Hub {
         let by = if opener == Opener::Config { By::Config } else { By::Consumer };
         let first_ack = channel.open(&settings.url, &settings.socket.namespace, settings.history.clone(), by);
         let socket = manager.add(settings.socket.clone(), first_ack, Arc::clone(&channel) as Arc<_>);
-        let connects = settings.auto_connect;
         let connection = Connection { channel, socket, settings: Arc::new(settings) };
         let mut entry =
             Entry { connection: connection.clone(), shareable, by, lasting: false, openers: BTreeSet::new() };
         entry.note(opener);
         state.connections.insert(name.to_owned(), entry);
-        drop(state);
-        if connects {
-            // A snapshot taken from now on shows that it is connecting.
-            let (done, connecting) = oneshot::channel();
-            connection.socket.connect(Box::new(move |()| drop(done.send(()))));
-            let _ = connecting.await;
-        }
         Ok((true, connection))
     }
 
     /// Disconnects a connection and forgets it, whoever opened it.
     pub async fn close(&self, name: &str) -> Result<(), Error> {
-        let _changing = self.changing.lock().await;
+        let changing = Arc::clone(&self.changing).lock_owned().await;
         if self.lock().connections.contains_key(name) {
-            self.remove(name, By::Consumer).await;
+            self.remove(name, By::Consumer, changing).await;
             Ok(())
         } else {
             Err(Error::UnknownConnection(name.to_owned()))
@@ -307,9 +328,9 @@ impl Hub {
             }
         }
         for manager in managers {
-            let (done, settled) = oneshot::channel();
-            manager.abandon_acks(Box::new(move |()| drop(done.send(()))));
-            let _ = settled.await;
+            let (done, settled) = manager::done();
+            manager.abandon_acks(done);
+            settled.await;
         }
     }
 
@@ -318,12 +339,17 @@ impl Hub {
         self.lock().ending
     }
 
-    async fn remove(&self, name: &str, by: By) {
+    /// The last line is written, and others may change connections, even if whoever waits here goes away.
+    async fn remove(&self, name: &str, by: By, changing: OwnedMutexGuard<()>) {
         let Some(entry) = self.lock().connections.remove(name) else { return };
-        let (done, removed) = oneshot::channel();
-        entry.connection.socket.remove(Box::new(move |()| drop(done.send(()))));
-        let _ = removed.await;
-        entry.connection.channel.close(by);
+        let (done, removed) = manager::done();
+        let Connection { channel, socket, .. } = entry.connection;
+        socket.remove(Box::new(move |()| {
+            channel.close(by);
+            drop(changing);
+            done(());
+        }));
+        removed.await;
     }
 
     fn manager_for(

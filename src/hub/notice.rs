@@ -163,9 +163,8 @@ struct Members<'a> {
     transport: Option<TransportKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
-    /// Null where nothing is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<Option<DetailsView<'a>>>,
+    details: Option<Nullable<DetailsView<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,19 +183,21 @@ struct Members<'a> {
     by: Option<By>,
 }
 
+/// A member that is there and may be null.
+#[derive(Serialize)]
+struct Nullable<T>(Option<T>);
+
 /// A [`Details`] as consumers read it.
 #[derive(Clone, Debug, Serialize)]
 pub struct DetailsView<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<&'a str>,
 }
 
 impl<'a> From<&'a Details> for DetailsView<'a> {
     fn from(details: &'a Details) -> Self {
-        Self { message: &details.message, code: details.code, description: details.description.as_deref() }
+        Self { message: &details.message, code: details.code }
     }
 }
 
@@ -228,7 +229,7 @@ impl<'a> Members<'a> {
             Lifecycle::Disconnect { reason, details } => Self {
                 name,
                 reason: Some(reason.as_str()),
-                details: Some(details.as_ref().map(DetailsView::from)),
+                details: Some(Nullable(details.as_ref().map(DetailsView::from))),
                 ..Self::default()
             },
             Lifecycle::ReconnectAttempt { attempt } | Lifecycle::Reconnect { attempt } => {

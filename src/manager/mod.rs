@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -260,6 +260,18 @@ pub trait Ticket: Send {
 
 /// Called once a command has taken effect and everything it caused has been passed on.
 pub type Done<R = ()> = Box<dyn FnOnce(R) + Send>;
+
+/// A [`Done`], and the wait for it; the wait ends too when the Manager is gone.
+pub fn done() -> (Done, impl Future<Output = ()> + Send) {
+    let (sender, receiver) = oneshot::channel();
+    let done = Box::new(move |()| {
+        // Nobody may be waiting any more.
+        let _ = sender.send(());
+    });
+    (done, async {
+        let _ = receiver.await;
+    })
+}
 
 enum Command {
     Add {

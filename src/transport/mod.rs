@@ -1,6 +1,38 @@
 //! Moves Engine.IO packets and knows no meaning: HTTP long-polling and WebSocket, plain or over TLS.
+//!
+//! A [`Connector`] belongs to one server and its settings, and opens [`Transport`]s. Handshake, heartbeat and upgrade
+//! are decided above; nothing here looks into a packet. Proxies and other socket families than TCP are not supported.
+//!
+//! Everything runs inside the caller's polls: no task is spawned (name resolution excepted, which uses the runtime's
+//! blocking threads), and dropping a [`Transport`] or a future closes its sockets. There are no timeouts but the short
+//! wait at the end of [`Transport::close`].
 
+mod connect;
+mod dial;
+mod error;
+mod frames;
+mod http1;
+mod insecure;
+mod polling;
+mod request;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod upgrade;
+mod websocket;
+
+use std::future::poll_fn;
 use std::path::PathBuf;
+use std::task::{Context, Poll};
+
+use tracing::trace;
+
+pub use connect::Connector;
+pub use error::{Error, Failure, Phase};
+pub use polling::Polling;
+pub use websocket::WebSocket;
+
+use crate::engineio::{Packet, TransportKind};
 
 /// Where the server is and how requests to it look. One per Manager; equal settings can share a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,4 +72,137 @@ pub struct TlsSettings {
     pub server_name: Option<String>,
     /// Take any certificate.
     pub insecure: bool,
+}
+
+/// One way to the server, opened by [`Connector::open`].
+///
+/// After any change made by `send`, `set_session`, `pause` or `resume`, call [`poll_recv`](Self::poll_recv) or
+/// [`poll_flush`](Self::poll_flush) again: these do the work, and the changes wake nobody.
+#[derive(Debug)]
+pub enum Transport {
+    /// HTTP long-polling.
+    Polling(Box<Polling>),
+    /// One WebSocket.
+    WebSocket(Box<WebSocket>),
+}
+
+/// What [`Transport::poll_recv`] yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// The next packet. Its data can be a slice of a larger buffer: copy what is kept for long.
+    Packet(Packet),
+    /// No request of a paused polling transport is under way any more. Said once for each pause.
+    Paused,
+}
+
+impl Transport {
+    /// Which one it is.
+    pub fn kind(&self) -> TransportKind {
+        match self {
+            Self::Polling(_) => TransportKind::Polling,
+            Self::WebSocket(_) => TransportKind::WebSocket,
+        }
+    }
+
+    /// Queues a packet. Never blocks and never fails: a failure shows at the next poll. The queue has no bound of its
+    /// own; see [`queued`](Self::queued).
+    pub fn send(&mut self, packet: Packet) {
+        trace!(target: "siod::wire", transport = self.kind().name(), ?packet, "queued");
+        match self {
+            Self::Polling(polling) => polling.send(packet),
+            Self::WebSocket(websocket) => websocket.send(packet),
+        }
+    }
+
+    /// Tells a polling transport the session's id and the largest body that the server takes, from the handshake.
+    ///
+    /// Until then it makes its first GET and nothing else. A WebSocket needs neither.
+    pub fn set_session(&mut self, sid: &str, max_payload: Option<usize>) {
+        match self {
+            Self::Polling(polling) => polling.set_session(sid, max_payload),
+            Self::WebSocket(_) => {}
+        }
+    }
+
+    /// Works in both directions: sends what is queued as far as possible and yields the next packet.
+    ///
+    /// Packets that came before a failure are yielded before it. After an error the transport is done and repeats it.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Error>> {
+        let polled = match self {
+            Self::Polling(polling) => polling.poll_recv(cx),
+            Self::WebSocket(websocket) => websocket.poll_recv(cx),
+        };
+        if let Poll::Ready(Ok(Received::Packet(packet))) = &polled {
+            trace!(target: "siod::wire", transport = self.kind().name(), ?packet, "received");
+        }
+        polled
+    }
+
+    /// [`poll_recv`](Self::poll_recv) as a future. Cancel safe: all state is in the transport.
+    pub async fn recv(&mut self) -> Result<Received, Error> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Sends what is queued, reading nothing; ready when all of it has been handed to the system (WebSocket) or
+    /// answered (polling). A polling transport that is paused or without session never gets ready with a packet queued.
+    ///
+    /// A peer that reads only after it has been read from blocks this for ever: go on with `poll_recv` meanwhile.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match self {
+            Self::Polling(polling) => polling.poll_flush(cx),
+            Self::WebSocket(websocket) => websocket.poll_flush(cx),
+        }
+    }
+
+    /// Bytes given to `send` and not yet handed over, framing included; 0 means idle.
+    pub fn queued(&self) -> usize {
+        match self {
+            Self::Polling(polling) => polling.queued(),
+            Self::WebSocket(websocket) => websocket.queued(),
+        }
+    }
+
+    /// Whether nothing is stuck: the WebSocket's last write did not stop half-way; no POST is under way and none waits.
+    pub fn is_writable(&self) -> bool {
+        match self {
+            Self::Polling(polling) => polling.is_writable(),
+            Self::WebSocket(websocket) => websocket.is_writable(),
+        }
+    }
+
+    /// Lets a polling transport start no more requests; [`Received::Paused`] follows when those under way have ended
+    /// and their packets have been yielded. The queue is kept. Means nothing to a WebSocket.
+    pub fn pause(&mut self) {
+        match self {
+            Self::Polling(polling) => polling.pause(),
+            Self::WebSocket(_) => {}
+        }
+    }
+
+    /// Ends a pause, whether it was complete or not.
+    pub fn resume(&mut self) {
+        match self {
+            Self::Polling(polling) => polling.resume(),
+            Self::WebSocket(_) => {}
+        }
+    }
+
+    /// Takes out what was queued and never sent, in order; after an upgrade it goes to the WebSocket.
+    pub fn take_queued(&mut self) -> Vec<Packet> {
+        match self {
+            Self::Polling(polling) => polling.take_queued(),
+            Self::WebSocket(websocket) => websocket.take_queued(),
+        }
+    }
+
+    /// Ends it politely: sends what is queued, then the packet `1` (polling) or a close frame without code (WebSocket),
+    /// and waits up to a second for the peer's close frame. What arrives meanwhile is dropped.
+    ///
+    /// Sending has no time limit: the caller sets one.
+    pub async fn close(self) {
+        match self {
+            Self::Polling(polling) => polling.close().await,
+            Self::WebSocket(websocket) => websocket.close().await,
+        }
+    }
 }

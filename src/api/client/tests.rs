@@ -1,0 +1,165 @@
+//! The client against a daemon that speaks literal lines on the other end of a socket pair.
+
+use serde_json::value::RawValue;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+use super::*;
+
+#[derive(Serialize)]
+struct Nothing {}
+
+fn pair() -> (Client, BufReader<UnixStream>) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    (Client::from_stream(ours), BufReader::new(theirs))
+}
+
+async fn line(daemon: &mut BufReader<UnixStream>) -> String {
+    let mut line = String::new();
+    daemon.read_line(&mut line).await.unwrap();
+    line
+}
+
+async fn say(daemon: &mut BufReader<UnixStream>, text: &str) {
+    daemon.write_all(text.as_bytes()).await.unwrap();
+}
+
+const EVENT: &str = r#"{"jsonrpc":"2.0","method":"event","params":{"connection":"chat","seq":41,"event":"n","args":[1.50, {"a":1,"a":2}]}}"#;
+const GOODBYE: &str = r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"shutdown"}}"#;
+
+#[tokio::test]
+async fn a_call_is_one_line_even_if_its_params_were_several() {
+    let (mut client, mut daemon) = pair();
+    let params =
+        RawValue::from_string("{\n  \"a\": \"x\\n\",\r\n  \"b\": 10000000000000000000000\n}".into()).unwrap();
+    let (result, request) = tokio::join!(client.call("list", &params), async {
+        let request = line(&mut daemon).await;
+        say(&mut daemon, "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"n\":1.0e400}}\n").await;
+        request
+    });
+    assert_eq!(
+        request,
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"list\",\"params\":{   \"a\": \"x\\n\",    \"b\": 10000000000000000000000 }}\n"
+    );
+    assert_eq!(result.unwrap().get(), r#"{"n":1.0e400}"#);
+}
+
+#[tokio::test]
+async fn a_refusal_has_code_kind_and_message() {
+    let (mut client, mut daemon) = pair();
+    say(&mut daemon, r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"no such connection: chat","data":{"kind":"unknown_connection","near":["chap"]}}}"#).await;
+    say(&mut daemon, "\n").await;
+    let CallError::Refused(refusal) = client.call("status", Nothing {}).await.unwrap_err() else {
+        panic!("not refused")
+    };
+    assert_eq!((refusal.code, refusal.kind().as_str()), (-32000, "unknown_connection"));
+    assert_eq!(refusal.to_string(), "no such connection: chat");
+    assert!(refusal.data.unwrap().get().contains("near"));
+}
+
+#[tokio::test]
+async fn a_refusal_without_id_ends_the_call() {
+    let (mut client, mut daemon) = pair();
+    say(
+        &mut daemon,
+        "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32600,\"message\":\"too long\"}}\n",
+    )
+    .await;
+    let error = client.call("emit", Nothing {}).await.unwrap_err();
+    assert!(matches!(&error, CallError::Refused(refusal) if refusal.kind().is_empty()), "{error:?}");
+}
+
+#[tokio::test]
+async fn answers_come_in_any_order_and_what_comes_between_is_kept() {
+    let (mut client, mut daemon) = pair();
+    let first = client.request("list", Nothing {}).unwrap();
+    say(&mut daemon, &format!("{EVENT}\n")).await;
+    say(&mut daemon, "{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":null}\n").await;
+    say(&mut daemon, "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"first\"}\n").await;
+    assert_eq!(client.call("hello", Nothing {}).await.unwrap().get(), "null");
+
+    assert!(client.has_next());
+    let Incoming::Notification(event) = client.next().await.unwrap() else { panic!("no notification") };
+    assert_eq!((event.kind(), event.connection(), event.seq()), (Kind::Event, Some("chat"), Some(41)));
+    assert_eq!(event.line(), EVENT);
+    assert_eq!(event.params(), &EVENT[EVENT.find("params").unwrap() + 8..EVENT.len() - 1]);
+
+    let Incoming::Answer(answer) = client.next().await.unwrap() else { panic!("no answer") };
+    assert_eq!((answer.id, answer.result.unwrap().get()), (Some(first), "\"first\""));
+    assert!(!client.has_next());
+}
+
+#[tokio::test]
+async fn the_end_says_why() {
+    for (text, expected) in [
+        (String::new(), "the daemon closed the attachment"),
+        ("{\"jsonrpc\":\"2.0\",\"meth".into(), "the daemon closed the attachment"),
+        (format!("{EVENT}\n{GOODBYE}\n"), "the daemon ended the attachment: shutdown"),
+        ("HTTP/1.1 400 Bad Request\n".into(), "what came from the socket is no message of siod"),
+        ("{\"jsonrpc\":\"2.0\"}\n".into(), "what came from the socket is no message of siod: neither"),
+        ("[1]\n".into(), "what came from the socket is no message of siod"),
+    ] {
+        let (mut client, mut daemon) = pair();
+        say(&mut daemon, &text).await;
+        drop(daemon);
+        let error = client.call("list", Nothing {}).await.unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{text:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn goodbye_is_a_notification_too() {
+    let (mut client, mut daemon) = pair();
+    say(&mut daemon, &format!("{GOODBYE}\n")).await;
+    drop(daemon);
+    let goodbye = client.next_notification().await.unwrap();
+    assert_eq!((goodbye.kind(), goodbye.goodbye().as_deref()), (Kind::Goodbye, Some("shutdown")));
+    assert!(matches!(client.next_notification().await, Err(Lost::Goodbye(reason)) if reason == "shutdown"));
+}
+
+#[tokio::test]
+async fn a_line_of_tens_of_mebibytes_comes_whole() {
+    let (mut client, mut daemon) = pair();
+    let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"{}\"}}\n", "x".repeat(40 << 20));
+    let (result, ()) = tokio::join!(client.call("list", Nothing {}), say(&mut daemon, &text));
+    assert_eq!(result.unwrap().get().len(), (40 << 20) + 2);
+}
+
+#[tokio::test]
+async fn both_sides_can_write_much_at_once() {
+    let (mut client, mut daemon) = pair();
+    let much = "x".repeat(4 << 20);
+    client.request("emit", &much).unwrap();
+    let answer = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"{much}\"}}\n");
+    // A daemon that reads nothing until all it has to say is written.
+    let (incoming, ()) = tokio::join!(client.next(), say(&mut daemon, &answer));
+    assert!(matches!(incoming, Ok(Incoming::Answer(_))));
+    tokio::select! {
+        lost = client.next() => panic!("{lost:?}"),
+        request = line(&mut daemon) => assert!(request.len() > much.len()),
+    }
+    assert_eq!(client.unsent(), 0);
+}
+
+#[tokio::test]
+async fn a_call_keeps_only_so_much() {
+    let (mut client, mut daemon) = pair();
+    let event = format!(
+        "{{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{{\"connection\":\"chat\",\"args\":[\"{}\"]}}}}\n",
+        "x".repeat(1 << 20)
+    );
+    let flood = async {
+        for _ in 0..17 {
+            say(&mut daemon, &event).await;
+        }
+    };
+    let calls = async {
+        let result = client.call("list", Nothing {}).await;
+        assert!(matches!(result, Err(CallError::Flooded)), "{result:?}");
+        // Nothing was lost by that.
+        for _ in 0..17 {
+            assert_eq!(client.next_notification().await.unwrap().line().len(), event.len() - 1);
+        }
+    };
+    tokio::join!(calls, flood);
+}

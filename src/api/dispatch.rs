@@ -1,0 +1,623 @@
+//! Requests in, answers out: the one file where messages and the hub meet.
+//!
+//! A consumer's requests take effect in the order in which they came. Emits follow each other without waiting;
+//! everything else waits until what came before has taken effect.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BufMut;
+use bytestring::ByteString;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::lines::Line;
+use super::message::{self, API_VERSION, Error, ErrorKind, Request};
+use super::reply::{self, Reply};
+use crate::hub::channel::ConnectFailure;
+use crate::hub::notice::Time;
+use crate::hub::options::{ConnectionOptions, check_name};
+use crate::hub::subscription::{Filter, LifecycleFilter, Pattern};
+use crate::hub::{self, Connection, Consumer, Hub, Opener, Role, Snapshot, Start, Subscription, inbox};
+use crate::json;
+use crate::manager::{self, Auth, Effect, Effects, Manager, Ticket};
+use crate::socketio::{AckError, Args, Emit, EmitError, Name, Sent};
+
+/// What all consumers share.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) hub: Arc<Hub>,
+    pub(super) settings: super::Settings,
+    /// `[defaults]` of the configuration, for `open`.
+    pub(super) defaults: ConnectionOptions,
+    pub(super) started: Instant,
+    pub(super) started_at: Time,
+    pub(super) tasks: TaskTracker,
+}
+
+/// One consumer's requests.
+pub(super) struct Dispatcher {
+    context: Arc<Context>,
+    consumer: Arc<Consumer>,
+    effects: Effects,
+    /// Where emits are on their way.
+    emitting: Option<Arc<Manager>>,
+}
+
+/// A method, and what it takes to call it.
+#[derive(Clone, Copy)]
+enum Method {
+    Hello,
+    List,
+    Status,
+    Subscribe,
+    Unsubscribe,
+    Emit,
+    Ack,
+    Connect,
+    Disconnect,
+    SetAuth,
+    Open,
+    Close,
+}
+
+impl Method {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "hello" => Self::Hello,
+            "list" => Self::List,
+            "status" => Self::Status,
+            "subscribe" => Self::Subscribe,
+            "unsubscribe" => Self::Unsubscribe,
+            "emit" => Self::Emit,
+            "ack" => Self::Ack,
+            "connect" => Self::Connect,
+            "disconnect" => Self::Disconnect,
+            "set_auth" => Self::SetAuth,
+            "open" => Self::Open,
+            "close" => Self::Close,
+            _ => return None,
+        })
+    }
+
+    fn role(self) -> Role {
+        match self {
+            Self::Hello | Self::List | Self::Status | Self::Subscribe | Self::Unsubscribe => Role::Read,
+            Self::Emit | Self::Ack => Role::Write,
+            Self::Connect | Self::Disconnect | Self::SetAuth | Self::Open | Self::Close => Role::Control,
+        }
+    }
+}
+
+impl Dispatcher {
+    pub(super) fn new(context: Arc<Context>, consumer: Arc<Consumer>) -> Self {
+        Self { context, consumer, effects: Effects::default(), emitting: None }
+    }
+
+    /// Carries one line out, and returns when the next may be looked at. The answer may come later.
+    pub(super) async fn handle(&mut self, line: Line) {
+        let text = match line {
+            Line::Text(text) => text,
+            Line::TooLarge => {
+                let max = self.context.settings.max_line;
+                let message =
+                    format!("a line may have {max} bytes at the most (api.max_line); it was not read");
+                return self.refuse(None, &Error::new(ErrorKind::TooLarge, message));
+            }
+        };
+        let request = match Request::parse(&text) {
+            Ok(request) => request,
+            Err(malformed) => return self.refuse(malformed.id, &malformed.error),
+        };
+        let reply = Reply::new(self.consumer.inbox(), request.id.map(RawValue::get));
+        if let Err((reply, error)) = self.call(&request, reply).await {
+            reply.error(&error);
+        }
+    }
+
+    fn refuse(&self, id: Option<&RawValue>, error: &Error) {
+        Reply::new(self.consumer.inbox(), Some(id.map_or("null", RawValue::get))).error(error);
+    }
+
+    async fn call(&mut self, request: &Request<'_>, reply: Reply) -> Result<(), (Reply, Error)> {
+        macro_rules! check {
+            ($result:expr) => {
+                match $result {
+                    Ok(value) => value,
+                    Err(error) => return Err((reply, Error::from(error))),
+                }
+            };
+        }
+        let method = check!(Method::of(&request.method).ok_or_else(|| {
+            Error::new(ErrorKind::UnknownMethod, format!("there is no method {:?}", request.method))
+        }));
+        check!(self.permit(method, &request.method));
+        if self.context.hub.is_ending() {
+            check!(Err(Error::from(hub::Error::ShuttingDown)));
+        }
+        if !matches!(method, Method::Emit | Method::Ack) {
+            self.effects.settled().await;
+        }
+        match method {
+            Method::Hello => {
+                let params = check!(request.params::<message::Hello>());
+                self.consumer.introduce(params.client, params.lag);
+                reply.ok(&self.greeting());
+            }
+            Method::List => {
+                check!(request.params::<message::Nothing>());
+                reply.ok(&ListResult { connections: self.context.hub.snapshots() });
+            }
+            Method::Status => {
+                let params = check!(request.params::<message::Status>());
+                let status = check!(self.status(params.connection.as_deref()));
+                reply.ok(&status);
+            }
+            Method::Subscribe => {
+                let params = check!(request.params::<message::Subscribe>());
+                return self.subscribe(params, reply);
+            }
+            Method::Unsubscribe => {
+                let number = check!(request.params::<message::Unsubscribe>()).subscription;
+                if !self.consumer.unsubscribe(number) {
+                    let message = format!("there is no subscription {number}");
+                    check!(Err(Error::new(ErrorKind::UnknownSubscription, message)));
+                }
+                reply.ok(&Empty {});
+            }
+            Method::Emit => {
+                let params = check!(request.params::<message::Emit<'_>>());
+                let (connection, emit) = check!(self.prepare_emit(&params));
+                let name = params.connection;
+                self.emit(connection, name, emit, reply).await;
+            }
+            Method::Ack => {
+                let params = check!(request.params::<message::Ack<'_>>());
+                let connection = check!(self.connection(&params.connection));
+                let args =
+                    check!(read_args(params.args, params.binary, connection.settings.socket.max_attachments));
+                self.ack(connection, params.ack, args, reply).await;
+            }
+            Method::Connect => {
+                let params = check!(request.params::<message::Connect<'_>>());
+                let connection = check!(self.connection(&params.connection));
+                if let Some(auth) = params.auth {
+                    let auth = check!(read_auth(auth));
+                    set_auth(&connection, auth).await;
+                }
+                self.connect(&connection, params.wait, reply).await;
+            }
+            Method::Disconnect => {
+                let params = check!(request.params::<message::Named>());
+                let connection = check!(self.connection(&params.connection));
+                let (done, disconnected) = manager::done();
+                connection.socket.disconnect(done);
+                disconnected.await;
+                reply.ok(&connection.channel.snapshot());
+            }
+            Method::SetAuth => {
+                let params = check!(request.params::<message::SetAuth<'_>>());
+                let connection = check!(self.connection(&params.connection));
+                let auth = check!(read_auth(params.auth));
+                set_auth(&connection, auth).await;
+                reply.ok(&Empty {});
+            }
+            Method::Open => {
+                let result = check!(self.open(request).await);
+                reply.ok(&result);
+            }
+            Method::Close => {
+                let params = check!(request.params::<message::Named>());
+                check!(self.context.hub.close(&params.connection).await);
+                reply.ok(&Empty {});
+            }
+        }
+        Ok(())
+    }
+
+    fn permit(&self, method: Method, name: &str) -> Result<(), Error> {
+        let identity = self.consumer.identity();
+        if identity.role >= method.role() {
+            return Ok(());
+        }
+        warn!(uid = identity.uid, pid = identity.pid, method = name, "refused: above the consumer's role");
+        let (has, needs) = (identity.role, method.role());
+        let message = format!("the method {name} needs the role {needs:?}; this consumer has {has:?}");
+        Err(Error::new(ErrorKind::Forbidden, message.to_lowercase()))
+    }
+
+    fn connection(&self, name: &str) -> Result<Connection, Error> {
+        Ok(self.context.hub.connection(name)?)
+    }
+
+    fn greeting(&self) -> HelloResult<'_> {
+        HelloResult {
+            server: "siod",
+            version: env!("CARGO_PKG_VERSION"),
+            api: API_VERSION,
+            stream: self.context.hub.stream(),
+            pid: std::process::id(),
+            consumer: self.consumer.name(),
+            role: self.consumer.identity().role,
+            limits: Limits {
+                max_line: self.context.settings.max_line,
+                max_depth: json::MAX_DEPTH,
+                max_subscriptions: hub::consumer::MAX_SUBSCRIPTIONS,
+                max_unread_answers: inbox::MAX_ANSWERS,
+                max_unread_answer_bytes: inbox::MAX_ANSWER_BYTES,
+            },
+        }
+    }
+
+    fn status(&self, name: Option<&str>) -> Result<StatusResult<'_>, Error> {
+        let hub = &self.context.hub;
+        let connections = match name {
+            Some(name) => vec![self.connection(name)?.channel.snapshot()],
+            None => hub.snapshots(),
+        };
+        let consumers = hub.consumers();
+        let daemon = DaemonStatus {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            stream: hub.stream(),
+            started: self.context.started_at,
+            uptime_ms: u64::try_from(self.context.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            consumers: consumers.len(),
+            connections: hub.connection_count(),
+            rss_bytes: rss_bytes(),
+        };
+        let sees_consumers = self.consumer.identity().role == Role::Control;
+        let consumers =
+            sees_consumers.then(|| consumers.iter().map(|consumer| consumer.report()).collect::<Vec<_>>());
+        Ok(StatusResult { daemon, connections, consumers })
+    }
+
+    fn subscribe(&self, params: message::Subscribe, reply: Reply) -> Result<(), (Reply, Error)> {
+        let hub = &self.context.hub;
+        let (subscription, start, known) = match self.prepare_subscribe(params) {
+            Ok(prepared) => prepared,
+            Err(error) => return Err((reply, error)),
+        };
+        // Where there is an id, the answer is put in line together with what it starts.
+        let mut reply = Some(reply);
+        let result = hub.subscribe(&self.consumer, subscription, start, |subscribed, out| {
+            if let Some(id) = reply.take().and_then(Reply::into_id) {
+                reply::begin(out, &id);
+                out.put_slice(br#","result":"#);
+                let missed = known.then_some(subscribed.missed);
+                reply::put_json(
+                    out,
+                    &SubscribeResult {
+                        subscription: subscribed.subscription,
+                        stream: hub.stream(),
+                        connections: &subscribed.connections,
+                        replayed: subscribed.replayed,
+                        missed,
+                    },
+                );
+                out.put_slice(b"}\n");
+            }
+        });
+        match (result, reply) {
+            (Err(error), Some(reply)) => Err((reply, error.into())),
+            (Ok(()) | Err(_), _) => Ok(()),
+        }
+    }
+
+    /// What to listen to, from where on, and whether the place it names is one of this run.
+    fn prepare_subscribe(&self, params: message::Subscribe) -> Result<(Subscription, Start, bool), Error> {
+        let connections = Pattern::new(params.connection.unwrap_or_else(|| "*".into()));
+        let lifecycle = match params.lifecycle {
+            None | Some(message::Lifecycle::All(true)) => LifecycleFilter::All,
+            Some(message::Lifecycle::All(false)) => LifecycleFilter::None,
+            Some(message::Lifecycle::Names(names)) => {
+                LifecycleFilter::Names(names.into_iter().map(lifecycle_name).collect::<Result<_, _>>()?)
+            }
+        };
+        let filter = Filter {
+            events: params.events.map(|patterns| patterns.into_iter().map(Pattern::new).collect()),
+            lifecycle,
+            outgoing: params.outgoing,
+        };
+        let (start, known) = match (params.after, params.last) {
+            (None, None) => (Start::Live, true),
+            (None, Some(n)) => (Start::Last(n), true),
+            (Some(_), _) if connections.as_plain().is_none() => {
+                let message =
+                    "params of subscribe: after needs connection to be one plain name, not a pattern";
+                return Err(Error::new(ErrorKind::InvalidParams, message));
+            }
+            (Some(after), last) if *after.stream == **self.context.hub.stream() => {
+                (Start::After(after.seq, last), true)
+            }
+            (Some(_), last) => (Start::After(0, last), false),
+        };
+        Ok((Subscription { connections, filter: Arc::new(filter) }, start, known))
+    }
+
+    fn prepare_emit(&self, params: &message::Emit<'_>) -> Result<(Connection, Emit), Error> {
+        let connection = self.connection(&params.connection)?;
+        let name = Name::new(&params.event);
+        if name.is_reserved() {
+            let message = format!("{:?} is a reserved event name; nothing was sent", params.event);
+            return Err(Error::new(ErrorKind::ReservedEvent, message));
+        }
+        let args = read_args(params.args, params.binary, connection.settings.socket.max_attachments)?;
+        let ack = params.ack.then(|| params.timeout.map(Duration::from_millis));
+        let emit = Emit { name, args, ack, volatile: params.volatile, sender: self.consumer.id() };
+        Ok((connection, emit))
+    }
+
+    async fn emit(&mut self, connection: Connection, name: String, emit: Emit, reply: Reply) {
+        let effect = self.effect_on(connection.socket.manager()).await;
+        let waits = emit.volatile;
+        connection.socket.emit(emit, Box::new(EmitTicket { reply, connection: name }), effect).await;
+        if waits {
+            // It passed the gate without a permit, so that it is this consumer's only one on the way.
+            self.effects.settled().await;
+        }
+    }
+
+    async fn ack(&mut self, connection: Connection, number: u64, args: Args, reply: Reply) {
+        let effect = self.effect_on(connection.socket.manager()).await;
+        let done = Box::new(move |open: bool| {
+            if open {
+                reply.ok(&Empty {});
+            } else {
+                let message = format!(
+                    "nobody waits for an answer to {number}: it was answered, or its session is gone"
+                );
+                reply.error(&Error::new(ErrorKind::UnknownAck, message));
+            }
+            drop(effect);
+        });
+        connection.socket.answer(number, args, done).await;
+    }
+
+    /// Commands to one Manager stay in order by themselves; before those to another one, all must have taken effect.
+    async fn effect_on(&mut self, manager: &Arc<Manager>) -> Effect {
+        if self.emitting.as_ref().is_none_or(|last| !Arc::ptr_eq(last, manager)) {
+            self.effects.settled().await;
+            self.emitting = Some(Arc::clone(manager));
+        }
+        self.effects.begin()
+    }
+
+    async fn connect(&self, connection: &Connection, wait: Option<u64>, reply: Reply) {
+        let channel = Arc::clone(&connection.channel);
+        let (done, started) = oneshot::channel();
+        connection.socket.connect(Box::new(move |()| {
+            // Registered between two events, so that an earlier failure is not taken for this one's.
+            let _ = done.send(channel.wait_connected());
+        }));
+        let Ok(outcome) = started.await else { return };
+        let channel = Arc::clone(&connection.channel);
+        let Some(wait) = wait else { return reply.ok(&channel.snapshot()) };
+        self.context.tasks.spawn(async move {
+            match tokio::time::timeout(Duration::from_millis(wait), outcome).await {
+                Ok(Ok(Ok(()))) => reply.ok(&channel.snapshot()),
+                Ok(Ok(Err(failure))) => reply.error(&connect_failed(channel.name(), &failure)),
+                Ok(Err(_)) => {}
+                Err(_) => {
+                    let message = format!("not connected within {wait} ms; the attempts go on");
+                    reply.error(&connect_failed(channel.name(), &ConnectFailure { message, data: None }));
+                }
+            }
+        });
+    }
+
+    async fn open(&self, request: &Request<'_>) -> Result<OpenResult, Error> {
+        let invalid =
+            |message: String| Error::new(ErrorKind::InvalidParams, format!("params of open: {message}"));
+        let mut members = request.params::<BTreeMap<String, &RawValue>>()?;
+        let name = members.remove("name").ok_or_else(|| invalid("missing field `name`".into()))?;
+        let name = json::unquote(name.get()).ok_or_else(|| invalid("name must be a string".into()))?;
+        check_name(&name).map_err(|message| invalid(format!("name: {message}")))?;
+        let persist = match members.remove("persist").map(RawValue::get) {
+            None | Some("false" | "null") => false,
+            Some("true") => true,
+            Some(_) => return Err(invalid("persist must be true or false".into())),
+        };
+        let members = members.iter().map(|(name, value)| (name.as_str(), *value));
+        let settings = ConnectionOptions::from_members(members)
+            .and_then(|options| options.resolve(&self.context.defaults))
+            .map_err(|error| invalid(error.to_string()))?;
+        let opener = Opener::Consumer { id: self.consumer.id(), persist };
+        let (created, connection) = self.context.hub.open(&name, settings, opener).await?;
+        Ok(OpenResult { created, connection: connection.channel.snapshot() })
+    }
+}
+
+/// Whoever waits for an emit, as the API answers.
+struct EmitTicket {
+    reply: Reply,
+    connection: String,
+}
+
+impl Ticket for EmitTicket {
+    fn settled(self: Box<Self>, result: Result<Sent, EmitError>, active: bool) {
+        let status = match result {
+            Ok(Sent::Sent) => "sent",
+            Ok(Sent::Buffered) => "buffered",
+            Ok(Sent::Dropped) => "dropped",
+            Err(error @ (EmitError::BufferFull(_) | EmitError::TooManyPending)) => {
+                return self.reply.error(&Error::new(ErrorKind::BufferFull, error.to_string()));
+            }
+        };
+        self.reply.ok(&EmitResult { status, active });
+    }
+
+    fn answered(self: Box<Self>, result: Result<Args, AckError>) {
+        let name = &self.connection;
+        match result {
+            Ok(args) => self.reply.write(|out| {
+                out.put_slice(br#"{"args":"#);
+                args.write_array(out);
+                if args.has_binary() {
+                    out.put_slice(br#","binary":true"#);
+                }
+                out.put_slice(b"}");
+            }),
+            Err(AckError::Timeout) => {
+                let message = format!("the server of {name:?} did not answer in time");
+                self.reply.error(&Error::new(ErrorKind::AckTimeout, message));
+            }
+            Err(AckError::Disconnected) => {
+                let message = format!(
+                    "{name:?} was disconnected before the server answered; it may have got the event"
+                );
+                self.reply.error(&Error::new(ErrorKind::Disconnected, message));
+            }
+        }
+    }
+}
+
+impl From<hub::Error> for Error {
+    fn from(error: hub::Error) -> Self {
+        let kind = match error {
+            hub::Error::UnknownConnection(_) => ErrorKind::UnknownConnection,
+            hub::Error::Exists(_) => ErrorKind::ConnectionExists,
+            hub::Error::Tls(_) | hub::Error::TooManySubscriptions => ErrorKind::InvalidParams,
+            hub::Error::ShuttingDown => ErrorKind::ShuttingDown,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+async fn set_auth(connection: &Connection, auth: Auth) {
+    let (done, set) = manager::done();
+    connection.socket.set_auth(auth, done);
+    set.await;
+}
+
+fn read_auth(auth: &RawValue) -> Result<Auth, Error> {
+    match auth.get() {
+        "null" => Ok(Auth::None),
+        object if object.starts_with('{') => Ok(Auth::Fixed(ByteString::from(json::minify(object).as_ref()))),
+        _ => Err(Error::new(ErrorKind::InvalidParams, "auth must be an object, or null for none")),
+    }
+}
+
+fn read_args(args: Option<&RawValue>, binary: bool, max_attachments: usize) -> Result<Args, Error> {
+    let array = args.map_or("[]", RawValue::get);
+    if !array.starts_with('[') {
+        return Err(Error::new(ErrorKind::InvalidParams, "args must be an array"));
+    }
+    Args::from_consumer(array, binary, max_attachments)
+        .map_err(|error| Error::new(ErrorKind::InvalidParams, format!("args: {error}")))
+}
+
+fn lifecycle_name(name: String) -> Result<String, Error> {
+    const NAMES: [&str; 12] = [
+        "connect",
+        "connect_error",
+        "disconnect",
+        "reconnect_attempt",
+        "reconnect_error",
+        "reconnect",
+        "reconnect_failed",
+        "upgrade",
+        "ready",
+        "setup_failed",
+        "opened",
+        "closed",
+    ];
+    match name.as_str() {
+        // As the official client's page spells it in one place.
+        "reconnection_attempt" => Ok("reconnect_attempt".into()),
+        known if NAMES.contains(&known) => Ok(name),
+        _ => {
+            let message = format!("lifecycle: there is no event {name:?}; there are {}", NAMES.join(", "));
+            Err(Error::new(ErrorKind::InvalidParams, message))
+        }
+    }
+}
+
+fn connect_failed(name: &str, failure: &ConnectFailure) -> Error {
+    let data = failure.data.as_ref().and_then(|data| RawValue::from_string(data.to_string()).ok());
+    let message = format!("{name:?} did not connect: {}", failure.message);
+    Error { data, ..Error::new(ErrorKind::ConnectFailed, message) }
+}
+
+/// Memory of the process that is in use, 0 where the system does not say.
+fn rss_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|statm| statm.split(' ').nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Serialize)]
+struct ListResult {
+    connections: Vec<Snapshot>,
+}
+
+#[derive(Serialize)]
+struct HelloResult<'a> {
+    server: &'static str,
+    version: &'static str,
+    api: u32,
+    stream: &'a str,
+    pid: u32,
+    consumer: String,
+    role: Role,
+    limits: Limits,
+}
+
+#[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "these are the members that consumers read")]
+struct Limits {
+    max_line: usize,
+    max_depth: usize,
+    max_subscriptions: usize,
+    max_unread_answers: usize,
+    max_unread_answer_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct StatusResult<'a> {
+    daemon: DaemonStatus<'a>,
+    connections: Vec<Snapshot>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumers: Option<Vec<hub::Report>>,
+}
+
+#[derive(Serialize)]
+struct DaemonStatus<'a> {
+    version: &'static str,
+    pid: u32,
+    stream: &'a str,
+    started: Time,
+    uptime_ms: u64,
+    consumers: usize,
+    connections: usize,
+    rss_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct SubscribeResult<'a> {
+    subscription: u64,
+    stream: &'a str,
+    connections: &'a [Snapshot],
+    replayed: u64,
+    missed: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct EmitResult {
+    status: &'static str,
+    active: bool,
+}
+
+#[derive(Serialize)]
+struct OpenResult {
+    created: bool,
+    connection: Snapshot,
+}

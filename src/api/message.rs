@@ -1,0 +1,380 @@
+//! Requests as they are read, errors and answers as they are written. Pure.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use crate::hub::Lag;
+use crate::json;
+
+/// The version of the contract.
+pub const API_VERSION: u32 = 1;
+
+/// What went wrong, for programs (JSON-RPC 2.0 section 5.1, and our own from -32000 on).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Not JSON, or not UTF-8.
+    ParseError,
+    /// JSON that is no request.
+    InvalidRequest,
+    /// A line beyond `max_line`.
+    TooLarge,
+    /// No such method.
+    UnknownMethod,
+    /// Parameters that the method does not take.
+    InvalidParams,
+    /// A defect of the daemon.
+    Internal,
+    /// No connection of that name.
+    UnknownConnection,
+    /// No subscription of that number.
+    UnknownSubscription,
+    /// No room for one more event that waits.
+    BufferFull,
+    /// The answer did not come in time.
+    AckTimeout,
+    /// The answer will not come.
+    Disconnected,
+    /// A name that applications may not emit.
+    ReservedEvent,
+    /// Not with this role.
+    Forbidden,
+    /// Another connection has this name.
+    ConnectionExists,
+    /// Nobody waits for this answer.
+    UnknownAck,
+    /// It did not come to be connected.
+    ConnectFailed,
+    /// The daemon ends.
+    ShuttingDown,
+}
+
+impl ErrorKind {
+    /// The number and the word.
+    pub fn code(self) -> (i32, &'static str) {
+        match self {
+            Self::ParseError => (-32700, "parse_error"),
+            Self::InvalidRequest => (-32600, "invalid_request"),
+            Self::TooLarge => (-32600, "too_large"),
+            Self::UnknownMethod => (-32601, "unknown_method"),
+            Self::InvalidParams => (-32602, "invalid_params"),
+            Self::Internal => (-32603, "internal"),
+            Self::UnknownConnection => (-32000, "unknown_connection"),
+            Self::UnknownSubscription => (-32001, "unknown_subscription"),
+            Self::BufferFull => (-32002, "buffer_full"),
+            Self::AckTimeout => (-32003, "ack_timeout"),
+            Self::Disconnected => (-32004, "disconnected"),
+            Self::ReservedEvent => (-32005, "reserved_event"),
+            Self::Forbidden => (-32006, "forbidden"),
+            Self::ConnectionExists => (-32007, "connection_exists"),
+            Self::UnknownAck => (-32008, "unknown_ack"),
+            Self::ConnectFailed => (-32009, "connect_failed"),
+            Self::ShuttingDown => (-32010, "shutting_down"),
+        }
+    }
+}
+
+/// An error as it is answered.
+#[derive(Debug, Clone)]
+pub struct Error {
+    /// For programs.
+    pub kind: ErrorKind,
+    /// For people: what was wrong and what to do.
+    pub message: String,
+    /// What the server said, JSON text.
+    pub data: Option<Box<RawValue>>,
+}
+
+impl Error {
+    /// An error without the server's words.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), data: None }
+    }
+}
+
+impl Serialize for Error {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Data<'a> {
+            kind: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            data: Option<&'a RawValue>,
+        }
+        #[derive(Serialize)]
+        struct View<'a> {
+            code: i32,
+            message: &'a str,
+            data: Data<'a>,
+        }
+        let (code, kind) = self.kind.code();
+        View { code, message: &self.message, data: Data { kind, data: self.data.as_deref() } }
+            .serialize(serializer)
+    }
+}
+
+/// A request.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The id to the byte; none for a notification.
+    pub id: Option<&'a RawValue>,
+    /// What is wanted.
+    pub method: String,
+    /// With what.
+    pub params: Option<&'a RawValue>,
+}
+
+/// A line that is no request, and the id it had, if one could be read.
+#[derive(Debug)]
+pub struct Malformed<'a> {
+    /// None where the answer has the id null.
+    pub id: Option<&'a RawValue>,
+    /// Why.
+    pub error: Error,
+}
+
+#[derive(Deserialize)]
+struct RawRequest<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    jsonrpc: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    method: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    params: Option<&'a RawValue>,
+}
+
+/// Keeps `null` apart from what is not there.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl<'a> Request<'a> {
+    /// Reads a line.
+    pub fn parse(line: &'a [u8]) -> Result<Self, Malformed<'a>> {
+        let anonymous = |kind, message: String| Malformed { id: None, error: Error::new(kind, message) };
+        let text = std::str::from_utf8(line)
+            .map_err(|error| anonymous(ErrorKind::ParseError, format!("the line is not UTF-8: {error}")))?;
+        let raw = serde_json::from_str::<RawRequest<'_>>(text).map_err(|error| {
+            // A line that is JSON after all is a wrong request rather than a wrong line.
+            match serde_json::from_str::<&RawValue>(text) {
+                Err(syntax) => anonymous(ErrorKind::ParseError, format!("the line is not JSON: {syntax}")),
+                Ok(value) if value.get().starts_with('[') => anonymous(
+                    ErrorKind::InvalidRequest,
+                    "batches are not taken; send one request a line, as many as you like without waiting"
+                        .into(),
+                ),
+                Ok(value) if !value.get().starts_with('{') => {
+                    anonymous(ErrorKind::InvalidRequest, "a request is a JSON object".into())
+                }
+                Ok(_) => anonymous(ErrorKind::InvalidRequest, error.to_string()),
+            }
+        })?;
+        let id = match raw.id {
+            Some(id) if !is_id(id) => {
+                let message = "id must be a string, a number or null".to_owned();
+                return Err(anonymous(ErrorKind::InvalidRequest, message));
+            }
+            id => id,
+        };
+        let refuse =
+            |message: String| Malformed { id, error: Error::new(ErrorKind::InvalidRequest, message) };
+        if json::too_deep(line) {
+            let message = format!("the request is nested deeper than {} levels", json::MAX_DEPTH);
+            return Err(refuse(message));
+        }
+        if raw.jsonrpc.is_some_and(|version| json::unquote(version.get()).as_deref() != Some("2.0")) {
+            return Err(refuse("jsonrpc must be \"2.0\", or be left out".into()));
+        }
+        let method = raw.method.ok_or_else(|| refuse("method is missing".into()))?;
+        let method = json::unquote(method.get()).ok_or_else(|| refuse("method must be a string".into()))?;
+        Ok(Self { id, method: method.into_owned(), params: raw.params })
+    }
+
+    /// Whether a malformed line wants no answer: it could be read and has no id.
+    pub fn params<T: Deserialize<'a>>(&self) -> Result<T, Error> {
+        let text = self.params.map_or("{}", RawValue::get);
+        if !text.starts_with('{') {
+            return Err(Error::new(ErrorKind::InvalidParams, "params must be an object"));
+        }
+        serde_json::from_str(text).map_err(|error| invalid_params(self.method.as_str(), &error))
+    }
+}
+
+fn is_id(id: &RawValue) -> bool {
+    matches!(id.get().as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')) || id.get() == "null"
+}
+
+fn invalid_params(method: &str, error: &serde_json::Error) -> Error {
+    let text = error.to_string();
+    // The place is one within params, which tells a person nothing.
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    Error::new(ErrorKind::InvalidParams, format!("params of {method}: {text}"))
+}
+
+/// `hello`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// What the consumer calls itself.
+    pub client: Option<String>,
+    /// What is to happen when it is overrun.
+    pub lag: Option<Lag>,
+}
+
+/// Methods without parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// `status`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// This one only.
+    pub connection: Option<String>,
+}
+
+/// `subscribe`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subscribe {
+    /// Pattern; all.
+    pub connection: Option<String>,
+    /// Patterns; all.
+    pub events: Option<Vec<String>>,
+    /// Which lifecycle events; all.
+    pub lifecycle: Option<Lifecycle>,
+    /// What consumers emit, too.
+    #[serde(default)]
+    pub outgoing: bool,
+    /// Replay the last so many.
+    pub last: Option<u64>,
+    /// Replay what came after this.
+    pub after: Option<After>,
+}
+
+/// The filter of lifecycle events.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// All or none.
+    All(bool),
+    /// These.
+    Names(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Lifecycle {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Lifecycle;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("lifecycle as true, false or an array of names")
+            }
+            fn visit_bool<E>(self, all: bool) -> Result<Lifecycle, E> {
+                Ok(Lifecycle::All(all))
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Lifecycle, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = seq.next_element()? {
+                    names.push(name);
+                }
+                Ok(Lifecycle::Names(names))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// A place in a connection's notifications.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct After {
+    /// The run of the daemon that gave the number.
+    pub stream: String,
+    /// The last one that is known.
+    pub seq: u64,
+}
+
+/// `unsubscribe`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unsubscribe {
+    /// What `subscribe` gave.
+    pub subscription: u64,
+}
+
+/// `emit`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Emit<'a> {
+    /// On which connection.
+    pub connection: String,
+    /// The event's name.
+    pub event: String,
+    /// Its arguments, an array; none.
+    #[serde(borrow)]
+    pub args: Option<&'a RawValue>,
+    /// Wait for the server's answer.
+    #[serde(default)]
+    pub ack: bool,
+    /// How long, in milliseconds.
+    pub timeout: Option<u64>,
+    /// Drop it rather than let it wait.
+    #[serde(default)]
+    pub volatile: bool,
+    /// `{"$binary":…}` in args are attachments.
+    #[serde(default)]
+    pub binary: bool,
+    /// Without effect while no transport compresses; taken as the official client takes it.
+    pub compress: Option<bool>,
+}
+
+/// `ack`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ack<'a> {
+    /// On which connection.
+    pub connection: String,
+    /// The number that came with the event.
+    pub ack: u64,
+    /// The answer, an array; empty.
+    #[serde(borrow)]
+    pub args: Option<&'a RawValue>,
+    /// `{"$binary":…}` in args are attachments.
+    #[serde(default)]
+    pub binary: bool,
+}
+
+/// `connect`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connect<'a> {
+    /// Which.
+    pub connection: String,
+    /// The auth object from now on.
+    #[serde(borrow)]
+    pub auth: Option<&'a RawValue>,
+    /// Answer when it is connected, in milliseconds at the latest.
+    pub wait: Option<u64>,
+}
+
+/// `disconnect` and `close`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// Which.
+    pub connection: String,
+}
+
+/// `set_auth`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetAuth<'a> {
+    /// Which.
+    pub connection: String,
+    /// The auth object from the next CONNECT on.
+    #[serde(borrow)]
+    pub auth: &'a RawValue,
+}

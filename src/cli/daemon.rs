@@ -1,0 +1,44 @@
+//! The commands that are the daemon, not a client of it; and where both look for the socket.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::Global;
+use super::exit::{Exit, Failure};
+use crate::service::config::{self, Sources};
+use crate::service::environment::Environment;
+use crate::service::{self, Ended};
+
+pub(super) fn run(global: &Global) -> Result<Exit, Failure> {
+    let config = load(global)?;
+    match service::run(config)? {
+        Ended::Orderly => Ok(Exit::Done),
+        // Whoever asked twice does not wait for what is still being written.
+        Ended::AtOnce(signal) => std::process::exit(signal.exit_code().into()),
+    }
+}
+
+pub(super) fn check(global: &Global) -> Result<Exit, Failure> {
+    let config = load(global)?;
+    for warning in config.warnings() {
+        super::output::note(&warning);
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(config.effective().as_bytes())?;
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn socket_path(global: &Global) -> Result<PathBuf, Failure> {
+    let found = config::socket_path(&sources(global), &Environment::of_process());
+    found.map_err(|error| Failure::Config(error.to_string()))
+}
+
+fn load(global: &Global) -> Result<config::Config, Failure> {
+    let loaded = config::load(&sources(global), &Environment::of_process());
+    loaded.map_err(|error| Failure::Config(error.to_string()))
+}
+
+fn sources(global: &Global) -> Sources {
+    Sources { files: global.config.clone(), socket: global.socket.clone() }
+}

@@ -1,0 +1,185 @@
+//! How a command ends: exit codes, and what stderr says.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::output::note;
+use crate::api::client::{CallError, Lost, Refusal};
+use crate::service;
+
+/// What the exit code says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Exit {
+    Done = 0,
+    /// The daemon answered with an error.
+    Refused = 1,
+    Usage = 2,
+    NotConnected = 3,
+    /// `EX_UNAVAILABLE` of sysexits.h.
+    NoDaemon = 69,
+    /// `EX_CONFIG` of sysexits.h.
+    BadConfig = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command ended before it was done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("no daemon at {} ({}); {}", .socket.display(), reason(.source), advice(.source))]
+    NoDaemon { socket: PathBuf, source: io::Error },
+    #[error("{}{}", .0, farewell(.0))]
+    Lost(#[from] Lost),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// An error answer to one of many lines of input.
+    #[error("line {line}: {refusal}")]
+    RefusedLine { line: u64, refusal: Refusal },
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Config(String),
+    #[error("the daemon's answer is not understood: {0}; is it of another version?")]
+    Answer(serde_json::Error),
+    #[error("{0}")]
+    Call(CallError),
+    #[error("cannot write to stdout: {}", reason(.0))]
+    Output(#[from] io::Error),
+    #[error("cannot read from stdin: {}", reason(.0))]
+    Input(io::Error),
+    #[error("cannot start: {}", reason(.0))]
+    Runtime(io::Error),
+    #[error(transparent)]
+    Service(#[from] service::Error),
+}
+
+impl Failure {
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Refused(refusal) | Self::RefusedLine { refusal, .. } => match refusal.kind().as_str() {
+                "connect_failed" => Exit::NotConnected,
+                _ => Exit::Refused,
+            },
+            // A reader that has had enough is no error.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+            Self::Answer(_) | Self::Call(_) | Self::Input(_) | Self::Output(_) | Self::Runtime(_) => {
+                Exit::Refused
+            }
+            Self::Usage(_) => Exit::Usage,
+            Self::NoDaemon { .. } => Exit::NoDaemon,
+            Self::Lost(lost) => match lost {
+                // The daemon is there and does not want this program.
+                Lost::Goodbye(reason) if reason != "shutdown" => Exit::Refused,
+                Lost::Goodbye(_) | Lost::Closed | Lost::Io(_) | Lost::Protocol(_) => Exit::NoDaemon,
+            },
+            Self::Config(_) => Exit::BadConfig,
+            Self::Service(error) if error.is_configuration() => Exit::BadConfig,
+            Self::Service(_) => Exit::Refused,
+        }
+    }
+
+    /// Says on stderr what went wrong, where there is something to say.
+    pub(super) fn report(&self) -> Exit {
+        let exit = self.exit();
+        if exit != Exit::Done {
+            note(self);
+        }
+        exit
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(refusal) => Self::Refused(refusal),
+            CallError::Lost(lost) => Self::Lost(lost),
+            CallError::Params(_) | CallError::Flooded => Self::Call(error),
+        }
+    }
+}
+
+/// The system's words without its number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error ").map_or(text.clone(), |(words, _)| words.to_owned())
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "it admits only its owner and group: see api.mode and api.group",
+        io::ErrorKind::WouldBlock => "it takes no more programs at the moment: try again",
+        _ => "start one with 'siod run'",
+    }
+}
+
+fn farewell(lost: &Lost) -> &'static str {
+    match lost {
+        Lost::Goodbye(reason) => match reason.as_str() {
+            "too_many_consumers" => "; raise api.max_consumers",
+            "forbidden" => "; the [[access]] rules of its configuration give you no role",
+            "lagged" => "; this program did not read fast enough",
+            _ => "",
+        },
+        Lost::Protocol(_) => "; is another program listening there?",
+        Lost::Closed | Lost::Io(_) => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(kind: &str) -> Refusal {
+        let json = format!(r#"{{"code":-32000,"message":"says the daemon","data":{{"kind":"{kind}"}}}}"#);
+        serde_json::from_str(&json).unwrap()
+    }
+
+    #[test]
+    fn failures_say_what_to_do_and_have_their_code() {
+        let missing = io::Error::from_raw_os_error(2);
+        let denied = io::Error::from_raw_os_error(13);
+        let socket = PathBuf::from("/run/siod/siod.sock");
+        for (failure, exit, text) in [
+            (
+                Failure::NoDaemon { socket: socket.clone(), source: missing },
+                69,
+                "no daemon at /run/siod/siod.sock (No such file or directory); start one with 'siod run'",
+            ),
+            (
+                Failure::NoDaemon { socket, source: denied },
+                69,
+                "no daemon at /run/siod/siod.sock (Permission denied); \
+                 it admits only its owner and group: see api.mode and api.group",
+            ),
+            (Failure::Refused(refusal("unknown_connection")), 1, "says the daemon"),
+            (Failure::Refused(refusal("connect_failed")), 3, "says the daemon"),
+            (Failure::RefusedLine { line: 7, refusal: refusal("buffer_full") }, 1, "line 7: says the daemon"),
+            (Failure::Lost(Lost::Closed), 69, "the daemon closed the attachment"),
+            (
+                Failure::Lost(Lost::Goodbye("shutdown".into())),
+                69,
+                "the daemon ended the attachment: shutdown",
+            ),
+            (
+                Failure::Lost(Lost::Goodbye("too_many_consumers".into())),
+                1,
+                "the daemon ended the attachment: too_many_consumers; raise api.max_consumers",
+            ),
+            (Failure::Usage("wrong".into()), 2, "wrong"),
+            (
+                Failure::Output(io::Error::from_raw_os_error(28)),
+                1,
+                "cannot write to stdout: No space left on device",
+            ),
+        ] {
+            assert_eq!((failure.exit() as u8, failure.to_string().as_str()), (exit, text));
+        }
+        assert_eq!(Failure::Output(io::Error::from_raw_os_error(32)).exit(), Exit::Done);
+    }
+}

@@ -1,0 +1,140 @@
+//! What `siod check` prints: the configuration that the daemon would run with, as TOML.
+//!
+//! Every option of every connection is there, defaults included. Secrets print as `***`: auth objects, the values of
+//! headers, and values of the query whose names sound secret. Without secrets the text loads as the same
+//! configuration.
+
+use std::fmt::{Display, Write as _};
+use std::path::Path;
+
+use crate::engineio::TransportKind;
+use crate::hub::options::{ConnectionSettings, is_secret_name};
+use crate::hub::quantity::{Duration, Size};
+use crate::manager::Auth;
+use crate::service::config::Config;
+use crate::service::layers::{quoted, quoted_key};
+
+impl Config {
+    /// The configuration as TOML, secrets masked.
+    pub fn effective(&self) -> String {
+        let mut text = Toml::default();
+        text.table("log");
+        text.string("level", &self.log.level);
+        text.string("format", self.log.format.name());
+        text.table("api");
+        text.path("socket", &self.api.socket);
+        text.string("mode", &format!("{:04o}", self.api.mode));
+        if let Some(group) = &self.api.group {
+            text.string("group", group);
+        }
+        text.plain("max_consumers", self.api.max_consumers);
+        text.size("max_line", self.api.max_line);
+        text.string("lag", self.api.lag.name());
+        text.duration("stall", self.api.stall);
+        for (name, settings) in &self.connections {
+            text.table(&format!("connections.{}", quoted_key(name)));
+            text.connection(settings);
+        }
+        text.0
+    }
+}
+
+#[derive(Default)]
+struct Toml(String);
+
+impl Toml {
+    fn table(&mut self, name: &str) {
+        let space = if self.0.is_empty() { "" } else { "\n" };
+        let _ = writeln!(self.0, "{space}[{name}]");
+    }
+
+    fn plain(&mut self, key: &str, value: impl Display) {
+        let _ = writeln!(self.0, "{key} = {value}");
+    }
+
+    fn string(&mut self, key: &str, value: &str) {
+        self.plain(key, quoted(value));
+    }
+
+    fn path(&mut self, key: &str, value: &Path) {
+        self.string(key, &value.to_string_lossy());
+    }
+
+    fn duration(&mut self, key: &str, value: std::time::Duration) {
+        self.string(key, &Duration(value).to_string());
+    }
+
+    fn size(&mut self, key: &str, value: usize) {
+        self.string(key, &Size(value).to_string());
+    }
+
+    fn strings<'a>(&mut self, key: &str, values: impl Iterator<Item = &'a str>) {
+        self.plain(key, format_args!("[{}]", values.map(quoted).collect::<Vec<_>>().join(", ")));
+    }
+
+    fn pairs<'a>(&mut self, key: &str, pairs: impl Iterator<Item = (&'a str, &'a str)>) {
+        let pairs = pairs.map(|(name, value)| format!("{} = {}", quoted_key(name), quoted(value)));
+        match pairs.collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => self.plain(key, "{}"),
+            pairs => self.plain(key, format_args!("{{ {pairs} }}")),
+        }
+    }
+
+    fn connection(&mut self, settings: &ConnectionSettings) {
+        let (manager, socket) = (&settings.manager, &settings.socket);
+        let (transport, tls) = (&manager.transport, &manager.transport.tls);
+        self.string("url", &settings.url);
+        self.string("path", &transport.path);
+        self.plain("add_trailing_slash", transport.path.ends_with('/'));
+        let masked = |name: &str| is_secret_name(name);
+        let query = transport.query.iter();
+        self.pairs(
+            "query",
+            query.map(|(name, value)| (name.as_str(), if masked(name) { "***" } else { value })),
+        );
+        self.pairs("extra_headers", transport.headers.keys().map(|name| (name.as_str(), "***")));
+        self.plain("with_credentials", transport.with_credentials);
+        self.strings("transports", manager.transports.iter().copied().map(TransportKind::name));
+        self.plain("try_all_transports", manager.try_all_transports);
+        self.plain("upgrade", manager.upgrade);
+        self.plain("remember_upgrade", manager.remember_upgrade);
+        self.strings("protocols", transport.protocols.iter().map(String::as_str));
+        self.plain("reconnection", manager.reconnection);
+        if let Some(attempts) = manager.reconnection_attempts {
+            self.plain("reconnection_attempts", attempts);
+        }
+        self.duration("reconnection_delay", manager.backoff.min);
+        self.duration("reconnection_delay_max", manager.backoff.max);
+        self.plain("randomization_factor", format_args!("{:?}", manager.backoff.jitter));
+        self.duration("timeout", manager.timeout);
+        self.duration("stable_after", manager.stable_after);
+        self.plain("auto_connect", settings.auto_connect);
+        self.plain("force_new", settings.force_new);
+        if let Some(timeout) = socket.ack_timeout {
+            self.duration("ack_timeout", timeout);
+        }
+        self.size("send_buffer", socket.send_buffer);
+        self.plain("history.events", settings.history.events);
+        self.size("history.bytes", settings.history.bytes);
+        self.size("max_payload", transport.max_payload);
+        self.plain("max_attachments", socket.max_attachments);
+        for (key, path) in [
+            ("tls.ca_file", &tls.ca_file),
+            ("tls.cert_file", &tls.cert_file),
+            ("tls.key_file", &tls.key_file),
+        ] {
+            if let Some(path) = path {
+                self.path(key, path);
+            }
+        }
+        if let Some(name) = &tls.server_name {
+            self.string("tls.server_name", name);
+        }
+        self.plain("tls.insecure", tls.insecure);
+        match &socket.auth {
+            Auth::None => {}
+            Auth::Fixed(_) => self.string("auth", "***"),
+            Auth::File(path) => self.path("auth_file", path),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The daemon around the layers below: its configuration, its socket, its logs and its signals.
+
+pub mod config;
+mod effective;
+pub mod environment;
+mod layers;
+pub mod listener;
+pub mod signals;
+pub mod telemetry;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use self::config::Config;
+use self::listener::{ListenError, Listener};
+use self::signals::{Shutdown, Signals};
+use crate::api::{self, server::Server};
+use crate::hub::{self, Goodbye, Hub, Opener};
+
+/// How long the end may take for what is written to be read, here and upstream.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Threads that carry messages. One more than one keeps a large message from holding everybody up; many more only
+/// hand work around.
+const WORKERS: usize = 2;
+
+/// Threads for name look-ups and files.
+const BLOCKING_THREADS: usize = 16;
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its socket is in use or cannot be bound.
+    #[error("{0}")]
+    Listen(#[from] ListenError),
+    /// Its log cannot be written.
+    #[error("log: {0}")]
+    Telemetry(#[from] telemetry::Error),
+    /// A connection of the configuration cannot be set up.
+    #[error("connections.{name}: {error}")]
+    Connection {
+        /// The connection's name.
+        name: String,
+        /// Why.
+        error: hub::Error,
+    },
+    /// The system does not give what it takes.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+impl Error {
+    /// Whether the configuration has to be changed for it to run.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Connection { .. } => true,
+            Self::Listen(_) | Self::Telemetry(_) | Self::System(_) => false,
+        }
+    }
+}
+
+/// How the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything was told and sent.
+    Orderly,
+    /// A second signal did not want to wait.
+    AtOnce(Shutdown),
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. To be called once, before other threads start.
+pub fn run(config: Config) -> Result<Ended, Error> {
+    let _telemetry = telemetry::init(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("siod")
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let listener = Listener::bind(&config.api.socket, config.api.mode, config.api.group.as_deref())?;
+        let asked = CancellationToken::new();
+        let serving = serve(config, listener, asked.clone());
+        tokio::pin!(serving);
+        tokio::select! {
+            ended = &mut serving => return ended.map(|()| Ended::Orderly),
+            signal = signals.shutdown() => info!(?signal, "ending; a second signal ends at once"),
+        }
+        asked.cancel();
+        tokio::select! {
+            ended = &mut serving => ended.map(|()| Ended::Orderly),
+            signal = signals.shutdown() => Ok(Ended::AtOnce(signal)),
+        }
+    });
+    // A look-up that still hangs must not keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Serves consumers on `listener` until `stop`, then ends in order: whoever waits for an answer hears that none will
+/// come, consumers are told goodbye, and upstream gets what was handed over, then a DISCONNECT.
+pub async fn serve(config: Config, listener: Listener, stop: CancellationToken) -> Result<(), Error> {
+    let (managers, consumers) = (TaskTracker::new(), TaskTracker::new());
+    let disconnect = CancellationToken::new();
+    let rules = hub::Settings { stall: config.api.stall, max_consumers: config.api.max_consumers };
+    let hub = Arc::new(Hub::new(rules, managers.clone(), disconnect.clone()));
+    for warning in config.warnings() {
+        warn!("{warning}");
+    }
+    for (name, settings) in config.connections {
+        let opened = hub.open(&name, settings, Opener::Config).await;
+        opened.map_err(|error| Error::Connection { name, error })?;
+    }
+    let (socket, file) = listener.into_parts();
+    let socket = tokio::net::UnixListener::from_std(socket)?;
+    let settings = api::Settings {
+        max_consumers: config.api.max_consumers,
+        max_line: config.api.max_line,
+        lag: config.api.lag,
+    };
+    let server = Server::new(Arc::clone(&hub), settings, config.defaults, consumers.clone());
+    consumers.spawn(server.accept(socket, stop.clone()));
+    info!(socket = %config.api.socket.display(), connections = hub.connection_count(), "ready");
+    tell_service_manager(&sd_notify::NotifyState::Ready);
+
+    stop.cancelled().await;
+    tell_service_manager(&sd_notify::NotifyState::Stopping);
+    hub.settle().await;
+    for consumer in hub.consumers() {
+        consumer.inbox().say_goodbye(Goodbye::Shutdown);
+    }
+    disconnect.cancel();
+    consumers.close();
+    managers.close();
+    let all = async { tokio::join!(consumers.wait(), managers.wait()) };
+    if tokio::time::timeout(GRACE, all).await.is_err() {
+        warn!("not everything could be written in time");
+    }
+    drop(file);
+    info!("ended");
+    Ok(())
+}
+
+fn tell_service_manager(state: &sd_notify::NotifyState<'_>) {
+    // Without a service manager there is nobody to tell.
+    if let Err(error) = sd_notify::notify(std::slice::from_ref(state)) {
+        warn!(%error, "the service manager could not be told");
+    }
+}

@@ -1,0 +1,83 @@
+//! What the process is asked to do from outside: SIGTERM and SIGINT end it, SIGHUP is taken note of.
+//!
+//! What an end means is decided by whoever waits for it; nothing here ends the process.
+
+use std::io;
+
+use futures_util::StreamExt as _;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_tokio::{Handle, SignalsInfo};
+use tracing::{info, warn};
+
+/// The signals that came, in order. While this lives none of them ends the process by itself.
+pub struct Signals {
+    stream: SignalsInfo,
+    handle: Handle,
+}
+
+/// A signal that asks for the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// SIGTERM, as service managers send it.
+    Terminate,
+    /// SIGINT, as Ctrl-C sends it.
+    Interrupt,
+}
+
+impl Shutdown {
+    /// What a process that a signal ended at once exits with, by the shell's custom: 128 and the signal's number.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Terminate => 143,
+            Self::Interrupt => 130,
+        }
+    }
+}
+
+impl Signals {
+    /// Starts to listen; needs a tokio runtime around it.
+    pub fn new() -> io::Result<Self> {
+        let stream = signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        Ok(Self { handle: stream.handle(), stream })
+    }
+
+    /// Waits for SIGTERM or SIGINT.
+    ///
+    /// The first call's answer asks for an orderly end. Call it again and wait beside that end: a second answer asks
+    /// to leave at once. Safe to cancel: no signal is lost.
+    pub async fn shutdown(&mut self) -> Shutdown {
+        loop {
+            match self.stream.next().await {
+                Some(SIGTERM) => return Shutdown::Terminate,
+                Some(SIGINT) => return Shutdown::Interrupt,
+                Some(SIGHUP) => warn!("SIGHUP ignored: reloading is not supported by this version of siod"),
+                Some(other) => info!(signal = other, "signal ignored"),
+                // The stream ends only with the handle, which is ours.
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.handle.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_signal_counts_and_hangups_do_not() {
+        let mut signals = Signals::new().unwrap();
+        kill_process(getpid(), Signal::HUP).unwrap();
+        kill_process(getpid(), Signal::TERM).unwrap();
+        assert_eq!(signals.shutdown().await, Shutdown::Terminate);
+        kill_process(getpid(), Signal::INT).unwrap();
+        assert_eq!(signals.shutdown().await, Shutdown::Interrupt);
+    }
+}

@@ -1,0 +1,471 @@
+//! Where log lines go: standard error as text or JSON, or the journal with its fields.
+//!
+//! Writing a line to standard error never waits and never fails the daemon: lines go through a queue of bounded size
+//! to a thread of their own, and what the queue cannot take is counted and told of later. The journal's socket is
+//! written to directly.
+//!
+//! Frames and headers can hold secrets. So `siod::wire` is off, and the libraries that print them are quiet, whatever
+//! the level, until a directive names them.
+
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Bytes of lines that may wait for standard error.
+const QUEUE_BYTES: usize = 1 << 20;
+
+/// Bytes of one line; the rest is cut off.
+const LINE_BYTES: usize = 64 << 10;
+
+/// How long the end of the daemon waits for standard error to take what is left.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// Libraries that print headers, frames or keys below `warn`.
+const LOUD: [&str; 8] = [
+    "cookie_store",
+    "hyper",
+    "hyper_rustls",
+    "hyper_util",
+    "rustls",
+    "tokio_tungstenite",
+    "tungstenite",
+    "want",
+];
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// A level or directives of tracing, like `siod=debug,tungstenite=warn`. Default `info`.
+    pub level: String,
+    /// How lines look. Default [`Format::Auto`].
+    pub format: Format,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: Format::Auto }
+    }
+}
+
+/// How lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// The journal where standard error leads there, else text.
+    Auto,
+    /// For people, in colour on a terminal.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// The journal, with fields.
+    Journald,
+}
+
+impl Format {
+    /// As it is written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Journald => "journald",
+        }
+    }
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The level is none; [`check_level`] finds this earlier.
+    #[error("log.level: {0}")]
+    Level(String),
+    /// `log.format = "journald"` where no journal is.
+    #[error("the journal cannot be reached ({0}); choose log.format \"text\" or \"json\"")]
+    Journal(io::Error),
+    /// The writing thread could not be started.
+    #[error("the log's thread cannot be started: {0}")]
+    Thread(io::Error),
+    /// Something else in this process has set up its logs.
+    #[error("logging is set up already")]
+    Taken,
+}
+
+/// Whether `level` can be a `log.level`.
+pub fn check_level(level: &str) -> Result<(), String> {
+    filter(level).map(drop)
+}
+
+/// Keeps the log alive. Dropping it waits half a second at the most for lines that are still to be written.
+#[derive(Debug)]
+pub struct Telemetry {
+    queue: Option<Arc<Queue>>,
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Some(queue) = &self.queue {
+            queue.flush(FLUSH);
+        }
+    }
+}
+
+/// Sends what `tracing` and `log` say from here on where `settings` want it. Once in a process.
+pub fn init(settings: &Settings) -> Result<Telemetry, Error> {
+    let filter = filter(&settings.level).map_err(Error::Level)?;
+    let journal = match settings.format {
+        Format::Journald => Some(tracing_journald::layer().map_err(Error::Journal)?),
+        Format::Auto if stderr_is_the_journal() => tracing_journald::layer().ok(),
+        Format::Auto | Format::Text | Format::Json => None,
+    };
+    if let Some(journal) = journal {
+        let journal = journal.with_syslog_identifier("siod".to_owned()).with_field_prefix(None);
+        tracing_subscriber::registry()
+            .with(journal.with_filter(filter))
+            .try_init()
+            .map_err(|_| Error::Taken)?;
+        return Ok(Telemetry { queue: None });
+    }
+    let json = settings.format == Format::Json;
+    let queue = Queue::start(io::stderr(), json).map_err(Error::Thread)?;
+    let colour =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    subscriber(filter, json, colour, Arc::clone(&queue)).try_init().map_err(|_| Error::Taken)?;
+    Ok(Telemetry { queue: Some(queue) })
+}
+
+fn subscriber(
+    filter: EnvFilter,
+    json: bool,
+    colour: bool,
+    queue: Arc<Queue>,
+) -> impl Subscriber + Send + Sync {
+    let lines = tracing_subscriber::fmt::layer::<Registry>()
+        .with_writer(Lines(queue))
+        .with_ansi(colour)
+        // Printing that printing failed would panic on the same full disk.
+        .log_internal_errors(false);
+    let lines = if json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
+    tracing_subscriber::registry().with(lines.with_filter(filter))
+}
+
+fn filter(level: &str) -> Result<EnvFilter, String> {
+    let refused = |what: &str| {
+        format!(
+            "found {what:?}, expected a level (off, error, warn, info, debug, trace) or directives like \"siod=debug,tungstenite=warn\""
+        )
+    };
+    let (mut overall, mut directives) = (None, Vec::new());
+    for directive in level.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+        // A bare word that is no level would be taken for a target and switch everything else off.
+        if !directive.contains(['=', '[', ':']) {
+            overall = Some(directive.parse::<LevelFilter>().map_err(|_| refused(directive))?);
+        }
+        directives.push(
+            directive.parse::<tracing_subscriber::filter::Directive>().map_err(|_| refused(directive))?,
+        );
+    }
+    if directives.is_empty() {
+        return Err(refused(level));
+    }
+    let quiet = overall.map_or(LevelFilter::WARN, |overall| overall.min(LevelFilter::WARN));
+    let caps = LOUD.iter().map(|target| format!("{target}={quiet}")).chain(["siod::wire=off".to_owned()]);
+    let caps = caps.filter_map(|cap| cap.parse().ok());
+    // Of two directives for one target the later counts.
+    Ok(caps.chain(directives).fold(EnvFilter::default(), EnvFilter::add_directive))
+}
+
+/// Whether standard error leads to the journal: systemd says which device and inode the journal's stream is.
+fn stderr_is_the_journal() -> bool {
+    let Some(stream) = std::env::var("JOURNAL_STREAM").ok() else {
+        return false;
+    };
+    rustix::fs::fstat(io::stderr()).is_ok_and(|stat| format!("{}:{}", stat.st_dev, stat.st_ino) == stream)
+}
+
+/// Lines on their way to a writer that may be slow, full or gone.
+#[derive(Debug, Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: VecDeque<Vec<u8>>,
+    bytes: usize,
+    dropped: u64,
+    /// A line has been taken out and is being written.
+    writing: bool,
+}
+
+impl Queue {
+    fn start(mut to: impl Write + Send + 'static, json: bool) -> io::Result<Arc<Self>> {
+        let queue = Arc::new(Self::default());
+        let source = Arc::clone(&queue);
+        let run = move || {
+            loop {
+                let (line, dropped) = source.next();
+                // A line that cannot be written has nowhere left to be complained about.
+                let _ = to.write_all(&line);
+                if dropped > 0 {
+                    let _ = to.write_all(notice(dropped, json).as_bytes());
+                }
+                let _ = to.flush();
+            }
+        };
+        std::thread::Builder::new().name("log".to_owned()).spawn(run)?;
+        Ok(queue)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: Vec<u8>) {
+        let mut state = self.state();
+        if state.bytes + line.len() > QUEUE_BYTES {
+            state.dropped += 1;
+            return;
+        }
+        state.bytes += line.len();
+        state.lines.push_back(line);
+        self.changed.notify_all();
+    }
+
+    /// Waits for a line; also gives how many were dropped since the last time.
+    fn next(&self) -> (Vec<u8>, u64) {
+        let mut state = self.state();
+        state.writing = false;
+        self.changed.notify_all();
+        loop {
+            if let Some(line) = state.lines.pop_front() {
+                state.bytes -= line.len();
+                state.writing = true;
+                return (line, std::mem::take(&mut state.dropped));
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until everything is written, or until `limit` is over; says which.
+    fn flush(&self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        let mut state = self.state();
+        while state.writing || !state.lines.is_empty() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+fn notice(dropped: u64, json: bool) -> String {
+    let text = "log lines dropped, because standard error did not take them in time";
+    if json {
+        format!("{{\"level\":\"WARN\",\"message\":\"{text}\",\"dropped\":{dropped},\"target\":\"siod\"}}\n")
+    } else {
+        format!("WARN siod: {text} dropped={dropped}\n")
+    }
+}
+
+struct Lines(Arc<Queue>);
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line { queue: &self.0, bytes: Vec::new() }
+    }
+}
+
+/// One event being printed; on its way when dropped.
+struct Line<'a> {
+    queue: &'a Queue,
+    bytes: Vec<u8>,
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = LINE_BYTES.saturating_sub(self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        let mut line = std::mem::take(&mut self.bytes);
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        if line.is_empty() {
+            return;
+        }
+        // Text of a peer could otherwise pass for a line of ours.
+        line.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
+        line.push(b'\n');
+        self.queue.push(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tracing::{debug, info, trace, warn};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(level: &str, json: bool, say: impl FnOnce()) -> String {
+        let sink = Sink::default();
+        let queue = Queue::start(sink.clone(), json).unwrap();
+        let subscriber = subscriber(filter(level).unwrap(), json, false, Arc::clone(&queue));
+        tracing::subscriber::with_default(subscriber, say);
+        assert!(queue.flush(Duration::from_secs(10)));
+        let bytes = sink.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn levels() {
+        for level in [
+            "off",
+            "info",
+            "TRACE",
+            "siod=debug",
+            "warn,siod::wire=trace",
+            "info, hyper=debug",
+            "[span]=info",
+        ] {
+            assert_eq!(check_level(level), Ok(()), "{level}");
+        }
+        for level in ["", " , ", "loud", "siod=loud", "info,siod", "siod=debug=x"] {
+            let message = check_level(level).expect_err(level);
+            assert!(message.contains("expected a level"), "{message}");
+        }
+    }
+
+    #[test]
+    fn secrets_stay_off_until_named() {
+        let say = || {
+            trace!(target: "siod::wire", "frame");
+            trace!(target: "tungstenite::protocol", "frame");
+            debug!(target: "hyper::proto", "header");
+            warn!(target: "rustls", "warning");
+            debug!(target: "siod", "decision");
+        };
+        let lines = logged("trace", false, say);
+        assert!(lines.contains("warning") && lines.contains("decision"), "{lines}");
+        assert!(!lines.contains("frame") && !lines.contains("header"), "{lines}");
+        assert!(!logged("siod=trace", false, say).contains("frame"));
+        assert!(!logged("error", false, say).contains("warning"));
+        assert_eq!(logged("info,siod::wire=trace,tungstenite=trace", false, say).matches("frame").count(), 2);
+    }
+
+    #[test]
+    fn one_event_is_one_line() {
+        let text = logged("info", false, || info!(field = "c\x1b[31md\ne", "a\nb"));
+        assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+        assert!(text.contains("a b") && !text.contains('\x1b'), "{text:?}");
+        let json = logged("info", true, || info!(number = 7, "a\nb"));
+        let line: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (&line["message"], &line["number"], &line["level"]),
+            (&"a\nb".into(), &7.into(), &"INFO".into())
+        );
+    }
+
+    #[test]
+    fn long_lines_are_cut() {
+        let text = logged("info", false, || info!("{}", "x".repeat(2 * LINE_BYTES)));
+        assert_eq!(text.len(), LINE_BYTES + 1);
+    }
+
+    /// Takes its first line only when told to.
+    struct Stalled(mpsc::Receiver<()>, Sink);
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            self.1.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stalled_reader_holds_nobody_up() {
+        let (release, stall) = mpsc::channel();
+        let sink = Sink::default();
+        let queue = Queue::start(Stalled(stall, sink.clone()), false).unwrap();
+        let line = vec![b'x'; 1 << 16];
+        let pushed = 3 * QUEUE_BYTES / line.len();
+        for _ in 0..pushed {
+            queue.push(line.clone());
+        }
+        assert!(queue.state().bytes <= QUEUE_BYTES);
+        assert!(!queue.flush(Duration::from_millis(1)));
+        drop(release);
+        assert!(queue.flush(Duration::from_secs(10)));
+        let written = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        let arrived = written.matches('x').count() / line.len();
+        let told: usize = written
+            .split("dropped=")
+            .skip(1)
+            .filter_map(|rest| rest.lines().next()?.parse::<usize>().ok())
+            .sum();
+        assert_eq!(arrived + told, pushed);
+        assert!(told >= 2 * QUEUE_BYTES / line.len() - 1, "{told}");
+    }
+
+    #[test]
+    fn a_broken_reader_is_no_error() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+        let queue = Queue::start(Broken, false).unwrap();
+        queue.push(b"one\n".to_vec());
+        queue.push(b"two\n".to_vec());
+        assert!(queue.flush(Duration::from_secs(10)));
+    }
+}

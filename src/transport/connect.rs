@@ -1,0 +1,68 @@
+//! Opening transports to one server.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::dial::Dialler;
+use super::polling::Polling;
+use super::request::Requests;
+use super::websocket::WebSocket;
+use super::{Error, Settings, Transport, upgrade};
+use crate::engineio::TransportKind;
+
+/// Opens transports to one server; cheap to clone.
+///
+/// Holds what outlives a connection: the TLS configuration with its session tickets, and the cookies. One per Manager,
+/// kept over reconnections.
+#[derive(Clone)]
+pub struct Connector {
+    shared: Arc<Shared>,
+}
+
+/// What the transports of one [`Connector`] have in common.
+pub(super) struct Shared {
+    pub(super) dialler: Dialler,
+    pub(super) requests: Requests,
+    /// Largest message taken, in bytes.
+    pub(super) max_payload: usize,
+    pub(super) protocols: Vec<String>,
+}
+
+impl Connector {
+    /// Checks the settings and reads the TLS files; [`Error::Settings`] is the only error.
+    ///
+    /// With `secure` this reads the system's certificate store, so it takes milliseconds and belongs outside of
+    /// anything that must not stall.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        let shared = Shared {
+            dialler: Dialler::new(&settings)?,
+            requests: Requests::new(&settings)?,
+            max_payload: settings.max_payload,
+            protocols: settings.protocols,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Opens a transport; with `sid`, one that joins that session.
+    ///
+    /// A WebSocket is connected when this returns. A polling transport does nothing before its first `poll_recv`. There
+    /// is no timeout: dropping the future gives up and closes the connection.
+    pub async fn open(&self, kind: TransportKind, sid: Option<&str>) -> Result<Transport, Error> {
+        match kind {
+            TransportKind::Polling => {
+                Ok(Transport::Polling(Box::new(Polling::new(self.shared.clone(), sid))))
+            }
+            TransportKind::WebSocket => {
+                let frames = upgrade::open(&self.shared, sid).await.map_err(Error::WebSocket)?;
+                Ok(Transport::WebSocket(Box::new(WebSocket::new(frames))))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The requests hold tokens and cookies.
+        f.debug_struct("Connector").field("origin", &self.shared.requests.origin()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,233 @@
+//! One HTTP/1.1 connection and one request on it, with every length bounded.
+//!
+//! The connection is driven by whoever waits for its answer, so that nothing runs in the background and dropping the
+//! future closes the socket. Redirects, compression and HTTP/2 are not supported.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{HeaderMap, HeaderName, LOCATION};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::{Builder, Connection, Parts, SendRequest};
+use tokio::time::Instant;
+
+use super::connect::Shared;
+use super::dial::Stream;
+use super::error::{Failure, Phase};
+use super::request::HttpRequest;
+
+/// Largest head of an answer, in bytes, and the most header lines in it.
+const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEADERS: usize = 100;
+/// How much of a refusal's body is quoted.
+const EXCERPT: usize = 200;
+
+/// A connection that can carry one request at a time.
+pub(super) struct HttpConnection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: Driver,
+    /// When the server said it will hang up on an idle connection.
+    reuse_until: Option<Instant>,
+}
+
+/// Sends a request and reads the whole answer, on `idle` if it still works and on a new connection otherwise.
+///
+/// Only status 200 with at most `limit` bytes of body is a success. A request is sent again only if nothing of it had
+/// been written. Yields the connection for the next request.
+pub(super) async fn exchange(
+    shared: &Shared,
+    idle: Option<HttpConnection>,
+    request: HttpRequest,
+    limit: usize,
+) -> Result<(Response<Bytes>, HttpConnection), Failure> {
+    let mut request = request;
+    if let Some(mut connection) = idle.filter(|idle| idle.reuse_until.is_none_or(|end| Instant::now() < end))
+    {
+        match connection.send(request).await {
+            Ok(answer) => return connection.finish(shared, answer, limit).await,
+            Err(Unanswered { unsent: Some(unsent), .. }) => request = *unsent,
+            Err(Unanswered { unsent: None, failure }) => return Err(failure),
+        }
+    }
+    let mut connection = HttpConnection::open(shared).await?;
+    match connection.send(request).await {
+        Ok(answer) => connection.finish(shared, answer, limit).await,
+        Err(unanswered) => Err(unanswered.failure),
+    }
+}
+
+/// A request that got no answer, and the request itself if nothing of it was written.
+struct Unanswered {
+    failure: Failure,
+    unsent: Option<Box<HttpRequest>>,
+}
+
+impl HttpConnection {
+    pub(super) async fn open(shared: &Shared) -> Result<Self, Failure> {
+        let stream = shared.dialler.dial(shared.requests.origin()).await?;
+        let (sender, connection) = Builder::new()
+            .max_header_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS)
+            .title_case_headers(true)
+            .handshake(stream)
+            .await
+            .map_err(|error| Failure::http(&error))?;
+        Ok(Self { sender, driver: Driver { connection, ended: false }, reuse_until: None })
+    }
+
+    /// Lets an idle connection notice that it was closed; false once it is of no more use.
+    pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> bool {
+        self.driver.poll(cx);
+        !self.driver.ended
+    }
+
+    /// The WebSocket handshake: the answer's head, and the raw connection with what was read beyond it.
+    ///
+    /// Any status but 101 is a failure.
+    pub(super) async fn upgrade(
+        mut self,
+        shared: &Shared,
+        request: HttpRequest,
+    ) -> Result<(HeaderMap, Parts<Stream>), Failure> {
+        let answer = self.send(request).await.map_err(|unanswered| unanswered.failure)?;
+        shared.requests.keep_cookies(answer.headers());
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.refusal(answer).await);
+        }
+        poll_fn(|cx| {
+            self.driver.poll(cx);
+            if self.driver.ended { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        Ok((answer.into_parts().0.headers, self.driver.connection.into_parts()))
+    }
+
+    async fn send(&mut self, request: HttpRequest) -> Result<Response<Incoming>, Unanswered> {
+        if let Err(error) = self.driver.drive(self.sender.ready()).await {
+            return Err(Unanswered { failure: Failure::http(&error), unsent: Some(Box::new(request)) });
+        }
+        match self.driver.drive(self.sender.try_send_request(request)).await {
+            Ok(answer) => Ok(answer),
+            Err(mut error) => Err(Unanswered {
+                unsent: error.take_message().map(Box::new),
+                failure: Failure::http(&error.into_error()),
+            }),
+        }
+    }
+
+    async fn finish(
+        mut self,
+        shared: &Shared,
+        answer: Response<Incoming>,
+        limit: usize,
+    ) -> Result<(Response<Bytes>, Self), Failure> {
+        shared.requests.keep_cookies(answer.headers());
+        if answer.status() != StatusCode::OK {
+            return Err(self.refusal(answer).await);
+        }
+        self.reuse_until = keep_alive(answer.headers()).and_then(|time| Instant::now().checked_add(time));
+        let (head, mut body) = answer.into_parts();
+        let body = self.driver.read(&mut body, limit).await?;
+        Ok((Response::from_parts(head, body), self))
+    }
+
+    async fn refusal(mut self, answer: Response<Incoming>) -> Failure {
+        let (head, mut body) = answer.into_parts();
+        let mut excerpt = self.driver.read_start(&mut body).await;
+        excerpt.truncate(EXCERPT);
+        Failure::status(head.status, head.headers.get(LOCATION).map(http::HeaderValue::as_bytes), &excerpt)
+    }
+}
+
+/// Moves the connection's bytes while something else waits for their effect.
+struct Driver {
+    connection: Connection<Stream, Full<Bytes>>,
+    ended: bool,
+}
+
+impl Driver {
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        // A failure reaches the request or the body under way too, where it is reported.
+        if !self.ended && self.connection.poll_without_shutdown(cx).is_ready() {
+            self.ended = true;
+        }
+    }
+
+    async fn drive<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            self.poll(cx);
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    async fn read(&mut self, body: &mut Incoming, limit: usize) -> Result<Bytes, Failure> {
+        let too_large =
+            || Failure::new(Phase::Http, format!("answer larger than {limit} bytes (see max_payload)"));
+        if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+            return Err(too_large());
+        }
+        let mut read = BytesMut::new();
+        while let Some(frame) = self.drive(body.frame()).await {
+            let Ok(data) = frame.map_err(|error| Failure::http(&error))?.into_data() else {
+                continue;
+            };
+            if data.len() > limit - read.len() {
+                return Err(too_large());
+            }
+            read.extend_from_slice(&data);
+        }
+        Ok(read.freeze())
+    }
+
+    /// The beginning of a body: an excerpt's worth if there is so much, or what comes before it ends or breaks.
+    async fn read_start(&mut self, body: &mut Incoming) -> Vec<u8> {
+        let mut read = Vec::new();
+        while read.len() < EXCERPT
+            && let Some(Ok(frame)) = self.drive(body.frame()).await
+        {
+            if let Some(data) = frame.data_ref() {
+                read.extend_from_slice(&data[..data.len().min(EXCERPT)]);
+            }
+        }
+        read
+    }
+}
+
+/// How long an idle connection can be used: what the server grants, less a second, so that a request and the server's
+/// hanging up do not cross.
+fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(HeaderName::from_static("keep-alive"))?.to_str().ok()?;
+    let seconds =
+        value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?.parse::<u64>().ok()?;
+    Some(Duration::from_secs(seconds.saturating_sub(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_server_tells_how_long_it_waits() {
+        for (value, expected) in [
+            ("timeout=5", Some(4)),
+            ("max=10, timeout=60", Some(59)),
+            ("timeout=0", Some(0)),
+            ("timeout=x", None),
+            ("max=10", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("keep-alive", HeaderValue::from_static(value));
+            assert_eq!(keep_alive(&headers), expected.map(Duration::from_secs), "{value}");
+        }
+        assert_eq!(keep_alive(&HeaderMap::new()), None);
+    }
+}

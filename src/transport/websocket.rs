@@ -1,0 +1,161 @@
+//! Packets over one WebSocket (section 1.5): one packet, one message.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::{Read, Write};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::dial::Stream;
+use super::frames::Frames;
+use super::{Error, Received};
+use crate::engineio::{Frame, Packet};
+
+/// How long a close frame's answer is waited for.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// Smallest header of a masked frame, counted for each packet so that even an empty one weighs something.
+const FRAME_HEADER: usize = 6;
+
+/// The WebSocket transport. `S` is the connection underneath.
+pub struct WebSocket<S = Stream> {
+    frames: Frames<S>,
+    queue: VecDeque<Packet>,
+    /// Weight of `queue`, and of what `frames` has taken since it was last flushed.
+    queued: usize,
+    unflushed: usize,
+    /// The last write stopped because the peer took no more.
+    blocked: bool,
+    /// Writing has failed; the peer's last words may still be there to read.
+    unsendable: Option<Error>,
+    failed: Option<Error>,
+}
+
+impl<S: Read + Write + Unpin> WebSocket<S> {
+    pub(super) fn new(frames: Frames<S>) -> Self {
+        Self {
+            frames,
+            queue: VecDeque::new(),
+            queued: 0,
+            unflushed: 0,
+            blocked: false,
+            unsendable: None,
+            failed: None,
+        }
+    }
+
+    pub(super) fn send(&mut self, packet: Packet) {
+        self.queued += weight(&packet);
+        self.queue.push_back(packet);
+    }
+
+    pub(super) fn take_queued(&mut self) -> Vec<Packet> {
+        self.queued = 0;
+        self.queue.drain(..).collect()
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queued + self.unflushed
+    }
+
+    pub(super) fn is_writable(&self) -> bool {
+        !self.blocked
+    }
+
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Error>> {
+        if let Some(error) = &self.failed {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if let Poll::Ready(Err(error)) = self.poll_flush(cx)
+            && !error.is_closed()
+        {
+            return Poll::Ready(self.fail(error));
+        }
+        let received = match ready!(self.frames.poll_next(cx)) {
+            Ok(Frame::Text(text)) => Packet::decode_text(text).map_err(Error::from),
+            Ok(Frame::Binary(bytes)) => Ok(Packet::decode_binary(bytes)),
+            Err(error) => Err(error),
+        };
+        match received {
+            Ok(packet) => Poll::Ready(Ok(Received::Packet(packet))),
+            Err(error) => Poll::Ready(self.fail(error)),
+        }
+    }
+
+    /// Hands packets over as long as they are taken, then flushes once. A failure is kept: a lost connection can have
+    /// brought a close frame that `poll_recv` has yet to read.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(error) = self.failed.as_ref().or(self.unsendable.as_ref()) {
+            return Poll::Ready(Err(error.clone()));
+        }
+        let flushed = self.poll_hand_over(cx);
+        self.blocked = flushed.is_pending();
+        if let Poll::Ready(Err(error)) = &flushed {
+            debug!(%error, "cannot write");
+            self.unsendable = Some(error.clone());
+        }
+        flushed
+    }
+
+    fn poll_hand_over(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while !self.queue.is_empty() {
+            ready!(self.frames.poll_ready(cx))?;
+            let Some(packet) = self.queue.pop_front() else {
+                break;
+            };
+            let weight = weight(&packet);
+            self.queued -= weight;
+            self.unflushed += weight;
+            self.frames.start_send(packet.encode())?;
+        }
+        if self.unflushed > 0 {
+            ready!(self.frames.poll_flush(cx))?;
+            self.unflushed = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) async fn close(mut self) {
+        let flushed = poll_fn(|cx| {
+            // A peer that answers what it reads takes no more once its answers are not read.
+            while let Poll::Ready(received) = self.poll_recv(cx) {
+                received?;
+            }
+            self.poll_flush(cx)
+        });
+        if let Err(error) = flushed.await {
+            debug!(%error, "closing without farewell");
+            return;
+        }
+        let farewell = poll_fn(|cx| {
+            ready!(self.frames.poll_close(cx))?;
+            loop {
+                ready!(self.frames.poll_next(cx))?;
+            }
+        });
+        let answer: Result<Result<(), Error>, _> = timeout(CLOSE_WAIT, farewell).await;
+        debug!(answered = answer.is_ok(), "closed");
+    }
+
+    fn fail<T>(&mut self, error: Error) -> Result<T, Error> {
+        self.failed = Some(error.clone());
+        Err(error)
+    }
+}
+
+impl<S> fmt::Debug for WebSocket<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocket")
+            .field("queued", &(self.queued + self.unflushed))
+            .field("blocked", &self.blocked)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}
+
+fn weight(packet: &Packet) -> usize {
+    FRAME_HEADER + packet.payload_size()
+}

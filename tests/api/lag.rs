@@ -1,0 +1,142 @@
+//! Consumers that do not read.
+
+use std::cell::Cell;
+
+use crate::common::transcript::compare;
+use crate::common::{Chat, Consumer, Ws, event, refusal, within};
+
+/// A ring of 16 lines, and little patience with those who do not take from it; enough for a busy machine.
+const SHORT: &str = "history = { events = 16 }\n[api]\nstall = \"400ms\"\n";
+
+/// Each event is large, so that few of them fill what the kernel holds for a socket that is not read.
+const EVENTS: usize = 400;
+const SIZE: usize = 8 * 1024;
+
+/// Sends [`EVENTS`] events while the first consumer reads them all.
+async fn flood(ws: &mut Ws, healthy: &mut Consumer) {
+    let text = "x".repeat(SIZE);
+    let literal = event(&format!(r#""event":"big","args":[…,"{text}"]"#));
+    let send = async {
+        for i in 0..EVENTS {
+            ws.send(&format!(r#"42["big",{i},"{text}"]"#)).await;
+        }
+    };
+    let read = async {
+        for _ in 0..EVENTS {
+            healthy.hear(&literal).await;
+        }
+    };
+    within("the flood to be over", async { tokio::join!(send, read) }).await;
+}
+
+async fn stalled(chat: &Chat, lag: &str) -> Consumer {
+    let mut consumer = chat.daemon.attach().await;
+    consumer
+        .call(
+            &format!(r#"{{"id":1,"method":"hello","params":{{"lag":"{lag}"}}}}"#),
+            r#"{"jsonrpc":"2.0","id":1,"result":{"…":…}}"#,
+        )
+        .await;
+    consumer
+        .call(
+            r#"{"id":2,"method":"subscribe","params":{"connection":"chat"}}"#,
+            r#"{"jsonrpc":"2.0","id":2,"result":{"…":…}}"#,
+        )
+        .await;
+    consumer
+}
+
+#[tokio::test]
+async fn a_stalled_consumer_holds_nobody_up_and_is_told_exactly_what_it_missed() {
+    let (mut chat, mut ws) = Chat::joined(SHORT).await;
+    let mut lagging = stalled(&chat, "skip").await;
+    flood(&mut ws, &mut chat.consumer).await;
+
+    let last = 2 + EVENTS as u64;
+    let (mut next, mut lagged) = (3, 0);
+    while next <= last {
+        let line = lagging.next_notification().await;
+        if let Ok(notice) = compare(
+            r#"{"jsonrpc":"2.0","method":"lagged","params":{"connection":"chat","missed":…missed,"next_seq":…next}}"#,
+            &line,
+        ) {
+            assert_eq!(notice.number("next"), next + notice.number("missed"));
+            assert!(notice.number("missed") > 0);
+            next = notice.number("next");
+            lagged += 1;
+        } else {
+            let seq =
+                compare(&event(r#""…":…"#).replace(r#""seq":…"#, r#""seq":…seq"#), &line).expect("an event");
+            assert_eq!(seq.number("seq"), next);
+            next += 1;
+        }
+    }
+    assert!(lagged > 0, "{EVENTS} events of {SIZE} bytes went by a consumer that did not read");
+    // It has caught up and goes on as everybody else.
+    ws.send(r#"42["end"]"#).await;
+    lagging.expect(&event(r#""event":"end","args":[]"#)).await;
+}
+
+#[tokio::test]
+async fn a_stalled_consumer_that_would_rather_leave_is_let_go() {
+    let (mut chat, mut ws) = Chat::joined(SHORT).await;
+    let mut lagging = stalled(&chat, "disconnect").await;
+    flood(&mut ws, &mut chat.consumer).await;
+
+    let mut next = 3;
+    loop {
+        let line = lagging.next_line().await.expect("a goodbye comes before the end");
+        let Ok(seq) = compare(&event(r#""…":…"#).replace(r#""seq":…"#, r#""seq":…seq"#), &line)
+        else {
+            compare(r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"lagged"}}"#, &line)
+                .expect("nothing else comes");
+            break;
+        };
+        assert_eq!(seq.number("seq"), next, "lines before the goodbye leave nothing out");
+        next += 1;
+    }
+    lagging.expect_end().await;
+    assert!(next <= 2 + EVENTS as u64, "it was let go before the end");
+}
+
+#[tokio::test]
+async fn a_consumer_that_does_not_read_its_answers_is_not_read_from() {
+    let (mut chat, mut ws) = Chat::joined("").await;
+    let mut greedy = chat.daemon.attach().await;
+    let requests = "{\"id\":1,\"method\":\"list\"}\n".repeat(100);
+    let written = Cell::new(0);
+    let filling = async {
+        while written.get() < 64 << 20 {
+            greedy.send_bytes(requests.as_bytes()).await;
+            written.set(written.get() + requests.len());
+        }
+        panic!("the daemon took {} bytes of requests from a consumer that read no answer", written.get());
+    };
+    // Others are served meanwhile, and go on until a hundred rounds have brought the greedy one no further.
+    let others = async {
+        let (mut seen, mut rounds) = (0, 0);
+        while rounds < 100 {
+            ws.send(r#"42["tick"]"#).await;
+            chat.consumer.hear(&event(r#""event":"tick","args":[]"#)).await;
+            chat.consumer.expect_silence().await;
+            rounds = if written.get() == seen { rounds + 1 } else { 0 };
+            seen = written.get();
+        }
+    };
+    tokio::select! {
+        () = filling => {}
+        () = others => {}
+    }
+    assert!(written.get() > 0);
+}
+
+#[tokio::test]
+async fn one_more_than_max_consumers_is_told_so() {
+    let chat = Chat::idle("[api]\nmax_consumers = 2\n").await;
+    let mut second = chat.daemon.attach().await;
+    second.call(r#"{"id":1,"method":"nonsense"}"#, &refusal("1", -32601, "unknown_method")).await;
+    let mut third = chat.daemon.attach().await;
+    third.expect(r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"too_many_consumers"}}"#).await;
+    third.expect_end().await;
+    second.expect_silence().await;
+}

@@ -1,0 +1,13 @@
+//! The local API of the real daemon, line by line, with a scripted upstream behind it.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod acks;
+mod control;
+mod emit;
+mod lag;
+mod open;
+mod replay;
+mod subscribe;
+mod wire;

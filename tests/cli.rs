@@ -1,0 +1,587 @@
+//! The built binary against a daemon that speaks literal lines.
+
+use std::future::Future;
+use std::io::ErrorKind;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::{Child, Command};
+
+const SENT: &str = r#""result":{"status":"sent","active":true}"#;
+const UNKNOWN: &str =
+    r#""error":{"code":-32000,"message":"no connection \u001b[31mx","data":{"kind":"unknown_connection"}}"#;
+
+#[tokio::test]
+async fn a_call_prints_its_result_to_the_byte() {
+    let daemon = Daemon::start();
+    let siod = daemon.siod(&["call", "status", "{\n \"connection\": \"chat\"}"]);
+    let output = daemon
+        .serve(siod, async |peer| {
+            peer.expect(1, r#""method":"status","params":{  "connection": "chat"}"#).await;
+            peer.answer(1, r#""result":{"n":1.0e400, "n":12345678901234567890123}"#).await;
+        })
+        .await;
+    check(&output, 0, "{\"n\":1.0e400, \"n\":12345678901234567890123}\n", "");
+}
+
+#[tokio::test]
+async fn connections_are_managed() {
+    const SNAPSHOT: &str = r#""result":{"name":"chat","state":"connecting","connected":false}"#;
+    const FAILED: &str =
+        r#""error":{"code":-32009,"message":"not admitted","data":{"kind":"connect_failed"}}"#;
+    for (args, request, answer, code, stdout, stderr) in [
+        (
+            &["connect", "chat"][..],
+            r#""method":"connect","params":{"connection":"chat"}"#,
+            SNAPSHOT,
+            0,
+            "chat: connecting\n",
+            "",
+        ),
+        (
+            &["connect", "chat", "--auth", r#"{"token": "x"}"#, "--wait", "1.5s"],
+            r#""method":"connect","params":{"connection":"chat","auth":{"token": "x"},"wait":1500}"#,
+            FAILED,
+            3,
+            "",
+            "siod: not admitted\n",
+        ),
+        (
+            &["disconnect", "x"],
+            r#""method":"disconnect","params":{"connection":"x"}"#,
+            UNKNOWN,
+            1,
+            "",
+            "siod: no connection \\u001b[31mx\n",
+        ),
+        (
+            &["close", "chat"],
+            r#""method":"close","params":{"connection":"chat"}"#,
+            r#""result":{}"#,
+            0,
+            "chat: closed\n",
+            "",
+        ),
+        (
+            &["open", "chat", "http://h/", "--set", "tls.insecure=true", "--set", "path=/x/"],
+            r#""method":"open","params":{"name":"chat","path":"/x/","persist":true,"tls":{"insecure":true},"url":"http://h/"}"#,
+            r#""result":{"created":true,"connection":{"name":"chat","state":"connecting"}}"#,
+            0,
+            "chat: connecting\n",
+            "",
+        ),
+    ] {
+        Daemon::start().answers(args, request, answer, code, stdout, stderr).await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_emitted_and_what_becomes_of_it_is_told() {
+    for (args, request, answer, stdout, stderr) in [
+        (
+            &["move", "-5", "1.50", "hello", r#"{"a": 1}"#][..],
+            r#""event":"move","args":[-5,1.50,"hello",{"a": 1}]"#,
+            SENT,
+            "",
+            "",
+        ),
+        (
+            &["ask", "--ack", "--timeout", "2m"],
+            r#""event":"ask","args":[],"ack":true,"timeout":120000"#,
+            r#""result":{"args":[{"$binary":"AAEC"},1.50],"binary":true}"#,
+            "[{\"$binary\":\"AAEC\"},1.50]\n",
+            "",
+        ),
+        (
+            &["m", "--volatile"],
+            r#""event":"m","args":[],"volatile":true"#,
+            r#""result":{"status":"dropped","active":true}"#,
+            "",
+            "siod: the event dropped: chat is not connected\n",
+        ),
+        (
+            &["m"],
+            r#""event":"m","args":[]"#,
+            r#""result":{"status":"buffered","active":false}"#,
+            "",
+            "siod: the event buffered: chat is not connected and does not come up by itself; run 'siod connect chat'\n",
+        ),
+    ] {
+        let args = [&["emit", "chat"], args].concat();
+        let request = format!(r#""method":"emit","params":{{"connection":"chat",{request}}}"#);
+        Daemon::start().answers(&args, &request, answer, 0, stdout, stderr).await;
+    }
+}
+
+#[tokio::test]
+async fn status_says_whether_all_are_connected() {
+    for (args, answer, code, stdout) in [
+        (
+            &["status", "--json"][..],
+            r#"{"connections":[{"name":"a","state":"connected","connected":true}], "x":1}"#,
+            0,
+            "{\"connections\":[{\"name\":\"a\",\"state\":\"connected\",\"connected\":true}], \"x\":1}\n",
+        ),
+        (
+            &["status"],
+            r#"{"connections":[{"name":"a","state":"disconnected","connected":false}]}"#,
+            3,
+            "NAME STATE        VIA SINCE IN OUT WAIT LAST ERROR\na    disconnected -   -     0  0   0\n",
+        ),
+        (&["status"], r#"{"connections":[]}"#, 0, "no connections; see 'siod open --help'\n"),
+    ] {
+        let request = r#""method":"status","params":{}"#;
+        Daemon::start().answers(args, request, &format!(r#""result":{answer}"#), code, stdout, "").await;
+    }
+}
+
+#[tokio::test]
+async fn usage_errors_exit_2_and_reach_no_daemon() {
+    for args in [
+        &[][..],
+        &["nonsense"],
+        &["call", "list", "{"],
+        &["connect", "chat", "--auth", "x"],
+        &["connect", "chat", "--wait", "soon"],
+        &["emit", "chat"],
+        &["emit", "chat", "m", "--timeout", "1s"],
+        &["emit", "chat", "m", "x", "--stdin"],
+        &["listen", "--count", "0"],
+        &["open", "chat", "http://h/", "--set", "tls"],
+        &["open", "chat", "http://h/", "--set", "persist=true"],
+        &["open", "chat", "http://h/", "--set", "tls=1", "--set", "tls.insecure=true"],
+    ] {
+        // A daemon that never answers: reaching it would take forever.
+        let output = within(Daemon::start().siod(args).output()).await.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}: {output:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_daemon_is_69() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("none.sock");
+    let reason = "(No such file or directory); start one with 'siod run'";
+    let expected = format!("siod: no daemon at {} {reason}\n", socket.display());
+    for args in [&["status"][..], &["listen"], &["emit", "a", "b"], &["call", "list"], &["status", "--watch"]]
+    {
+        let mut siod = Command::new(env!("CARGO_BIN_EXE_siod"));
+        let output = within(siod.args(args).env("SIOD_SOCKET", &socket).output()).await.unwrap();
+        check(&output, 69, "", &expected);
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_goes_away_is_69_and_one_that_turns_us_away_is_1() {
+    let turned_away = r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"too_many_consumers"}}"#;
+    for (last_words, code, stderr) in [
+        ("", 69, "siod: the daemon closed the attachment\n"),
+        (
+            turned_away,
+            1,
+            "siod: the daemon ended the attachment: too_many_consumers; raise api.max_consumers\n",
+        ),
+    ] {
+        for args in [&["status"][..], &["listen"]] {
+            let daemon = Daemon::start();
+            let output = daemon.serve(daemon.siod(args), async |peer| peer.say(last_words).await).await;
+            assert_eq!(output.status.code(), Some(code), "{args:?}");
+            assert_eq!(String::from_utf8_lossy(&output.stderr), stderr, "{args:?}");
+        }
+    }
+}
+
+fn emit(args: &str) -> String {
+    format!(r#""method":"emit","params":{{"connection":"chat","event":"n","args":{args}}}"#)
+}
+
+#[tokio::test]
+async fn stdin_is_one_event_a_line() {
+    let daemon = Daemon::start();
+    let mut child = spawn(daemon.siod(&["emit", "chat", "n", "--stdin", "--ack"]));
+    child.stdin.take().unwrap().write_all(b"[1,2]\n\n{\"a\": 1}\n\"x\"\n").await.unwrap();
+    let mut peer = daemon.accept().await;
+    for (id, args) in [(1, "[1,2]"), (2, r#"[{"a": 1}]"#), (3, r#"["x"]"#)] {
+        peer.expect(id, &emit(&format!(r#"{args},"ack":true"#))).await;
+    }
+    // The answers are printed in the order of the lines.
+    for id in [3, 1, 2] {
+        peer.answer(id, &format!(r#""result":{{"args":[{id}]}}"#)).await;
+    }
+    check(&within(child.wait_with_output()).await.unwrap(), 0, "[1]\n[2]\n[3]\n", "");
+}
+
+#[tokio::test]
+async fn a_line_that_is_no_json_ends_stdin_after_what_came_before() {
+    let daemon = Daemon::start();
+    let mut child = spawn(daemon.siod(&["emit", "chat", "n", "--stdin"]));
+    child.stdin.take().unwrap().write_all(b"1\nhello\n2\n").await.unwrap();
+    let mut peer = daemon.accept().await;
+    peer.expect(1, &emit("[1]")).await;
+    peer.answer(1, SENT).await;
+    peer.gone().await;
+    let output = within(child.wait_with_output()).await.unwrap();
+    check(&output, 2, "", "siod: line 2 of stdin is no JSON: expected value at column 1\n");
+}
+
+#[tokio::test]
+async fn a_refused_line_is_named() {
+    let daemon = Daemon::start();
+    let mut child = spawn(daemon.siod(&["emit", "chat", "n", "--stdin"]));
+    child.stdin.take().unwrap().write_all(b"1\n\n2\n").await.unwrap();
+    let mut peer = daemon.accept().await;
+    peer.expect(1, &emit("[1]")).await;
+    peer.expect(2, &emit("[2]")).await;
+    peer.answer(1, r#""result":{"status":"buffered","active":true}"#).await;
+    peer.answer(2, r#""error":{"code":-32002,"message":"the buffer is full","data":{"kind":"buffer_full"}}"#)
+        .await;
+    let output = within(child.wait_with_output()).await.unwrap();
+    let note = "siod: the event buffered: chat is not connected and goes out when it is\n";
+    check(&output, 1, "", &format!("{note}siod: line 3: the buffer is full\n"));
+}
+
+#[tokio::test]
+async fn stdin_waits_for_a_daemon_that_does_not_answer() {
+    const LINES: u64 = 20_000;
+    const IN_FLIGHT: u64 = 256;
+    let daemon = Daemon::start();
+    let mut child = spawn(daemon.siod(&["emit", "chat", "n", "--stdin"]));
+    let mut stdin = child.stdin.take().unwrap();
+    let mut peer = daemon.accept().await;
+    let feed = async {
+        stdin.write_all("1\n".repeat(20_000).as_bytes()).await.unwrap();
+        drop(stdin);
+    };
+    let serve = async {
+        for id in 1..=IN_FLIGHT {
+            peer.expect(id, &emit("[1]")).await;
+        }
+        for id in 1..=LINES {
+            // Each further one needs an answer to one before it.
+            assert!(peer.0.buffer().is_empty(), "more than {IN_FLIGHT} on their way");
+            peer.answer(id, SENT).await;
+            if id + IN_FLIGHT <= LINES {
+                peer.expect(id + IN_FLIGHT, &emit("[1]")).await;
+            }
+        }
+    };
+    tokio::join!(feed, serve);
+    check(&within(child.wait_with_output()).await.unwrap(), 0, "", "");
+}
+
+const HELLO: &str = r#""method":"hello","params":{"client":"siod listen"}"#;
+const GOODBYE: &str = r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"shutdown"}}"#;
+const AGAIN: &str = "siod: attached again\n";
+
+fn event(connection: &str, seq: u64) -> String {
+    let params = format!(r#"{{"connection":"{connection}","seq":{seq},"event":"e","args":[1.50, 2]}}"#);
+    format!(r#"{{"jsonrpc":"2.0","method":"event","params":{params}}}"#)
+}
+
+fn subscribe(params: &str) -> String {
+    format!(r#""method":"subscribe","params":{{{params}}}"#)
+}
+
+fn resume(connection: &str, more: &str, stream: &str, seq: u64) -> String {
+    subscribe(&format!(r#""connection":"{connection}",{more}"after":{{"stream":"{stream}","seq":{seq}}}"#))
+}
+
+/// The answer to a subscription.
+fn subscribed(stream: &str, snapshots: &[(&str, u64)], replayed: u64, missed: &str) -> String {
+    let snapshots: Vec<_> =
+        snapshots.iter().map(|(name, seq)| format!(r#"{{"name":"{name}","seq":{seq}}}"#)).collect();
+    let snapshots = snapshots.join(",");
+    format!(
+        r#""result":{{"subscription":1,"stream":"{stream}","connections":[{snapshots}],"replayed":{replayed},"missed":{missed}}}"#
+    )
+}
+
+#[tokio::test]
+async fn listen_prints_the_lines_of_the_api_and_counts() {
+    let daemon = Daemon::start();
+    let filter = ["--event", "e*", "--event", "f", "--no-lifecycle", "--last", "2", "--count", "2"];
+    let siod = daemon.siod(&[&["listen", "chat"], &filter[..]].concat());
+    let lagged =
+        r#"{"jsonrpc":"2.0","method":"lagged","params":{"connection":"chat","missed":3,"next_seq":9}}"#;
+    let output = daemon
+        .serve(siod, async |peer| {
+            peer.expect(1, HELLO).await;
+            let params = r#""connection":"chat","events":["e*","f"],"lifecycle":false,"last":2"#;
+            peer.expect(2, &subscribe(params)).await;
+            peer.answer(1, r#""result":{}"#).await;
+            peer.answer(2, &subscribed("s1", &[("chat", 5)], 1, "0")).await;
+            for line in [&event("chat", 5), lagged, &event("chat", 9)] {
+                peer.say(line).await;
+            }
+            peer.gone().await;
+        })
+        .await;
+    check(&output, 0, &format!("{}\n{lagged}\n{}\n", event("chat", 5), event("chat", 9)), "");
+}
+
+#[tokio::test]
+async fn listen_goes_on_where_it_was_when_the_daemon_comes_back() {
+    let daemon = Daemon::start();
+    let siod = daemon.siod(&["listen", "chat", "--count", "4"]);
+    let output = daemon
+        .serve(siod, async |peer| {
+            peer.expect(1, HELLO).await;
+            peer.expect(2, &subscribe(r#""connection":"chat""#)).await;
+            peer.answer(2, &subscribed("s1", &[("chat", 5)], 0, "0")).await;
+            peer.say(&event("chat", 7)).await;
+            peer.say(GOODBYE).await;
+            peer.leave();
+
+            // Lost in the middle of the replay: the rest is asked for again.
+            *peer = daemon.accept().await;
+            peer.expect(1, HELLO).await;
+            peer.expect(2, &resume("chat", "", "s1", 7)).await;
+            peer.answer(2, &subscribed("s1", &[("chat", 9)], 2, "1")).await;
+            peer.say(&event("chat", 8)).await;
+            peer.leave();
+
+            // Another run of the daemon, which has not opened it yet.
+            *peer = daemon.accept().await;
+            peer.expect(1, HELLO).await;
+            peer.expect(2, &resume("chat", "", "s1", 8)).await;
+            peer.answer(2, UNKNOWN).await;
+            peer.gone().await;
+
+            *peer = daemon.accept().await;
+            peer.expect(1, HELLO).await;
+            peer.expect(2, &resume("chat", "", "s1", 8)).await;
+            peer.answer(2, &subscribed("s2", &[("chat", 2)], 2, "null")).await;
+            peer.say(&event("chat", 1)).await;
+            peer.say(&event("chat", 2)).await;
+            peer.gone().await;
+        })
+        .await;
+    let lines = [
+        event("chat", 7),
+        GOODBYE.into(),
+        event("chat", 8),
+        event("chat", 1),
+        event("chat", 2),
+        String::new(),
+    ];
+    let notes = [
+        "siod: the daemon ended the attachment: shutdown; attaching again\n",
+        "siod: chat: up to 1 notifications were lost meanwhile\n",
+        AGAIN,
+        "siod: the daemon closed the attachment; attaching again\n",
+        AGAIN,
+    ];
+    check(&output, 0, &lines.join("\n"), &notes.concat());
+}
+
+#[tokio::test]
+async fn listening_to_a_pattern_resumes_each_connection_it_knows() {
+    const FILTER: &str = r#""lifecycle":false,"#;
+    let daemon = Daemon::start();
+    let siod = daemon.siod(&["listen", "--no-lifecycle", "--count", "3"]);
+    let everything = subscribe(r#""connection":"*","lifecycle":false"#);
+    let output = daemon
+        .serve(siod, async |peer| {
+            peer.expect(1, HELLO).await;
+            peer.expect(2, &everything).await;
+            peer.answer(2, &subscribed("s1", &[("a", 5), ("gone", 1)], 0, "0")).await;
+            peer.say(&event("late", 3)).await;
+            peer.leave();
+
+            *peer = daemon.accept().await;
+            peer.expect(1, HELLO).await;
+            for (id, name, seq) in [(2, "a", 5), (3, "gone", 1), (4, "late", 3)] {
+                peer.expect(id, &resume(name, FILTER, "s1", seq)).await;
+            }
+            peer.expect(5, &everything).await;
+            peer.answer(2, &subscribed("s1", &[("a", 6)], 1, "0")).await;
+            peer.say(&event("a", 6)).await;
+            peer.answer(3, UNKNOWN).await;
+            peer.answer(4, &subscribed("s1", &[("late", 4)], 0, "0")).await;
+            peer.answer(5, &subscribed("s1", &[("a", 6), ("late", 4), ("new", 0)], 0, "0")).await;
+            peer.leave();
+
+            *peer = daemon.accept().await;
+            peer.expect(1, HELLO).await;
+            for (id, name, seq) in [(2, "a", 6), (3, "late", 4), (4, "new", 0)] {
+                peer.expect(id, &resume(name, FILTER, "s1", seq)).await;
+            }
+            peer.expect(5, &everything).await;
+            peer.answer(2, &subscribed("s1", &[("a", 7)], 1, "0")).await;
+            peer.say(&event("a", 7)).await;
+            peer.gone().await;
+        })
+        .await;
+    let lines = [event("late", 3), event("a", 6), event("a", 7), String::new()].join("\n");
+    let note = "siod: the daemon closed the attachment; attaching again\n";
+    check(&output, 0, &lines, &format!("{note}{AGAIN}{note}"));
+}
+
+#[tokio::test]
+async fn an_unknown_connection_is_refused_at_first() {
+    let daemon = Daemon::start();
+    let output = daemon
+        .serve(daemon.siod(&["listen", "x"]), async |peer| {
+            peer.expect(1, HELLO).await;
+            peer.expect(2, &subscribe(r#""connection":"x""#)).await;
+            peer.answer(2, UNKNOWN).await;
+            peer.gone().await;
+        })
+        .await;
+    check(&output, 1, "", "siod: no connection \\u001b[31mx\n");
+}
+
+#[tokio::test]
+async fn what_is_opened_to_listen_is_opened_again() {
+    const OPEN: &str = r#""method":"open","params":{"auth":{"t":1},"name":"chat","url":"http://h/"}"#;
+    let daemon = Daemon::start();
+    let mut child = spawn(daemon.siod(&["open", "chat", "http://h/", "--auth", r#"{"t":1}"#, "--listen"]));
+    let opened = |stream| {
+        let snapshot = format!(r#"{{"name":"chat","seq":1,"oldest_seq":1,"stream":"{stream}"}}"#);
+        format!(r#""result":{{"created":true,"connection":{snapshot}}}"#)
+    };
+    let mut peer = daemon.accept().await;
+    peer.expect(1, HELLO).await;
+    peer.expect(2, OPEN).await;
+    peer.answer(2, &opened("s1")).await;
+    peer.expect(3, &resume("chat", "", "s1", 0)).await;
+    peer.answer(3, &subscribed("s1", &[("chat", 1)], 1, "0")).await;
+    peer.say(&event("chat", 1)).await;
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(within(stdout.next_line()).await.unwrap(), Some(event("chat", 1)));
+    peer.leave();
+
+    peer = daemon.accept().await;
+    peer.expect(1, HELLO).await;
+    peer.expect(2, OPEN).await;
+    peer.answer(2, &opened("s2")).await;
+    peer.expect(3, &resume("chat", "", "s1", 1)).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_has_had_enough_ends_it_quietly() {
+    let daemon = Daemon::start();
+    let mut child = spawn(daemon.siod(&["listen"]));
+    let mut peer = daemon.accept().await;
+    peer.expect(1, HELLO).await;
+    peer.expect(2, &subscribe(r#""connection":"*""#)).await;
+    peer.answer(2, &subscribed("s1", &[], 0, "0")).await;
+    // No further line: there is nothing to write that could fail.
+    drop(child.stdout.take());
+    peer.gone().await;
+    check(&within(child.wait_with_output()).await.unwrap(), 0, "", "");
+
+    let mut child = spawn(daemon.siod(&["call", "list"]));
+    drop(child.stdout.take());
+    let mut peer = daemon.accept().await;
+    peer.expect(1, r#""method":"list","params":{}"#).await;
+    peer.answer(1, r#""result":{}"#).await;
+    check(&within(child.wait_with_output()).await.unwrap(), 0, "", "");
+}
+
+/// A socket on which the test itself is the daemon.
+struct Daemon {
+    listener: UnixListener,
+    dir: TempDir,
+}
+
+/// One program attached to it.
+struct Peer(BufReader<UnixStream>);
+
+impl Daemon {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { listener: UnixListener::bind(dir.path().join("siod.sock")).unwrap(), dir }
+    }
+
+    fn siod(&self, args: &[&str]) -> Command {
+        let mut siod = Command::new(env!("CARGO_BIN_EXE_siod"));
+        siod.args(args).env("SIOD_SOCKET", self.dir.path().join("siod.sock"));
+        siod
+    }
+
+    async fn accept(&self) -> Peer {
+        Peer(BufReader::new(within(self.listener.accept()).await.unwrap().0))
+    }
+
+    /// Runs the program to its end, with the test's half of the talk.
+    async fn serve(&self, siod: Command, talk: impl AsyncFnOnce(&mut Peer)) -> Output {
+        let child = spawn(siod);
+        let mut peer = self.accept().await;
+        talk(&mut peer).await;
+        drop(peer);
+        within(child.wait_with_output()).await.unwrap()
+    }
+
+    /// Runs a program that asks for one thing.
+    async fn answers(
+        self,
+        args: &[&str],
+        request: &str,
+        answer: &str,
+        code: i32,
+        stdout: &str,
+        stderr: &str,
+    ) {
+        let output = self
+            .serve(self.siod(args), async |peer| {
+                peer.expect(1, request).await;
+                peer.answer(1, answer).await;
+                peer.gone().await;
+            })
+            .await;
+        check(&output, code, stdout, stderr);
+    }
+}
+
+impl Peer {
+    /// Reads one request.
+    async fn expect(&mut self, id: u64, request: &str) {
+        let mut line = String::new();
+        within(self.0.read_line(&mut line)).await.unwrap();
+        assert_eq!(line, format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},{request}}}\n"));
+    }
+
+    async fn answer(&mut self, id: u64, answer: &str) {
+        self.say(&format!(r#"{{"jsonrpc":"2.0","id":{id},{answer}}}"#)).await;
+    }
+
+    async fn say(&mut self, line: &str) {
+        within(self.0.write_all(format!("{line}\n").as_bytes())).await.unwrap();
+    }
+
+    /// Waits until the program closes.
+    async fn gone(&mut self) {
+        let mut rest = Vec::new();
+        let end = within(self.0.read_to_end(&mut rest)).await;
+        // A program that leaves something unread resets; it is gone all the same.
+        assert!(!end.is_err_and(|error| error.kind() != ErrorKind::ConnectionReset));
+        assert_eq!(String::from_utf8_lossy(&rest), "");
+    }
+
+    /// Closes, as a daemon that ends.
+    fn leave(&mut self) {
+        self.0 = BufReader::new(UnixStream::pair().unwrap().0);
+    }
+}
+
+fn spawn(mut siod: Command) -> Child {
+    siod.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    siod.kill_on_drop(true).spawn().unwrap()
+}
+
+#[track_caller]
+fn check(output: &Output, code: i32, stdout: &str, stderr: &str) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let found = (output.status.code(), text(&output.stdout), text(&output.stderr));
+    assert_eq!(found, (Some(code), stdout.to_owned(), stderr.to_owned()));
+}
+
+/// What hangs fails instead.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("took longer than 30 s")
+}

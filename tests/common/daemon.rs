@@ -1,0 +1,180 @@
+//! Starts the real binary in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::UnixDatagram;
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use super::{Consumer, within};
+
+/// A running daemon; killed when dropped. When a test fails, its log is printed.
+pub struct Daemon {
+    child: Child,
+    log: Log,
+    folder: Arc<Folder>,
+}
+
+impl Daemon {
+    /// Starts a daemon with this configuration (TOML) and waits until it is ready.
+    pub async fn start(config: &str) -> Self {
+        Self::start_in(Folder::new(config)).await
+    }
+
+    /// As [`start`](Self::start), in a folder that the test has prepared.
+    pub async fn start_in(folder: impl Into<Arc<Folder>>) -> Self {
+        let folder = folder.into();
+        // A former daemon's may still be there, and nobody listens to it.
+        let _none = std::fs::remove_file(folder.notify_socket());
+        let ready = UnixDatagram::bind(folder.notify_socket()).expect("a socket in the test's own folder");
+        let (mut child, log) = folder.spawn();
+        let started = tokio::select! {
+            () = within("READY=1 from the daemon", until_ready(&ready)) => None,
+            status = child.wait() => Some(status.expect("the daemon can be waited for")),
+        };
+        if let Some(status) = started {
+            let log = log.whole().await;
+            panic!("the daemon ended with {status} before it was ready:\n{log}");
+        }
+        Self { child, log, folder }
+    }
+
+    pub async fn attach(&self) -> Consumer {
+        Consumer::attach(&self.folder.socket()).await
+    }
+
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The folder of a daemon that has ended, for the next one.
+    pub fn into_folder(self) -> Arc<Folder> {
+        Arc::clone(&self.folder)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the daemon runs")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, signal).expect("the daemon runs");
+    }
+
+    /// Waits for the end of the process.
+    pub async fn exit(&mut self) -> ExitStatus {
+        within("the daemon to end", self.child.wait()).await.expect("the daemon can be waited for")
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.exit().await
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- daemon\n{}", self.log.so_far());
+        }
+    }
+}
+
+/// What a daemon finds on disk: a configuration and a place for its socket.
+pub struct Folder(TempDir);
+
+impl Folder {
+    pub fn new(config: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("siod-").tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("siod.toml"), config).expect("a file in the test's own folder");
+        Self(folder)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.0.path().join("siod.sock")
+    }
+
+    /// Runs a second daemon here, which is expected to give up: its exit status and its log.
+    pub async fn run_to_end(&self) -> (ExitStatus, String) {
+        let (mut child, log) = self.spawn();
+        let status = within("the daemon to give up", child.wait()).await.expect("it can be waited for");
+        (status, log.whole().await)
+    }
+
+    fn notify_socket(&self) -> PathBuf {
+        self.0.path().join("notify.sock")
+    }
+
+    fn spawn(&self) -> (Child, Log) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_siod"))
+            .arg("run")
+            .arg("--config")
+            .arg(self.0.path().join("siod.toml"))
+            .arg("--socket")
+            .arg(self.socket())
+            .env_clear()
+            .env("NOTIFY_SOCKET", self.notify_socket())
+            .env("RUST_BACKTRACE", "1")
+            .env("SIOD__LOG__LEVEL", "siod=debug")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the daemon's binary can be started");
+        let log = Log::read(child.stderr.take().expect("stderr is piped"));
+        (child, log)
+    }
+}
+
+/// What a process writes to its stderr.
+struct Log {
+    lines: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
+
+impl Log {
+    fn read(stderr: tokio::process::ChildStderr) -> Self {
+        let lines = Arc::new(Mutex::new(String::new()));
+        let written = Arc::clone(&lines);
+        let reader = tokio::spawn(async move {
+            let mut reader = BufReader::new(stderr).lines();
+            while let Ok(Some(line)) = reader.next_line().await {
+                let mut lines = written.lock().expect("no holder panics");
+                lines.push_str(&line);
+                lines.push('\n');
+            }
+        });
+        Self { lines, reader }
+    }
+
+    fn so_far(&self) -> String {
+        self.lines.lock().map(|lines| lines.clone()).unwrap_or_default()
+    }
+
+    /// All of it, once the process has ended.
+    async fn whole(mut self) -> String {
+        within("the end of the log", &mut self.reader).await.expect("the reader does not panic");
+        self.so_far()
+    }
+}
+
+async fn until_ready(socket: &UnixDatagram) {
+    let mut message = [0; 1024];
+    loop {
+        let length = socket.recv(&mut message).await.expect("the test's own socket can be read");
+        if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+            return;
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The official server, over each transport.
+//!
+//! What it answers is what decides here; which packets go over the wire is the business of the other tests.
+
+mod common;
+
+use common::node::NodeServer;
+use common::{Consumer, Daemon, event, lifecycle};
+
+/// Ways to the server: the daemon's options, and the transport it ends up on.
+const WAYS: &[(&str, &str)] = &[
+    (r#"transports = ["websocket"]"#, "websocket"),
+    (r#"transports = ["polling"]"#, "polling"),
+    (r#"transports = ["polling", "websocket"]"#, "websocket"),
+];
+
+struct Session {
+    consumer: Consumer,
+    _daemon: Daemon,
+    server: NodeServer,
+}
+
+impl Session {
+    /// A connection `chat` to `namespace`, joined, and on its last transport.
+    async fn start(way: &(&str, &str), namespace: &str, more: &str) -> Self {
+        let server = NodeServer::start("{}").await;
+        let url = server.url();
+        let (options, transport) = way;
+        let daemon = Daemon::start(&format!(
+            "[defaults]\n{options}\nreconnection_delay = \"20ms\"\nreconnection_delay_max = \"100ms\"\nauto_connect = false\n[connections.chat]\nurl = \"{url}{namespace}\"\n{more}"
+        ))
+        .await;
+        let consumer = daemon.attach().await;
+        let mut session = Self { consumer, _daemon: daemon, server };
+        session.subscribe().await;
+        session.send(r#"{"method":"connect","params":{"connection":"chat"}}"#).await;
+        session.joins(options, transport).await;
+        session
+    }
+
+    async fn subscribe(&mut self) {
+        self.consumer
+            .call(
+                r#"{"id":0,"method":"subscribe","params":{"connection":"chat"}}"#,
+                r#"{"jsonrpc":"2.0","id":0,"result":{"…":…}}"#,
+            )
+            .await;
+    }
+
+    async fn send(&mut self, request: &str) {
+        self.consumer.send(request).await;
+    }
+
+    /// Hears `connect`, and `upgrade` where both transports are allowed.
+    async fn joins(&mut self, options: &str, transport: &str) {
+        let mut connected = false;
+        let mut upgraded = !(options.contains("polling") && options.contains("websocket"));
+        while !(connected && upgraded) {
+            let line = self.consumer.next_notification().await;
+            connected |= line.contains(r#""event":"connect""#);
+            upgraded |= line.contains(r#""event":"upgrade""#);
+        }
+        let transport = format!(
+            r#"{{"jsonrpc":"2.0","id":0,"result":{{"connections":[{{"connected":true,"transport":"{transport}","…":…}}]}}}}"#
+        );
+        self.consumer.call(r#"{"id":0,"method":"list"}"#, &transport).await;
+    }
+
+    async fn emit(&mut self, members: &str) {
+        self.send(&format!(r#"{{"method":"emit","params":{{"connection":"chat",{members}}}}}"#)).await;
+    }
+
+    /// Emits with `ack`; the answer must have these args.
+    async fn ask(&mut self, members: &str, answer: &str) {
+        self.consumer
+            .call(
+                &format!(
+                    r#"{{"id":1,"method":"emit","params":{{"connection":"chat","ack":true,{members}}}}}"#
+                ),
+                &format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{{answer}}}}}"#),
+            )
+            .await;
+    }
+
+    async fn hear(&mut self, members: &str) -> common::transcript::Captures {
+        self.consumer.hear(&event(members)).await
+    }
+}
+
+#[tokio::test]
+async fn events_and_acks_go_both_ways() {
+    for way in WAYS {
+        let mut session = Session::start(way, "", "").await;
+        session.emit(r#""event":"echo","args":["é😀",1.5,null,[{"a":{}}]]"#).await;
+        session.hear(r#""event":"echo","args":["é😀",1.5,null,[{"a":{}}]]"#).await;
+        session.ask(r#""event":"echo","args":[1,"two"]"#, r#""args":[1,"two"]"#).await;
+        session.ask(r#""event":"echo""#, r#""args":[]"#).await;
+        session.ask(r#""event":"who""#, &format!(r#""args":["/",{{}},"{}"]"#, way.1)).await;
+        session.emit(r#""event":"ask","args":["ready?"]"#).await;
+        let asked = session.hear(r#""event":"question","args":["ready?"],"ack":…ack"#).await;
+        let answer = format!(
+            r#"{{"method":"ack","params":{{"connection":"chat","ack":{},"args":["yes",2]}}}}"#,
+            &asked["ack"]
+        );
+        session.send(&answer).await;
+        session.hear(r#""event":"answered","args":["yes",2]"#).await;
+    }
+}
+
+#[tokio::test]
+async fn bytes_go_both_ways_at_any_depth() {
+    for way in WAYS {
+        let mut session = Session::start(way, "", "").await;
+        session
+            .emit(r#""event":"binary","args":[{"nested":[{"bytes":{"$binary":"AAEC/w=="}}]}],"binary":true"#)
+            .await;
+        session
+            .hear(
+                r#""event":"binary","args":[true,{"nested":[{"bytes":{"$binary":"AAEC/w=="}},{"$binary":"AP8="}]}],"binary":true"#,
+            )
+            .await;
+        session
+            .ask(
+                r#""event":"echo","args":[{"a":{"$binary":"CQ=="}},"x",{"$binary":"Cg=="}],"binary":true"#,
+                r#""args":[{"a":{"$binary":"CQ=="}},"x",{"$binary":"Cg=="}],"binary":true"#,
+            )
+            .await;
+        // Larger than one frame of any size that libraries like to use.
+        let large = "A".repeat(400_000);
+        session
+            .ask(
+                &format!(r#""event":"echo","args":[{{"$binary":"{large}"}}],"binary":true"#),
+                &format!(r#""args":[{{"$binary":"{large}"}}],"binary":true"#),
+            )
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_flood_arrives_whole_and_in_order() {
+    for way in WAYS {
+        let mut session = Session::start(way, "", "").await;
+        session.emit(r#""event":"flood","args":[2000]"#).await;
+        for i in 0..2000 {
+            session.hear(&format!(r#""event":"n","args":[{i}]"#)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn rooms_and_namespaces_are_the_server_s_to_tell_apart() {
+    for way in WAYS {
+        let mut session = Session::start(way, "/room", "").await;
+        session.ask(r#""event":"who""#, &format!(r#""args":["/room",{{}},"{}"]"#, way.1)).await;
+        let mut session = Session::start(way, "", "").await;
+        session.ask(r#""event":"join","args":["blue"]"#, r#""args":[]"#).await;
+        session.server.command(r#"{"do":"emit","to":"red","event":"all","args":["red"]}"#).await;
+        session.server.command(r#"{"do":"emit","to":"blue","event":"all","args":["blue"]}"#).await;
+        session.server.command(r#"{"do":"emit","event":"all","args":["everyone"]}"#).await;
+        session.hear(r#""event":"all","args":["blue"]"#).await;
+        session.hear(r#""event":"all","args":["everyone"]"#).await;
+    }
+}
+
+#[tokio::test]
+async fn a_middleware_refuses_and_lets_in_whom_it_likes() {
+    for way in WAYS {
+        let server = NodeServer::start("{}").await;
+        let daemon = Daemon::start(&format!(
+            "[connections.chat]\nurl = \"{}/private\"\nauto_connect = false\n{}\nauth = {{ token = \"wrong\" }}\n[connections.none]\nurl = \"{}/nowhere\"\nauto_connect = false\n",
+            server.url(), way.0, server.url()
+        ))
+        .await;
+        let mut consumer = daemon.attach().await;
+        consumer
+            .call(
+                r#"{"id":1,"method":"connect","params":{"connection":"none","wait":20000}}"#,
+                r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32009,"message":"…Invalid namespace…","data":{"kind":"connect_failed","…":…}}}"#,
+            )
+            .await;
+        consumer
+            .call(
+                r#"{"id":2,"method":"connect","params":{"connection":"chat","wait":20000}}"#,
+                r#"{"jsonrpc":"2.0","id":2,"error":{"code":-32009,"message":"…not authorized…","data":{"kind":"connect_failed","data":{"code":"E1"},"…":…}}}"#,
+            )
+            .await;
+        consumer
+            .call(
+                r#"{"id":3,"method":"connect","params":{"connection":"chat","wait":20000,"auth":{"token":"secret"}}}"#,
+                r#"{"jsonrpc":"2.0","id":3,"result":{"name":"chat","namespace":"/private","connected":true,"…":…}}"#,
+            )
+            .await;
+        consumer
+            .call(
+                r#"{"id":4,"method":"emit","params":{"connection":"chat","event":"who","ack":true}}"#,
+                r#"{"jsonrpc":"2.0","id":4,"result":{"args":["/private",{"token":"secret"},"…"]}}"#,
+            )
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_kick_is_final_and_a_lost_or_restarted_server_is_not() {
+    for way in WAYS {
+        let mut session = Session::start(way, "", "").await;
+        for loss in [r#"{"do":"drop"}"#, r#"{"do":"restart"}"#] {
+            session.server.command(loss).await;
+            session.consumer.hear(&lifecycle(r#""event":"disconnect","…":…"#, true)).await;
+            session.joins(way.0, way.1).await;
+            session.ask(r#""event":"echo","args":["back"]"#, r#""args":["back"]"#).await;
+        }
+        session.server.command(r#"{"do":"kick"}"#).await;
+        let kicked = r#""event":"disconnect","reason":"io server disconnect","details":null"#;
+        session.consumer.hear(&lifecycle(kicked, false)).await;
+        session.send(r#"{"method":"connect","params":{"connection":"chat"}}"#).await;
+        // The next that is heard is that it is up again: nobody had tried in between.
+        session.consumer.hear(&lifecycle(r#""event":"connect","…":…"#, true)).await;
+    }
+}

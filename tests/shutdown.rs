@@ -1,0 +1,150 @@
+//! The start and the end of the daemon: its socket, its signals, its exit codes.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use common::daemon::Folder;
+use common::{Chat, Daemon, QUICK, refusal};
+use rustix::process::Signal;
+
+const GOODBYE: &str = r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"shutdown"}}"#;
+
+#[tokio::test]
+async fn a_signal_ends_it_with_a_goodbye_on_both_sides() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (mut chat, mut ws) = Chat::joined("").await;
+        let mut idle = chat.daemon.attach().await;
+        idle.expect_silence().await;
+        chat.daemon.signal(signal);
+        // The lifecycle line of the end, where there is one, comes before the goodbye.
+        let mut line = chat.consumer.next_line().await.expect("a goodbye comes before the end");
+        if line.contains(r#""method":"lifecycle""#) {
+            line = chat.consumer.next_line().await.expect("a goodbye comes before the end");
+        }
+        common::transcript::compare(GOODBYE, &line).expect("the last line is the goodbye");
+        chat.consumer.expect_end().await;
+        idle.expect(GOODBYE).await;
+        idle.expect_end().await;
+        ws.expect("41").await;
+        ws.expect_closed().await;
+        let status = chat.daemon.exit().await;
+        assert_eq!(status.code(), Some(0), "{signal:?}");
+        assert!(!chat.daemon.folder().socket().exists(), "the socket is removed");
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_before_the_end_is_answered() {
+    let mut chat = Chat::idle("").await;
+    // It waits in the buffer, and the shutdown is the end of its waiting.
+    chat.consumer
+        .send(r#"{"id":1,"method":"emit","params":{"connection":"chat","event":"ask","ack":true}}"#)
+        .await;
+    chat.consumer.request(r#"{"id":2,"method":"list"}"#).await;
+    chat.daemon.signal(Signal::TERM);
+    chat.consumer.expect_answer(&refusal("1", -32004, "disconnected")).await;
+    assert_eq!(chat.daemon.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_holds_nothing_up() {
+    let mut chat = Chat::idle("").await;
+    chat.start().await;
+    let _held = chat.upstream.handshake().await;
+    assert_eq!(chat.daemon.terminate().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let (mut chat, mut ws) = Chat::joined("").await;
+    let mut stuck = chat.daemon.attach().await;
+    stuck
+        .call(
+            r#"{"id":1,"method":"subscribe","params":{"connection":"chat"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"…":…}}"#,
+        )
+        .await;
+    // More than the kernel takes for a consumer that does not read, so that a flush has to wait.
+    let text = "x".repeat(64 * 1024);
+    for _ in 0..32 {
+        ws.send(&format!(r#"42["big","{text}"]"#)).await;
+        chat.consumer.next_notification().await;
+    }
+    let first = Instant::now();
+    chat.daemon.signal(Signal::TERM);
+    while chat.consumer.next_line().await.is_some_and(|line| !line.contains("goodbye")) {}
+    chat.daemon.signal(Signal::TERM);
+    chat.daemon.exit().await;
+    assert!(first.elapsed() < Duration::from_millis(4500), "flushing alone may take 5 s");
+}
+
+#[tokio::test]
+async fn a_second_daemon_is_refused_and_harms_nothing() {
+    let daemon = Daemon::start(QUICK).await;
+    let mut consumer = daemon.attach().await;
+    let (status, log) = daemon.folder().run_to_end().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    let socket = daemon.folder().socket();
+    assert!(log.contains(&*socket.to_string_lossy()), "the message names the socket: {log}");
+    consumer.expect_silence().await;
+    daemon.attach().await.expect_silence().await;
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_taken_over() {
+    let folder = Folder::new(QUICK);
+    drop(UnixListener::bind(folder.socket()).expect("a socket in the test's own folder"));
+    assert!(folder.socket().exists(), "the file outlives its listener");
+    let daemon = Daemon::start_in(folder).await;
+    daemon.attach().await.expect_silence().await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_was_killed_leaves_nothing_in_the_way() {
+    let mut daemon = Daemon::start(QUICK).await;
+    daemon.signal(Signal::KILL);
+    daemon.exit().await;
+    let folder = daemon.into_folder();
+    assert!(folder.socket().exists(), "a killed daemon removes nothing");
+    let daemon = Daemon::start_in(folder).await;
+    daemon.attach().await.expect_silence().await;
+}
+
+#[tokio::test]
+async fn a_plain_file_is_never_taken_for_a_socket() {
+    let folder = Folder::new(QUICK);
+    fs::write(folder.socket(), "precious").expect("a file in the test's own folder");
+    let (status, log) = folder.run_to_end().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert_eq!(fs::read_to_string(folder.socket()).expect("it is still there"), "precious");
+}
+
+#[tokio::test]
+async fn a_socket_that_cannot_be_bound_is_exit_1() {
+    let folder = Folder::new(QUICK);
+    fs::create_dir(folder.socket()).expect("a folder in the test's own folder");
+    let (status, log) = folder.run_to_end().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+}
+
+#[tokio::test]
+async fn the_socket_is_for_whom_the_configuration_says() {
+    for (api, mode) in [("", 0o600), ("[api]\nmode = \"0660\"\n", 0o660)] {
+        let daemon = Daemon::start(api).await;
+        let socket = fs::metadata(daemon.folder().socket()).expect("the socket is there");
+        assert!(socket.file_type().is_socket());
+        assert_eq!(socket.permissions().mode() & 0o777, mode, "{api}");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_that_does_not_load_is_exit_78() {
+    for config in ["[api]\nsockt = \"x\"\n", "[connections.chat]\nurl = \"not an url\"\n", "]["] {
+        let (status, log) = Folder::new(config).run_to_end().await;
+        assert_eq!(status.code(), Some(78), "{config}: {log}");
+    }
+}
