@@ -104,6 +104,7 @@ pub struct Session {
     state: State,
     transport: TransportKind,
     may_upgrade: bool,
+    /// Since when the deadline rests; a new deadline rests from its own beginning.
     held_since: Option<Instant>,
     outbox: VecDeque<Packet>,
     probe_outbox: VecDeque<Packet>,
@@ -156,6 +157,7 @@ impl Session {
             }
             (State::Open { heartbeat, deadline, .. }, Packet::Ping(_)) => {
                 *deadline = now + *heartbeat;
+                self.held_since = self.held_since.map(|_| now);
                 self.outbox.push_back(Packet::Pong(ByteString::new()));
             }
             (State::Open { .. }, Packet::Message(message)) => self.events.push_back(Event::Message(message)),
@@ -287,6 +289,7 @@ impl Session {
         } else {
             Upgrade::Idle
         };
+        self.held_since = self.held_since.map(|_| now);
         self.state = State::Open { heartbeat, deadline: now + heartbeat, upgrade };
     }
 
@@ -326,3 +329,6 @@ fn packet_name(packet: &Packet) -> &'static str {
         Packet::Noop => "noop",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,8 @@ use slab::Slab;
 /// A stalled consumer takes less than this part of the ring in the time it has.
 const STALL_PART: u64 = 16;
 
-/// Lines that may be kept beyond the ring's size because they cannot wait for room, beside a sixteenth of the ring.
+/// Lines that may be kept beyond the ring's size because they cannot wait for room, beside a sixteenth of the ring; their
+/// bytes may be as many as the ring's.
 const RESERVE: usize = 16;
 
 /// How much one connection remembers.
@@ -129,6 +130,8 @@ pub struct Log {
     /// Bytes of all lines before `first`, ever.
     evicted: u64,
     written: u64,
+    /// Bytes of the largest line ever; one may lie beyond the ring's size.
+    largest: u64,
     cursors: Slab<Cursor>,
     newly_stalled: Vec<CursorId>,
     /// No healthy cursor stands before this line. May be too low, never too high.
@@ -157,6 +160,7 @@ impl Log {
             visible: 1,
             evicted: 0,
             written: 0,
+            largest: 0,
             cursors: Slab::new(),
             newly_stalled: Vec::new(),
             floor: 1,
@@ -214,7 +218,9 @@ impl Log {
     fn write(&mut self, kind: Kind, write: impl FnOnce(u64, &mut BytesMut) -> Range<usize>) {
         let start = self.tail.len();
         let name = write(self.next, &mut self.tail);
-        self.written += (self.tail.len() - start) as u64;
+        let size = (self.tail.len() - start) as u64;
+        self.written += size;
+        self.largest = self.largest.max(size);
         self.next += 1;
         let to_u32 = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         self.tail_lines.push(Line {
@@ -351,9 +357,10 @@ impl Log {
     pub fn room(&mut self, now: Instant) -> Option<Instant> {
         loop {
             self.evict();
-            if self.count_retained() < self.settings.events
-                && self.retained_bytes() < self.settings.bytes as u64
-            {
+            let is_empty = self.count_retained() == 0;
+            let is_full = self.count_retained() >= self.settings.events
+                || self.retained_bytes() >= self.settings.bytes as u64;
+            if self.lossy || is_empty || !is_full {
                 return None;
             }
             if self.first >= self.floor {
@@ -363,6 +370,8 @@ impl Log {
                 // The next line pushes the oldest out, which nobody needs.
                 return None;
             }
+            // Only sealed lines have a place of their own, which tells how many bytes a cursor has taken.
+            self.seal();
             let (until, stalled) = self.judge_holders(now);
             if !stalled {
                 return until;
@@ -400,15 +409,12 @@ impl Log {
                 cursor.holds = holds;
                 cursor.stalled = holds.is_none();
             }
-            match holds {
-                Some((since, ..)) => {
-                    let ends = since + self.stall;
-                    until = Some(until.map_or(ends, |until: Instant| until.min(ends)));
-                }
-                None => {
-                    any_stalled = true;
-                    self.newly_stalled.push(at);
-                }
+            if let Some((since, ..)) = holds {
+                let ends = since + self.stall;
+                until = Some(until.map_or(ends, |until: Instant| until.min(ends)));
+            } else {
+                any_stalled = true;
+                self.newly_stalled.push(at);
             }
         }
         (until, any_stalled)
@@ -438,8 +444,9 @@ impl Log {
     /// Drops lines that are too many, as far as nobody healthy needs them.
     fn evict(&mut self) {
         loop {
+            let bytes = self.settings.bytes as u64;
             let too_many = self.count_retained() > self.settings.events
-                || self.retained_bytes() > self.settings.bytes as u64
+                || self.retained_bytes() > bytes
                 || self.first < self.visible;
             if !too_many || self.count_retained() == 0 {
                 return;
@@ -448,7 +455,8 @@ impl Log {
                 self.floor = self.lowest();
             }
             let reserve = self.settings.events / 16 + RESERVE;
-            let forced = self.count_retained() > self.settings.events + reserve;
+            let forced = self.count_retained() > self.settings.events + reserve
+                || self.retained_bytes() > bytes.saturating_mul(2).saturating_add(self.largest);
             // The newest line stays, however large.
             let only_one = self.count_retained() == 1 && self.first >= self.visible;
             if only_one || (self.first >= self.floor && !forced && !self.lossy) {
@@ -469,3 +477,6 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use super::backoff::Backoff;
 use super::{ConnectionState, Lifecycle, Settings, Source, Status};
 use crate::engineio::{self, CloseReason, Details, Message, Session, TransportKind};
 use crate::socketio::socket::{self, DisconnectReason, Emit, EmitError, Sent, Socket};
-use crate::socketio::{AckError, Args, Body, Decoder, Name};
+use crate::socketio::{self, AckError, Args, Body, Decoder, Name};
 
 /// Attachments taken in one incoming packet, as the official decoder does (section 3.2).
 const MAX_INCOMING_ATTACHMENTS: usize = 10;
@@ -130,9 +130,12 @@ pub struct State<T> {
     phase: Phase,
     sockets: BTreeMap<Key, Entry<T>>,
     by_namespace: HashMap<ByteString, Key>,
+    /// The CONNECTs of removed sockets that the server has yet to answer on this session.
+    orphans: HashMap<ByteString, socket::Joining>,
     backoff: Backoff,
     /// The attempt waited for or going on since the last success; 0 for the first one ever.
     attempt: u32,
+    /// The last WebSocket came to be and nothing has failed since.
     websocket_worked: bool,
     random: fastrand::Rng,
     decoder: Decoder,
@@ -151,6 +154,7 @@ impl<T> State<T> {
             phase: Phase::Stopped,
             sockets: BTreeMap::new(),
             by_namespace: HashMap::new(),
+            orphans: HashMap::new(),
             attempt: 0,
             websocket_worked: false,
             random: fastrand::Rng::with_seed(seed),
@@ -163,8 +167,9 @@ impl<T> State<T> {
     /// Adds an inactive socket. The namespace must not be taken.
     pub fn add(&mut self, key: Key, settings: socket::Settings, first_ack: u64) {
         self.by_namespace.insert(settings.namespace.clone(), key);
+        let unanswered = self.orphans.remove(&settings.namespace);
         let entry = Entry {
-            socket: Socket::new(settings, first_ack),
+            socket: Socket::new(settings, first_ack, unanswered),
             reconnecting: false,
             recovered: false,
             auth: AuthState::Idle,
@@ -180,8 +185,11 @@ impl<T> State<T> {
             entry.socket.abandon_acks();
             self.pump(key);
         }
-        if let Some(entry) = self.sockets.remove(&key) {
-            self.by_namespace.remove(entry.socket.namespace());
+        if let Some(Entry { socket, .. }) = self.sockets.remove(&key) {
+            self.by_namespace.remove(socket.namespace());
+            if let Some(unanswered) = socket.unanswered() {
+                self.orphans.insert(socket.namespace().clone(), unanswered.clone());
+            }
         }
     }
 
@@ -306,7 +314,6 @@ impl<T> State<T> {
 
     /// The transport could not be opened, or is lost; `closed` when the peer ended it in order.
     pub fn handle_lost(&mut self, now: Instant, closed: bool, details: Details) {
-        self.websocket_worked = false;
         if let Some(session) = self.session_mut() {
             session.handle_transport_lost(closed, details);
             self.pump_session(now);
@@ -412,7 +419,7 @@ impl<T> State<T> {
             }
             Phase::Opening { deadline, .. } if now >= *deadline => {
                 self.actions.push_back(Action::Close { graceful: false, last: Vec::new() });
-                self.attempt_failed(now, Details::new("timeout"));
+                self.attempt_failed(now, &Details::new("timeout"));
             }
             Phase::Open { session, .. } => {
                 session.handle_timeout(now);
@@ -495,8 +502,9 @@ impl<T> State<T> {
         self.actions.push_back(Action::Open(kind));
     }
 
-    fn attempt_failed(&mut self, now: Instant, details: Details) {
+    fn attempt_failed(&mut self, now: Instant, details: &Details) {
         self.phase = Phase::Stopped;
+        self.websocket_worked = false;
         let message = details.message.clone();
         for key in self.active_keys() {
             if let Some(entry) = self.sockets.get_mut(&key) {
@@ -601,7 +609,7 @@ impl<T> State<T> {
             }
         } else {
             let reason = DisconnectReason::Closed(CloseReason::TransportError);
-            self.close_session(now, reason, Some(details), true);
+            self.close_session(now, reason, Some(&details), true);
         }
     }
 
@@ -655,34 +663,51 @@ impl<T> State<T> {
             Ok(None) => return,
             Err(error) => {
                 let details = Details::new(error.to_string());
-                return self.close_session(now, DisconnectReason::ParseError, Some(details), true);
+                return self.close_session(now, DisconnectReason::ParseError, Some(&details), true);
             }
         };
         let Some(key) = self.by_namespace.get(&packet.namespace).copied() else {
-            return tracing::debug!("packet for a namespace without a socket ignored");
+            return self.handle_orphan(packet);
         };
         let ends = matches!(packet.body, Body::Disconnect | Body::Connect(_) | Body::ConnectError(_));
         let Some(entry) = self.sockets.get_mut(&key) else { return };
         let result = entry.socket.handle_packet(packet.body);
         self.pump(key);
         if let Err(details) = result {
-            self.close_session(now, DisconnectReason::ParseError, Some(details), true);
+            self.close_session(now, DisconnectReason::ParseError, Some(&details), true);
         } else if ends {
             self.stop_when_idle(now);
+        }
+    }
+
+    /// What belongs to no socket is ignored, but a namespace joined for one that is gone has to be left: a later
+    /// CONNECT would otherwise be the second one and end the session.
+    fn handle_orphan(&mut self, packet: socketio::Packet) {
+        let answers = matches!(packet.body, Body::Connect(_) | Body::ConnectError(_) | Body::Disconnect);
+        if answers
+            && self.orphans.remove(&packet.namespace).is_some()
+            && matches!(packet.body, Body::Connect(_))
+        {
+            let leave = socketio::Packet { body: Body::Disconnect, ..packet };
+            send(&mut self.phase, &mut self.encoded, &leave);
+        } else {
+            tracing::debug!("packet for a namespace without a socket ignored");
         }
     }
 
     fn session_ended(&mut self, now: Instant, reason: CloseReason, details: Option<Details>) {
         if let Phase::Opening { untried, deadline, .. } = &mut self.phase {
             let (untried, deadline) = (std::mem::take(untried), *deadline);
+            self.websocket_worked = false;
             self.actions.push_back(Action::Close { graceful: false, last: Vec::new() });
             if self.settings.try_all_transports && !untried.is_empty() {
                 return self.try_next(deadline, untried);
             }
             let details = details.unwrap_or_else(|| Details::new(reason.as_str()));
-            return self.attempt_failed(now, details);
+            return self.attempt_failed(now, &details);
         }
-        self.close_session(now, DisconnectReason::Closed(reason), details, false);
+        self.websocket_worked &= reason != CloseReason::TransportError;
+        self.close_session(now, DisconnectReason::Closed(reason), details.as_ref(), false);
     }
 
     /// The open session is over; what its sockets owe and wait for is settled, and what follows is decided.
@@ -690,7 +715,7 @@ impl<T> State<T> {
         &mut self,
         now: Instant,
         reason: DisconnectReason,
-        details: Option<Details>,
+        details: Option<&Details>,
         graceful: bool,
     ) {
         let Phase::Open { session, since, .. } = &mut self.phase else { return };
@@ -702,9 +727,10 @@ impl<T> State<T> {
         self.actions.push_back(Action::Close { graceful, last });
         self.phase = Phase::Stopped;
         self.decoder.reset();
+        self.orphans.clear();
         for key in self.keys() {
             if let Some(entry) = self.sockets.get_mut(&key) {
-                entry.socket.handle_closed(reason, details.as_ref());
+                entry.socket.handle_closed(reason, details);
                 entry.reconnecting |= entry.socket.is_active();
                 entry.auth = AuthState::Idle;
                 self.pump(key);
@@ -717,12 +743,7 @@ impl<T> State<T> {
     fn pump(&mut self, key: Key) {
         let Some(entry) = self.sockets.get_mut(&key) else { return };
         while let Some(packet) = entry.socket.poll_transmit() {
-            if let Phase::Open { session, .. } = &mut self.phase {
-                packet.encode(&mut self.encoded);
-                for message in self.encoded.drain(..) {
-                    session.send(message);
-                }
-            }
+            send(&mut self.phase, &mut self.encoded, &packet);
         }
         while let Some(event) = self.sockets.get_mut(&key).and_then(|entry| entry.socket.poll_event()) {
             self.socket_event(key, event);
@@ -772,7 +793,7 @@ impl<T> State<T> {
             event,
             Lifecycle::ConnectError { source: Source::Transport, .. } | Lifecycle::Disconnect { .. }
         );
-        if lost && !self.settings.reconnection && status.state != ConnectionState::Connected {
+        if lost && !self.settings.reconnection && matches!(self.phase, Phase::Stopped) {
             status.active = false;
             status.state = ConnectionState::Disconnected;
         }
@@ -787,3 +808,15 @@ impl<T> State<T> {
         self.outputs.push_back((key, Output::Lifecycle { event, status }));
     }
 }
+
+fn send(phase: &mut Phase, encoded: &mut Vec<Message>, packet: &socketio::Packet) {
+    if let Phase::Open { session, .. } = phase {
+        packet.encode(encoded);
+        for message in encoded.drain(..) {
+            session.send(message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -118,3 +118,77 @@ impl Owed {
         self.wire_ids.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn ids_count_from_0_and_never_come_again() {
+        let mut pending = Pending::default();
+        assert_eq!([pending.insert("a", None), pending.insert("b", None)], [0, 1]);
+        assert_eq!(pending.remove(1), Some("b"));
+        assert_eq!(pending.remove(1), None);
+        assert_eq!(pending.drain_except(|_| false), ["a"]);
+        assert!(pending.is_empty());
+        assert_eq!(pending.insert("c", None), 2);
+    }
+
+    #[test]
+    fn deadlines_come_in_their_order_and_go_with_the_answer() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut pending = Pending::default();
+        for (ticket, deadline) in
+            [("late", Some(9)), ("never", None), ("soon", Some(3)), ("too", Some(3)), ("answered", Some(1))]
+        {
+            pending.insert(ticket, deadline.map(at));
+        }
+        pending.remove(4);
+        assert_eq!(pending.next_deadline(), Some(at(3)));
+        assert_eq!(pending.pop_expired(at(2)), None);
+        assert_eq!(pending.pop_expired(at(3)), Some((2, "soon")));
+        assert_eq!(pending.pop_expired(at(3)), Some((3, "too")));
+        assert_eq!(pending.pop_expired(at(8)), None);
+        assert_eq!(pending.pop_expired(at(100)), Some((0, "late")));
+        assert_eq!((pending.next_deadline(), pending.len()), (None, 1));
+    }
+
+    #[test]
+    fn draining_keeps_what_is_wanted_with_its_deadline() {
+        let start = Instant::now();
+        let mut pending = Pending::default();
+        for ticket in 0..6 {
+            pending.insert(ticket, Some(start));
+        }
+        assert_eq!(pending.drain_except(|id| id % 3 == 1), [0, 2, 3, 5]);
+        let left: Vec<_> = std::iter::from_fn(|| pending.pop_expired(start)).collect();
+        assert_eq!(left, [(1, 1), (4, 4)]);
+    }
+
+    #[test]
+    fn a_question_is_answered_once_under_the_servers_id() {
+        let mut owed = Owed::new(10);
+        assert_eq!([owed.ask(0), owed.ask(7), owed.ask(0)], [10, 11, 12]);
+        for (number, wire_id) in [(11, Some(7)), (11, None), (9, None), (13, None), (12, Some(0))] {
+            assert_eq!(owed.answer(number), wire_id, "{number}");
+        }
+        owed.forget();
+        assert_eq!(owed.answer(10), None);
+        assert_eq!(owed.ask(0), 13, "numbers go on");
+    }
+
+    #[test]
+    fn beyond_the_limit_the_oldest_question_is_given_up() {
+        let mut owed = Owed::new(0);
+        for wire_id in 0..=MAX_OWED as u64 {
+            owed.ask(wire_id);
+        }
+        assert_eq!(owed.wire_ids.len(), MAX_OWED);
+        assert_eq!(owed.answer(0), None);
+        assert_eq!(owed.answer(1), Some(1));
+        assert_eq!(owed.answer(MAX_OWED as u64), Some(MAX_OWED as u64));
+    }
+}

@@ -17,13 +17,16 @@ use crate::engineio::{CloseReason, Details};
 /// Events that may come before the CONNECT answer, in bytes; recovered sessions send what was missed there.
 pub const MAX_EARLY: usize = 16 * 1024 * 1024;
 
+/// What an event that waits counts beside its text and attachments, in bytes.
+const ENTRY: usize = 64;
+
 /// Acks that may be waited for on one socket.
 pub const MAX_PENDING: usize = 65_536;
 
-/// The message for a CONNECT answer without an id, which only servers before version 3 send; the official client's
-/// first words.
+/// The message for a CONNECT answer without an id, which only servers before version 3 send; word for word that of
+/// the official client.
 pub const OLD_SERVER: &str = "It seems you are trying to reach a Socket.IO server in v2.x with a v3.x client, but \
-     they are not compatible";
+     they are not compatible (more information here: https://socket.io/docs/v3/migrating-from-2-x-to-3-0/)";
 
 /// Limits of one socket.
 #[derive(Clone, Debug)]
@@ -174,9 +177,9 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    /// What it counts in the send buffer; the constant stands for the header and the entry itself.
+    /// What it counts in the send buffer.
     fn size(&self) -> usize {
-        self.name.as_json().len() + self.args.size() + 64
+        self.name.as_json().len() + self.args.size() + ENTRY
     }
 }
 
@@ -192,13 +195,18 @@ pub struct Socket<T> {
     early: VecDeque<(Option<u64>, Name, Args)>,
     early_bytes: usize,
     recovery: Recovery,
-    /// CONNECT went out on this session and was not answered; it holds whatever was decided since.
-    unanswered: bool,
+    /// The CONNECT that went out on this session and was not answered; it stays whatever was decided since.
+    unanswered: Option<Joining>,
+    /// The CONNECT to send once that one is answered, whose auth object was another.
+    queued: Option<Joining>,
     watched: bool,
     sent: u64,
     outbox: VecDeque<Packet>,
     events: VecDeque<Event<T>>,
 }
+
+/// The payload of a CONNECT.
+pub type Joining = Option<ByteString>;
 
 /// What the server needs to give a session back (section 4.10).
 #[derive(Debug, Default)]
@@ -208,8 +216,9 @@ struct Recovery {
 }
 
 impl<T> Socket<T> {
-    /// An inactive socket whose questions from the server are numbered from `first_ack`.
-    pub fn new(settings: Settings, first_ack: u64) -> Self {
+    /// An inactive socket whose questions from the server are numbered from `first_ack`. `unanswered` is the CONNECT
+    /// that another socket of this namespace left behind on the session, which may go on.
+    pub fn new(settings: Settings, first_ack: u64, unanswered: Option<Joining>) -> Self {
         Self {
             settings,
             state: State::Inactive,
@@ -220,7 +229,8 @@ impl<T> Socket<T> {
             early: VecDeque::new(),
             early_bytes: 0,
             recovery: Recovery::default(),
-            unanswered: false,
+            unanswered,
+            queued: None,
             watched: false,
             sent: 0,
             outbox: VecDeque::new(),
@@ -261,6 +271,11 @@ impl<T> Socket<T> {
         }
     }
 
+    /// The CONNECT that the server has yet to answer on this session, also for a socket that was told to leave.
+    pub fn unanswered(&self) -> Option<&Joining> {
+        self.unanswered.as_ref()
+    }
+
     /// Events that wait for the connection.
     pub fn buffered(&self) -> usize {
         self.send_buffer.len()
@@ -297,10 +312,11 @@ impl<T> Socket<T> {
             return;
         }
         self.state = State::Joining { deadline: now + self.settings.timeout };
-        if !self.unanswered {
-            self.unanswered = true;
-            let payload = self.recovery.payload(auth);
-            self.transmit(Body::Connect(payload));
+        let payload = self.recovery.payload(auth);
+        match &self.unanswered {
+            None => self.ask(payload),
+            Some(sent) if *sent == payload => {}
+            Some(_) => self.queued = Some(payload),
         }
     }
 
@@ -323,8 +339,8 @@ impl<T> Socket<T> {
     /// The session below ended.
     pub fn handle_closed(&mut self, reason: DisconnectReason, details: Option<&Details>) {
         match self.state {
-            State::Inactive | State::Waiting => {}
-            State::Joining { .. } => {
+            State::Inactive => {}
+            State::Waiting | State::Joining { .. } => {
                 let details = details.cloned().unwrap_or_else(|| Details::new(reason.as_str()));
                 self.events.push_back(Event::JoinFailed(details));
                 self.abandon_joining();
@@ -335,16 +351,25 @@ impl<T> Socket<T> {
                 self.state = State::Waiting;
             }
         }
-        self.unanswered = false;
+        self.unanswered = None;
         self.outbox.clear();
     }
 
     /// A packet for this namespace came. An error means that the session has to end.
     pub fn handle_packet(&mut self, body: Body) -> Result<(), Details> {
-        if matches!(body, Body::Connect(_) | Body::ConnectError(_)) {
-            self.unanswered = false;
+        if matches!(body, Body::Connect(_) | Body::ConnectError(_) | Body::Disconnect) {
+            self.unanswered = None;
         }
         match body {
+            Body::Connect(_) | Body::ConnectError(_) if self.queued.is_some() => {
+                if matches!(body, Body::Connect(_)) {
+                    self.transmit(Body::Disconnect);
+                }
+                if let Some(payload) = self.queued.take() {
+                    self.abandon_joining();
+                    self.ask(payload);
+                }
+            }
             Body::Connect(payload) if self.is_joining() => self.joined(payload.as_deref()),
             Body::ConnectError(payload) if self.is_joining() => self.refused(payload.as_ref()),
             // The CONNECT of a socket that was told to leave before the answer came.
@@ -361,7 +386,7 @@ impl<T> Socket<T> {
             }
             Body::Event { id, name, args } if self.is_connected() => self.deliver(id, name, args),
             Body::Event { id, name, args } if self.is_joining() => {
-                self.early_bytes += args.size() + name.as_json().len();
+                self.early_bytes += args.size() + name.as_json().len() + ENTRY;
                 if self.early_bytes > MAX_EARLY {
                     return Err(Details::new("too many events before the CONNECT answer"));
                 }
@@ -406,9 +431,8 @@ impl<T> Socket<T> {
                 return (Err(EmitError::TooManyPending), rest);
             }
             let timeout = timeout.or(self.settings.ack_timeout);
-            outgoing.id = rest.take().map(|ticket| {
-                self.pending.insert(ticket, timeout.and_then(|timeout| now.checked_add(timeout)))
-            });
+            let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
+            outgoing.id = rest.take().map(|ticket| self.pending.insert(ticket, deadline));
         }
         if connected {
             self.hand_over(outgoing);
@@ -553,7 +577,13 @@ impl<T> Socket<T> {
         }
     }
 
+    fn ask(&mut self, payload: Joining) {
+        self.unanswered = Some(payload.clone());
+        self.transmit(Body::Connect(payload));
+    }
+
     fn abandon_joining(&mut self) {
+        self.queued = None;
         self.early.clear();
         self.early_bytes = 0;
     }
@@ -616,3 +646,6 @@ impl Recovery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
