@@ -192,7 +192,7 @@ impl<'a> Request<'a> {
         Ok(Self { id, method: method.into_owned(), params: raw.params })
     }
 
-    /// Whether a malformed line wants no answer: it could be read and has no id.
+    /// Its parameters as the method takes them; a member that it does not know is an error that names it.
     pub fn params<T: Deserialize<'a>>(&self) -> Result<T, Error> {
         let text = self.params.map_or("{}", RawValue::get);
         if !text.starts_with('{') {

@@ -1,4 +1,4 @@
-//! The body of the OPEN packet (section 1.2).
+//! The body of the OPEN packet.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ const MAX_SID: usize = 128;
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// What the server says of itself when a session opens (section 1.2).
+/// What the server says of itself when a session opens.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Handshake {
     /// The session's id; whoever knows it can join the session, so it is shown to nobody.

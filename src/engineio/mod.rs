@@ -1,6 +1,6 @@
 //! The session layer, Engine.IO protocol 4: packets, payloads, the handshake and the life of one session.
 //!
-//! Nothing here does IO or reads a clock. Section numbers in the docs are those of the Engine.IO 4 protocol document.
+//! Nothing here does IO or reads a clock.
 
 mod handshake;
 mod packet;

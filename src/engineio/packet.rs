@@ -1,4 +1,4 @@
-//! One packet and its text and binary forms (section 1.3).
+//! One packet and its text and binary forms.
 //!
 //! What the data of a packet means is for the session and the layers above to judge.
 

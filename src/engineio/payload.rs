@@ -1,4 +1,4 @@
-//! Several packets in one polling body (section 1.4): joined by the byte 0x1E, nothing before, between or after.
+//! Several packets in one polling body: joined by the byte 0x1E, nothing before, between or after.
 //!
 //! JSON text holds no raw 0x1E, but a `message` packet may hold any text; what contains the separator cannot travel
 //! in a polling body, and nothing here checks for it.

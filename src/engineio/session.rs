@@ -12,7 +12,7 @@ use tracing::debug;
 use super::{Handshake, Message, Packet, TransportKind};
 
 /// How long an upgrade may take before the session stays on polling. The official client waits for ever, its
-/// server for this long (section 1.6).
+/// server for this long.
 pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a session ended other than by [`Session::close`]; the words are those of the official client.

@@ -15,7 +15,7 @@ use crate::engineio::{self, CloseReason, Details, Message, Session, TransportKin
 use crate::socketio::socket::{self, DisconnectReason, Emit, EmitError, Sent, Socket};
 use crate::socketio::{self, AckError, Args, Body, Decoder, Name};
 
-/// Attachments taken in one incoming packet, as the official decoder does (section 3.2).
+/// Attachments taken in one incoming packet, as the official decoder does.
 const MAX_INCOMING_ATTACHMENTS: usize = 10;
 
 /// Which socket of the Manager.
@@ -587,7 +587,7 @@ impl<T> State<T> {
         }
     }
 
-    /// A machine that slept finds the deadline passed before its timer says so (section 1.7).
+    /// A machine that slept finds the deadline passed before its timer says so.
     fn end_expired_session(&mut self, now: Instant) {
         if let Phase::Open { session, .. } = &mut self.phase {
             session.handle_timeout(now);

@@ -17,7 +17,7 @@ pub enum AckError {
 }
 
 /// Pending answers of the server, each with whoever waits for it. The ids count from 0 and are never used twice,
-/// over reconnections too (section 3.4).
+/// over reconnections too.
 #[derive(Debug)]
 pub struct Pending<T> {
     next_id: u64,

@@ -208,7 +208,7 @@ pub struct Socket<T> {
 /// The payload of a CONNECT.
 pub type Joining = Option<ByteString>;
 
-/// What the server needs to give a session back (section 4.10).
+/// What the server needs to give a session back.
 #[derive(Debug, Default)]
 struct Recovery {
     private_id: Option<String>,
@@ -306,7 +306,7 @@ impl<T> Socket<T> {
     }
 
     /// The session is open and `auth`, a JSON object, is at hand: sends CONNECT. Only once a session, whoever asks
-    /// again: a second CONNECT would end it (section 4.5).
+    /// again: a second CONNECT would end it.
     pub fn join(&mut self, now: Instant, auth: Option<&str>) {
         if !self.is_waiting() {
             return;

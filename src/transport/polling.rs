@@ -1,4 +1,4 @@
-//! Packets over HTTP long-polling (section 1.4): a GET that waits for packets and a POST that carries them.
+//! Packets over HTTP long-polling: a GET that waits for packets and a POST that carries them.
 //!
 //! At most one of each is under way, each on a connection of its own that is kept for the next. The session decides
 //! what packets mean; this only keeps the two requests going.

@@ -1,4 +1,4 @@
-//! What requests to one server look like: URL, query (section 1.1), headers, cookies.
+//! What requests to one server look like: URL, query, headers, cookies.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! Packets over one WebSocket (section 1.5): one packet, one message.
+//! Packets over one WebSocket: one packet, one message.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Getting an earlier session back (section 4.10).
+//! Getting an earlier session back.
 
 use super::*;
 
