@@ -203,10 +203,10 @@ fn sources() -> Vec<(String, String)> {
         for entry in fs::read_dir(&folder).expect("src can be read") {
             let path: PathBuf = entry.expect("src can be read").path();
             // Tests drive the pure machines with whatever clock and runtime they like.
-            let is_tests = path.file_stem().is_some_and(|stem| stem == "tests");
-            if is_tests {
+            if path.file_stem().is_some_and(|stem| stem == "tests") {
                 continue;
-            } else if path.is_dir() {
+            }
+            if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("sources are UTF-8");
