@@ -2,14 +2,16 @@
 //!
 //! Nothing here does IO or reads a clock.
 
+mod details;
 mod handshake;
 mod packet;
 pub mod payload;
 mod session;
 
+pub use details::{Details, Phase};
 pub use handshake::{Handshake, HandshakeError};
 pub use packet::{DecodeError, Frame, Message, Packet};
-pub use session::{CloseReason, Details, Event, Session, UPGRADE_TIMEOUT};
+pub use session::{CloseReason, Event, Session, UPGRADE_TIMEOUT};
 
 /// How the packets of a session travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytestring::ByteString;
 use tracing::debug;
 
-use super::{Handshake, Message, Packet, TransportKind};
+use super::{Details, Handshake, Message, Packet, Phase, TransportKind};
 
 /// How long an upgrade may take before the session stays on polling. The official client waits for ever, its
 /// server for this long.
@@ -34,24 +34,6 @@ impl CloseReason {
             Self::TransportClose => "transport close",
             Self::TransportError => "transport error",
         }
-    }
-}
-
-/// What is known of a failure beyond its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Details {
-    /// In the words of the official client where it has some.
-    pub message: String,
-    /// WebSocket close code or HTTP status.
-    pub code: Option<u16>,
-    /// What lies beneath: the OS error, the start of an answer's body.
-    pub description: Option<String>,
-}
-
-impl Details {
-    /// A message alone.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: None, description: None }
     }
 }
 
@@ -304,7 +286,11 @@ impl Session {
     }
 
     fn fail(&mut self, description: String) {
-        let details = Details { description: Some(description), ..Details::new("server error") };
+        let details = Details {
+            description: Some(description),
+            phase: Some(Phase::Engine),
+            ..Details::new("server error")
+        };
         self.end(CloseReason::TransportError, Some(details));
     }
 

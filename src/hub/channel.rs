@@ -3,6 +3,7 @@
 //! The Manager's task writes, the consumers' tasks read; one lock, held for moments, keeps the ring and the state in
 //! step, so that a snapshot and a place in the ring always belong together.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use super::inbox::Inbox;
 use super::log::{self, CursorId, Kind, LineView, Log, Read};
 use super::notice::{By, Change, Encoder, Time};
 use super::subscription::Filter;
-use crate::engineio::TransportKind;
+use crate::engineio::{Phase, TransportKind};
 use crate::manager::{ConnectionState, Counters, Lifecycle, Observer, Room, Status};
 use crate::socketio::{Args, Name};
 
@@ -55,7 +56,11 @@ pub struct Snapshot {
 struct LastError {
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<Phase>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<Cow<'static, str>>,
     time: Time,
 }
 
@@ -493,7 +498,9 @@ impl Observer for Channel {
             Lifecycle::ConnectError { details, .. } => {
                 inner.last_error = Some(LastError {
                     message: details.message.clone(),
+                    phase: details.phase,
                     description: details.description.clone(),
+                    hint: details.hint.clone(),
                     time: Time::now(),
                 });
             }

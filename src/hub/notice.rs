@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::engineio::{Details, TransportKind};
+use crate::engineio::{Details, Phase, TransportKind};
 use crate::json;
 use crate::manager::{Lifecycle, Source};
 use crate::socketio::{Args, Name};
@@ -172,7 +172,11 @@ struct Members<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<Phase>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -220,7 +224,9 @@ impl<'a> Members<'a> {
             Lifecycle::ConnectError { details, data, source } => Self {
                 name,
                 message: Some(&details.message),
+                phase: details.phase,
                 description: details.description.as_deref(),
+                hint: details.hint.as_deref(),
                 code: details.code,
                 data: data.as_deref().and_then(|data| serde_json::from_str(data).ok()),
                 source: Some(*source),

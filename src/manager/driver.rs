@@ -20,7 +20,7 @@ use tracing::debug;
 
 use super::state::{Action, Key, Output, State};
 use super::{Auth, Command, Counters, Done, Observer, Room, Settings, SocketSettings, Status, Ticket};
-use crate::engineio::{Details, Packet, TransportKind};
+use crate::engineio::{Packet, TransportKind};
 use crate::json;
 use crate::socketio::{Emit, Sent};
 use crate::transport::{self, Connector, Received, Transport};
@@ -418,7 +418,7 @@ impl Driver {
             Heard::Received(Received::Paused) => self.state.handle_paused(now),
             Heard::Lost(error) => {
                 debug!(%error, "transport lost");
-                self.state.handle_lost(now, error.is_closed(), details(&error));
+                self.state.handle_lost(now, error.is_closed(), error.details());
             }
         }
     }
@@ -524,10 +524,6 @@ impl Driver {
 
 fn counters(socket: &crate::socketio::Socket<Waiter>) -> Counters {
     Counters { buffered: socket.buffered(), pending_acks: socket.pending_acks(), sent: socket.sent() }
-}
-
-fn details(error: &transport::Error) -> Details {
-    Details { message: error.message().into(), code: error.code(), description: error.description() }
 }
 
 /// Gives the gate back what the transport has sent, or will never send.

@@ -372,7 +372,8 @@ impl<T> State<T> {
                 let delay = entry.auth_backoff.next(self.random.f64());
                 entry.auth = AuthState::RetryAt(now + delay);
                 entry.reconnecting = true;
-                self.connect_error(key, Source::Auth, Details::new(message), None);
+                let details = Details { phase: Some(engineio::Phase::Auth), ..Details::new(message) };
+                self.connect_error(key, Source::Auth, details, None);
             }
         }
     }
@@ -599,7 +600,11 @@ impl<T> State<T> {
     /// on, and a late answer is still welcome.
     fn joins_timed_out(&mut self, now: Instant, late: &[Key]) {
         let description = "the server did not answer CONNECT in time".into();
-        let details = Details { description: Some(description), ..Details::new("timeout") };
+        let details = Details {
+            description: Some(description),
+            phase: Some(engineio::Phase::Namespace),
+            ..Details::new("timeout")
+        };
         if self.sockets.values().any(|entry| entry.socket.is_connected()) {
             for key in late {
                 if let Some(entry) = self.sockets.get_mut(key) {
@@ -764,7 +769,8 @@ impl<T> State<T> {
                 return self.lifecycle(key, Lifecycle::Connect { id, recovered, transport });
             }
             socket::Event::Refused { message, data } => {
-                return self.connect_error(key, Source::Server, Details::new(message), data);
+                let details = Details { phase: Some(engineio::Phase::Namespace), ..Details::new(message) };
+                return self.connect_error(key, Source::Server, details, data);
             }
             socket::Event::JoinFailed(details) => {
                 return self.connect_error(key, Source::Transport, details, None);

@@ -7,7 +7,7 @@ use std::io;
 use bytestring::ByteString;
 use http::StatusCode;
 
-use crate::engineio::DecodeError;
+use crate::engineio::{DecodeError, Details, Phase};
 
 /// The reason in the words of socket.io-client, with what a person needs to know behind it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +71,18 @@ impl Error {
         }
     }
 
+    /// As the layers above pass it on.
+    pub fn details(&self) -> Details {
+        Details {
+            message: self.message().to_owned(),
+            code: self.code(),
+            description: self.description(),
+            phase: self.phase(),
+            hint: None,
+            retry_after: None,
+        }
+    }
+
     /// Whether it is the end of a WebSocket that was open, rather than something that went wrong.
     pub fn is_closed(&self) -> bool {
         match self {
@@ -92,34 +104,6 @@ impl Error {
 impl From<DecodeError> for Error {
     fn from(error: DecodeError) -> Self {
         Self::Decode(error)
-    }
-}
-
-/// The step at which something failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Looking up the host's addresses.
-    Dns,
-    /// Connecting to one of them.
-    Tcp,
-    /// The TLS handshake, certificates included.
-    Tls,
-    /// A request, its answer, or the WebSocket handshake.
-    Http,
-    /// What travels afterwards: packets and WebSocket messages.
-    Engine,
-}
-
-impl Phase {
-    /// Its name in lower case.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Dns => "dns",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Http => "http",
-            Self::Engine => "engine",
-        }
     }
 }
 

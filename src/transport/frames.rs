@@ -16,8 +16,8 @@ use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Message, Utf8Bytes};
 
-use super::error::{Error, Failure, Phase, lower_first};
-use crate::engineio::Frame;
+use super::error::{Error, Failure, lower_first};
+use crate::engineio::{Frame, Phase};
 
 /// Read at a time, and gathered before a write, in bytes.
 const BUFFER: usize = 16 * 1024;

@@ -18,8 +18,9 @@ use tokio::time::Instant;
 
 use super::connect::Shared;
 use super::dial::Stream;
-use super::error::{Failure, Phase};
+use super::error::Failure;
 use super::request::HttpRequest;
+use crate::engineio::Phase;
 
 /// Largest head of an answer, in bytes, and the most header lines in it.
 const MAX_HEAD: usize = 64 * 1024;

@@ -28,7 +28,7 @@ use std::task::{Context, Poll};
 use tracing::trace;
 
 pub use connect::Connector;
-pub use error::{Error, Failure, Phase};
+pub use error::{Error, Failure};
 pub use polling::Polling;
 pub use websocket::WebSocket;
 

@@ -16,11 +16,11 @@ use http::header::CONTENT_ENCODING;
 use tracing::debug;
 
 use super::connect::Shared;
-use super::error::{Failure, Phase};
+use super::error::Failure;
 use super::http1::{HttpConnection, exchange};
 use super::request::HttpRequest;
 use super::{Error, Received};
-use crate::engineio::{Packet, payload};
+use crate::engineio::{Packet, Phase, payload};
 
 /// Bytes a body of packets may have beyond the largest message: type digits, separators, small packets around it.
 const BODY_SLACK: usize = 64 * 1024;

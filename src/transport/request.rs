@@ -16,9 +16,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::debug;
 use url::Url;
 
-use super::error::{Failure, Phase};
+use super::error::Failure;
 use super::{Error, Settings};
-use crate::engineio::TransportKind;
+use crate::engineio::{Phase, TransportKind};
 
 /// A request as hyper takes it.
 pub(super) type HttpRequest = Request<Full<Bytes>>;

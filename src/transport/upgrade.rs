@@ -9,9 +9,10 @@ use http::header::{
 
 use super::connect::Shared;
 use super::dial::Stream;
-use super::error::{Failure, Phase};
+use super::error::Failure;
 use super::frames::{self, Frames};
 use super::http1::HttpConnection;
+use crate::engineio::Phase;
 
 /// Connects and shakes hands.
 pub(super) async fn open(shared: &Shared, sid: Option<&str>) -> Result<Frames<Stream>, Failure> {

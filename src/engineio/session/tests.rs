@@ -382,7 +382,7 @@ impl Peer {
 
 fn closed(reason: CloseReason, details: Option<Details>) -> String {
     let reason = reason.as_str();
-    let Some(Details { message, code, description }) = details else { return format!("closed {reason}") };
+    let Some(Details { message, code, description, .. }) = details else { return format!("closed {reason}") };
     let code = code.map(|code| format!(" {code}")).unwrap_or_default();
     let description = description.map(|description| format!(" ({description})")).unwrap_or_default();
     format!("closed {reason}: {message}{code}{description}")

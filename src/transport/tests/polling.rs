@@ -5,7 +5,8 @@ use tokio::net::TcpListener;
 
 use super::server::{Request, Server};
 use super::*;
-use crate::transport::{Failure, Phase};
+use crate::engineio::Phase;
+use crate::transport::Failure;
 
 const HANDSHAKE: &str = r#"{"sid":"S"}"#;
 

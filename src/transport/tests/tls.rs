@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::server::read_request;
 use super::*;
-use crate::transport::Phase;
+use crate::engineio::Phase;
 
 /// An authority whose certificate is in a file.
 struct Authority {

@@ -16,8 +16,9 @@ use tokio_tungstenite::tungstenite::{Message as WsMessage, handshake::derive_acc
 
 use super::server::read_request;
 use super::*;
+use crate::engineio::Phase;
+use crate::transport::WebSocket;
 use crate::transport::frames::Frames;
-use crate::transport::{Phase, WebSocket};
 
 const MAX_PAYLOAD: usize = 8 << 20;
 
