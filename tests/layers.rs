@@ -22,6 +22,7 @@ const PURE: &[&str] = &[
     "engineio/",
     "socketio/",
     "manager/backoff.rs",
+    "manager/pace.rs",
     "manager/state.rs",
     "hub/log.rs",
     "hub/subscription.rs",

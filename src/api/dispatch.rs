@@ -357,7 +357,9 @@ impl Dispatcher {
     async fn emit(&mut self, connection: Connection, name: String, emit: Emit, reply: Reply) {
         let effect = self.effect_on(connection.socket.manager()).await;
         let waits = emit.volatile;
-        connection.socket.emit(emit, Box::new(EmitTicket { reply, connection: name }), effect).await;
+        let consumer = Arc::clone(&self.consumer);
+        let ticket = Box::new(EmitTicket { reply, connection: name, consumer });
+        connection.socket.emit(emit, ticket, effect).await;
         if waits {
             // It passed the gate without a permit, so that it is this consumer's only one on the way.
             self.effects.settled().await;
@@ -438,6 +440,7 @@ impl Dispatcher {
 struct EmitTicket {
     reply: Reply,
     connection: String,
+    consumer: Arc<Consumer>,
 }
 
 impl Ticket for EmitTicket {
@@ -455,6 +458,8 @@ impl Ticket for EmitTicket {
 
     fn answered(self: Box<Self>, result: Result<Args, AckError>) {
         let name = &self.connection;
+        // As in the official client, what the server said before its answer is heard before it.
+        self.consumer.hear_first(name);
         match result {
             Ok(args) => self.reply.write(|out| {
                 out.put_slice(br#"{"args":"#);

@@ -123,6 +123,8 @@ struct Change<'a> {
     recovered: Option<bool>,
     transport: Option<String>,
     message: Option<String>,
+    description: Option<String>,
+    hint: Option<String>,
     source: Option<String>,
     reason: Option<String>,
     details: Option<Details>,
@@ -163,6 +165,8 @@ impl Change<'_> {
         say("", details.and_then(|details| details.message.as_deref()).map(Cow::Borrowed));
         say("code", details.and_then(|details| details.code).map(|code| Cow::Owned(code.to_string())));
         say("", self.message.as_deref().map(Cow::Borrowed));
+        say("", self.description.as_deref().map(Cow::Borrowed));
+        say("hint:", self.hint.as_deref().map(Cow::Borrowed));
         say("from", self.source.as_deref().map(Cow::Borrowed));
         say("by", self.by.as_deref().map(Cow::Borrowed));
         say("data", raw(self.data));

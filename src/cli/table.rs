@@ -46,6 +46,7 @@ struct Connection {
     #[serde(default)]
     buffered: u64,
     last_error: Option<Box<RawValue>>,
+    last_disconnect: Option<Box<RawValue>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,8 +126,22 @@ impl Connection {
             self.received.to_string(),
             self.sent.to_string(),
             self.buffered.to_string(),
-            self.last_error.as_deref().map(error).unwrap_or_default(),
+            self.trouble(),
         ]
+    }
+
+    /// Why it is not connected: what came last.
+    fn trouble(&self) -> String {
+        if self.connected {
+            return String::new();
+        }
+        let (error, disconnect) = (self.last_error.as_deref(), self.last_disconnect.as_deref());
+        let time = |value| Fault::read(value).and_then(|fault| fault.time);
+        match (error, disconnect) {
+            (Some(error), Some(disconnect)) if time(error) > time(disconnect) => fault(error),
+            (_, Some(disconnect)) => fault(disconnect),
+            (error, None) => error.map(fault).unwrap_or_default(),
+        }
     }
 
     /// How long its state has lasted, or when the next attempt is made.
@@ -136,6 +151,10 @@ impl Connection {
             (false, true, Some(attempt)) if attempt > 0 => match self.next_attempt_ms {
                 Some(wait) => format!("try {attempt} in {}", elapsed(wait.div_ceil(1000))),
                 None => format!("try {attempt} now"),
+            },
+            (false, true, _) => match self.next_attempt_ms {
+                Some(wait) => format!("again in {}", elapsed(wait.div_ceil(1000))),
+                None => since,
             },
             _ => since,
         }
@@ -200,14 +219,31 @@ fn count(value: &RawValue) -> String {
         .map_or_else(|_| words(value), |items| items.len().to_string())
 }
 
-/// The message of an error, which is an object or a string.
-fn error(value: &RawValue) -> String {
-    #[derive(Deserialize)]
-    struct Message {
-        message: Box<RawValue>,
+/// What a `last_error` or a `last_disconnect` says.
+#[derive(Deserialize)]
+struct Fault<'a> {
+    #[serde(borrow)]
+    reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    description: Option<&'a RawValue>,
+    time: Option<Timestamp>,
+}
+
+impl<'a> Fault<'a> {
+    fn read(value: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(value.get()).ok()
     }
-    let message = serde_json::from_str(value.get()).map(|Message { message }| message);
-    fit(&words(message.as_deref().unwrap_or(value)), ERROR)
+}
+
+/// The words of a failure, which is an object or a string.
+fn fault(value: &RawValue) -> String {
+    let Some(Fault { reason, message, description, .. }) = Fault::read(value) else {
+        return fit(&words(value), ERROR);
+    };
+    let said: Vec<_> = [reason, message, description].into_iter().flatten().map(words).collect();
+    fit(&said.join(": "), ERROR)
 }
 
 /// A string's text, or JSON as it is.
@@ -224,7 +260,7 @@ mod tests {
     const STATUS: &str = r#"{
         "daemon":{"version":"0.1.0","pid":123,"stream":"s","started":"2026-01-02T00:00:00.000Z","uptime_ms":7500000,"consumers":1,"connections":3,"rss_bytes":9961472},
         "connections":[
-            {"name":"chat","url":"https://h/","namespace":"/","state":"connected","connected":true,"active":true,"transport":"websocket","attempt":0,"next_attempt_ms":null,"since":"2026-01-02T00:00:00.000Z","seq":4,"buffered":0,"received":123456,"sent":7,"last_error":null},
+            {"name":"chat","url":"https://h/","namespace":"/","state":"connected","connected":true,"active":true,"transport":"websocket","attempt":0,"next_attempt_ms":null,"since":"2026-01-02T00:00:00.000Z","seq":4,"buffered":0,"received":123456,"sent":7,"last_error":{"message":"timeout"}},
             {"name":"lab","state":"reconnecting","connected":false,"active":true,"transport":null,"attempt":3,"next_attempt_ms":1700,"since":"2026-01-02T02:00:00.000Z","buffered":12,"received":0,"sent":0,"last_error":{"message":"connection\nrefused \u001b[31m","source":"transport"}},
             {"name":"off","state":"disconnected","connected":false,"active":false,"transport":null,"attempt":0,"next_attempt_ms":null,"since":null,"buffered":0,"received":0,"sent":0,"last_error":"gone"}
         ],
@@ -249,10 +285,36 @@ mod tests {
         for part in ["connected", "websocket", "2h 3m", "123456", "7"] {
             assert!(line("chat").contains(part), "{part} in {shown}");
         }
+        assert!(!line("chat").contains("timeout"), "what is over is no trouble: {shown}");
         assert!(line("off").contains("gone"), "{shown}");
         assert!(line("c1").contains("siod"), "{shown}");
         for part in ["try 3 in 2s", "\\u000a", "\\u001b"] {
             assert!(shown.contains(part), "{part} in {shown}");
+        }
+    }
+
+    #[test]
+    fn the_newer_of_both_troubles_is_shown() {
+        let trouble = |error: &str, disconnect: &str| {
+            let json = format!(
+                r#"{{"connections":[{{"name":"a","state":"reconnecting","connected":false,"active":true,"next_attempt_ms":4100,"last_error":{error},"last_disconnect":{disconnect}}}]}}"#
+            );
+            status(&json).connections[0].row(now())
+        };
+        let error =
+            r#"{"message":"websocket error","description":"refused","time":"2026-01-02T02:03:01.000Z"}"#;
+        let earlier = r#"{"reason":"transport close","message":"x","time":"2026-01-02T02:03:00.000Z"}"#;
+        let later = r#"{"reason":"transport close","message":"gone","time":"2026-01-02T02:03:02.000Z"}"#;
+        for (error, disconnect, expected) in [
+            (error, "null", "websocket error: refused"),
+            (error, earlier, "websocket error: refused"),
+            (error, later, "transport close: gone"),
+            ("null", later, "transport close: gone"),
+            ("null", "null", ""),
+        ] {
+            let row = trouble(error, disconnect);
+            assert_eq!(row[7], expected);
+            assert_eq!(row[3], "again in 5s");
         }
     }
 

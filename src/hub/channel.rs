@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
+use tracing::{debug, info, warn};
 
 use super::inbox::Inbox;
 use super::log::{self, CursorId, Kind, LineView, Log, Read};
 use super::notice::{By, Change, Encoder, Time};
 use super::subscription::Filter;
-use crate::engineio::{Phase, TransportKind};
-use crate::manager::{ConnectionState, Counters, Lifecycle, Observer, Room, Status};
+use crate::engineio::{Details, Phase, TransportKind};
+use crate::manager::{ConnectionState, Counters, Lifecycle, Observer, Room, Source, Status};
 use crate::socketio::{Args, Name};
 
 /// `outgoing` lines that may wait for a consumer; a watcher further behind misses the oldest.
@@ -323,17 +324,20 @@ impl Channel {
         self.room_changed.notify_one();
     }
 
-    /// A consumer's next live lines. At the head its inbox is told when there are more.
+    /// A consumer's next live lines, up to line `until`. At the head its inbox is told when there are more.
     pub fn read(
         &self,
         seat: &Seat,
+        until: u64,
         max_bytes: usize,
         want: impl Fn(LineView<'_>) -> bool,
         out: &mut Vec<Bytes>,
     ) -> Read {
         let mut inner = self.lock();
-        let read = inner.log.read(seat.live, u64::MAX, max_bytes, want, out);
-        if let Read::AtHead(_) = read {
+        let read = inner.log.read(seat.live, until, max_bytes, want, out);
+        if let Read::AtHead(_) = read
+            && inner.log.position(seat.live) > inner.log.head()
+        {
             inner.park(seat.reader);
         }
         drop(inner);
@@ -387,6 +391,46 @@ impl Channel {
         inner
             .log
             .append(Kind::Lifecycle, 512, |seq, out| self.encoder.lifecycle(out, seq, change, active, time));
+    }
+
+    /// What somebody who looks for it in the log a day later wants to find: every change, and of failures that repeat
+    /// themselves the first.
+    fn log(&self, inner: &Inner, event: &Lifecycle) {
+        let connection = self.name.as_str();
+        match event {
+            Lifecycle::Connect { id, recovered, transport } => {
+                info!(connection, %id, recovered, transport = transport.name(), "connected");
+            }
+            Lifecycle::ConnectError { details, source, .. } => {
+                let Details { message, description, hint, phase, .. } = details;
+                let known = inner.last_error.as_ref().is_some_and(|last| {
+                    inner.status.state == ConnectionState::Reconnecting
+                        && last.message == *message
+                        && last.description == *description
+                });
+                let (phase, description) = (phase.map(Phase::name), description.as_deref());
+                let (source, hint) = (source.name(), hint.as_deref());
+                if known {
+                    debug!(connection, message, description, source, phase, "still cannot connect");
+                } else {
+                    warn!(connection, message, description, source, phase, hint, "cannot connect");
+                }
+            }
+            Lifecycle::Disconnect { reason, details } => {
+                let (message, description, code) = details.as_ref().map_or((None, None, None), |details| {
+                    (Some(details.message.as_str()), details.description.as_deref(), details.code)
+                });
+                let reason = reason.as_str();
+                info!(connection, reason, message, description, code, "disconnected");
+            }
+            Lifecycle::ReconnectFailed { attempts } => {
+                warn!(connection, attempts, "gave up; it takes the method connect to try again");
+            }
+            Lifecycle::ReconnectAttempt { .. }
+            | Lifecycle::ReconnectError { .. }
+            | Lifecycle::Reconnect { .. }
+            | Lifecycle::Upgrade { .. } => debug!(connection, event = event.name()),
+        }
     }
 
     fn snapshot_of(&self, inner: &Inner) -> Snapshot {
@@ -467,7 +511,8 @@ impl Inner {
     fn settle_waiting(&mut self, event: &Lifecycle) {
         let failure = match event {
             Lifecycle::Connect { .. } => None,
-            _ if self.status.active => return,
+            // A refusal is an answer, even where another attempt follows by itself.
+            _ if self.status.active && !is_refusal(event) => return,
             Lifecycle::ConnectError { details, data, .. } => {
                 Some(ConnectFailure { message: details.message.clone(), data: data.clone() })
             }
@@ -482,6 +527,10 @@ impl Inner {
     }
 }
 
+fn is_refusal(event: &Lifecycle) -> bool {
+    matches!(event, Lifecycle::ConnectError { source: Source::Server, .. })
+}
+
 impl Observer for Channel {
     fn event(&self, name: &Name, args: &Args, ack: Option<u64>) {
         let mut inner = self.lock();
@@ -493,6 +542,7 @@ impl Observer for Channel {
 
     fn lifecycle(&self, event: &Lifecycle, status: &Status) {
         let mut inner = self.lock();
+        self.log(&inner, event);
         inner.set_status(status);
         match event {
             Lifecycle::ConnectError { details, .. } => {

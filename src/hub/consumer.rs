@@ -347,8 +347,10 @@ impl Consumer {
                     }
                 }
                 Some(Item::Live { channel, until }) => {
-                    let live = self.read_live(&state, channel, out);
+                    let live = self.read_live(&state, channel, until, out);
                     bytes += live.bytes;
+                    // What came later has its turn after what stands in line.
+                    self.inbox.news(channel);
                     if live.more && !state.stands_after(channel, until) {
                         self.inbox.put_back(Item::Live { channel, until });
                         self.inbox.ring();
@@ -363,7 +365,7 @@ impl Consumer {
         let mut live = 0;
         let mut ready = self.inbox.take_ready().into_iter();
         for key in ready.by_ref() {
-            live += self.read_live(&state, key, out).bytes;
+            live += self.read_live(&state, key, u64::MAX, out).bytes;
             if live >= BATCH_BYTES {
                 break;
             }
@@ -391,7 +393,7 @@ impl Consumer {
         }
     }
 
-    fn read_live(&self, state: &State, key: usize, out: &mut Vec<Bytes>) -> Live {
+    fn read_live(&self, state: &State, key: usize, until: u64, out: &mut Vec<Bytes>) -> Live {
         let from = out.len();
         let Some(view) = state.views.get(key) else { return Live { bytes: 0, more: false } };
         let channel = Arc::clone(&view.channel);
@@ -407,9 +409,9 @@ impl Consumer {
         let read = match view.heard.as_slice() {
             // One subscription to everything, from before whatever comes now: no line need be looked at.
             [heard] if heard.filter.is_everything() && channel.stands_after(&view.seat, heard.since) => {
-                channel.read(&view.seat, BATCH_BYTES, |_| true, out)
+                channel.read(&view.seat, until, BATCH_BYTES, |_| true, out)
             }
-            _ => channel.read(&view.seat, BATCH_BYTES, |line| view.wants(line), out),
+            _ => channel.read(&view.seat, until, BATCH_BYTES, |line| view.wants(line), out),
         };
         match read {
             Read::AtHead(lines) | Read::Lines(lines) => {

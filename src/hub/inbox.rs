@@ -142,7 +142,11 @@ impl Inbox {
 
     /// A channel has lines to read.
     pub fn news(&self, channel: usize) {
-        self.lock().ready.push(channel);
+        let mut queue = self.lock();
+        if queue.ready.last() != Some(&channel) {
+            queue.ready.push(channel);
+        }
+        drop(queue);
         self.bell.notify_one();
     }
 

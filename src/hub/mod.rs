@@ -132,6 +132,7 @@ pub struct Hub {
     state: Mutex<State>,
     /// Held while a connection comes or goes, so that the lines of one name's lives do not mix.
     changing: Arc<tokio::sync::Mutex<()>>,
+    common: manager::Common,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -145,11 +146,14 @@ impl Hub {
     /// An empty hub. Managers' tasks go to `tasks`; `stop` ends them.
     pub fn new(settings: Settings, tasks: TaskTracker, stop: CancellationToken) -> Self {
         let stream: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
+        let common = manager::Common::default();
+        tasks.spawn(common.watch_for_sleep(stop.clone()));
         Self {
             settings,
             stream: stream.into(),
             state: Mutex::default(),
             changing: Arc::default(),
+            common,
             tasks,
             stop,
         }
@@ -374,7 +378,8 @@ impl Hub {
                 return Ok((Arc::clone(manager), true));
             }
         }
-        let manager = Manager::spawn(settings.manager.clone(), &self.tasks, self.stop.child_token())?;
+        let manager =
+            Manager::spawn(settings.manager.clone(), &self.common, &self.tasks, self.stop.child_token())?;
         Ok((manager, !settings.force_new))
     }
 

@@ -93,9 +93,9 @@ pub struct ConnectionOptions {
     pub ack_timeout: Option<Duration>,
     /// Tries of an emit. Not supported; 0 asks for none.
     pub retries: Option<u32>,
-    /// After a refusal by the server. Only `manual` is supported.
+    /// After a refusal by the server. Default `manual`.
     pub on_connect_error: Option<OnConnectError>,
-    /// After a disconnect by the server. Only `manual` is supported.
+    /// After a disconnect by the server. Default `manual`.
     pub on_server_disconnect: Option<OnServerDisconnect>,
     /// Up this long, a connection lets the delay's exponent start over. Default 10s.
     pub stable_after: Option<Duration>,
@@ -117,7 +117,7 @@ pub struct ConnectionOptions {
     pub auth: Option<AuthObject>,
     /// Who we are: a file with a JSON object, read at every CONNECT.
     pub auth_file: Option<PathBuf>,
-    /// Who we are: a command that prints a JSON object. Not supported.
+    /// Who we are: a command that prints a JSON object, run at every CONNECT; the program, then its arguments.
     pub auth_command: Option<Vec<String>>,
     /// A script of emits after every CONNECT. Not supported.
     pub on_connect: Option<Vec<Step>>,
@@ -187,7 +187,7 @@ pub enum Parser {
 pub enum OnConnectError {
     /// Nothing, until the method `connect`.
     Manual,
-    /// Another attempt.
+    /// Another attempt, no sooner than `reconnection_delay_max` later.
     Retry,
 }
 
@@ -197,7 +197,7 @@ pub enum OnConnectError {
 pub enum OnServerDisconnect {
     /// Nothing, until the method `connect`.
     Manual,
-    /// Another attempt.
+    /// Another attempt, no sooner than `reconnection_delay_max` later.
     Reconnect,
 }
 

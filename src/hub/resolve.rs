@@ -124,6 +124,10 @@ impl ConnectionOptions {
             ack_timeout: options.ack_timeout.map(|timeout| timeout.0),
             send_buffer: options.send_buffer.map_or(4 << 20, |size| size.0),
             max_attachments: options.max_attachments.unwrap_or(10),
+            returns: manager::Returns {
+                refused: options.on_connect_error == Some(OnConnectError::Retry),
+                kicked: options.on_server_disconnect == Some(OnServerDisconnect::Reconnect),
+            },
         };
         Ok(ConnectionSettings {
             url: target.shown,
@@ -189,19 +193,8 @@ impl ConnectionOptions {
     fn refuse_unsupported(&self, check: &mut Check) {
         let some = |list: Option<usize>| list.is_some_and(|length| length > 0);
         for (key, asked, what) in [
-            ("auth_command", self.auth_command.is_some(), "auth_command"),
             ("engine", self.engine == Some(3), "engine = 3"),
             ("on_connect", some(self.on_connect.as_ref().map(Vec::len)), "on_connect"),
-            (
-                "on_connect_error",
-                self.on_connect_error == Some(OnConnectError::Retry),
-                "on_connect_error = \"retry\"",
-            ),
-            (
-                "on_server_disconnect",
-                self.on_server_disconnect == Some(OnServerDisconnect::Reconnect),
-                "on_server_disconnect = \"reconnect\"",
-            ),
             ("parser", self.parser == Some(Parser::Msgpack), "parser = \"msgpack\""),
             (
                 "proxy",
@@ -312,10 +305,19 @@ impl ConnectionOptions {
     }
 
     fn auth_source(&self, check: &mut Check) -> Auth {
-        match (&self.auth, &self.auth_file) {
-            (None, None) => Auth::None,
-            (Some(object), None) => Auth::Fixed(object.0.clone()),
-            (None, Some(file)) => {
+        match (&self.auth, &self.auth_file, &self.auth_command) {
+            (None, None, None) => Auth::None,
+            (Some(object), None, None) => Auth::Fixed(object.0.clone()),
+            (None, None, Some(argv)) => {
+                check.that(
+                    argv.first().is_some_and(|program| !program.is_empty())
+                        && !argv.iter().any(|argument| argument.contains('\0')),
+                    "auth_command",
+                    "expected a program and its arguments, like [\"/usr/local/bin/token\", \"chat\"]",
+                );
+                Auth::Command(argv.clone())
+            }
+            (None, Some(file), None) => {
                 check.that(
                     !file.as_os_str().is_empty(),
                     "auth_file",
@@ -323,8 +325,14 @@ impl ConnectionOptions {
                 );
                 Auth::File(file.clone())
             }
-            (Some(_), Some(_)) => {
+            (Some(_), Some(_), _) => {
                 check.refuse::<()>("auth_file", "auth and auth_file both say who we are; keep one");
+                Auth::None
+            }
+            (_, _, Some(_)) => {
+                let other = if self.auth.is_some() { "auth" } else { "auth_file" };
+                let message = format!("{other} and auth_command both say who we are; keep one");
+                check.refuse::<()>("auth_command", message);
                 Auth::None
             }
         }
@@ -486,6 +494,7 @@ mod tests {
                 ack_timeout: None,
                 send_buffer: 4 * 1024 * 1024,
                 max_attachments: 10,
+                returns: manager::Returns::default(),
             },
             history: log::Settings { events: 16_384, bytes: 8 * 1024 * 1024 },
             auto_connect: true,
@@ -629,6 +638,18 @@ mod tests {
             (r#""tls":{"server_name":"a b"}"#, "tls.server_name: is no host name or address"),
             (r#""auth":{},"auth_file":"/a""#, "auth_file: auth and auth_file both say who we are; keep one"),
             (r#""auth_file":"""#, "auth_file: is empty; expected the path of a JSON file"),
+            (
+                r#""auth_command":[]"#,
+                "auth_command: expected a program and its arguments, like [\"/usr/local/bin/token\", \"chat\"]",
+            ),
+            (
+                r#""auth_command":["/a"],"auth":{}"#,
+                "auth_command: auth and auth_command both say who we are; keep one",
+            ),
+            (
+                r#""auth_command":["/a"],"auth_file":"/b""#,
+                "auth_command: auth_file and auth_command both say who we are; keep one",
+            ),
             (r#""engine":5"#, "engine: found 5, expected 4, the revision of Engine.IO"),
         ] {
             let json = format!(r#"{{"url":"http://h",{member}}}"#);
@@ -640,14 +661,8 @@ mod tests {
     #[test]
     fn not_built_yet() {
         for (member, what) in [
-            (r#""auth_command":["x"]"#, "auth_command: auth_command"),
             (r#""engine":3"#, "engine: engine = 3"),
             (r#""on_connect":[{"event":"login","expect":{"ok":true}}]"#, "on_connect: on_connect"),
-            (r#""on_connect_error":"retry""#, "on_connect_error: on_connect_error = \"retry\""),
-            (
-                r#""on_server_disconnect":"reconnect""#,
-                "on_server_disconnect: on_server_disconnect = \"reconnect\"",
-            ),
             (r#""parser":"msgpack""#, "parser: parser = \"msgpack\""),
             (r#""proxy":"http://p""#, "proxy: a proxy other than \"none\""),
             (r#""retries":3"#, "retries: retries"),

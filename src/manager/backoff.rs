@@ -17,6 +17,16 @@ pub struct Settings {
     pub jitter: f64,
 }
 
+impl Settings {
+    /// The delay of whoever was sent away and comes back all the same: never less than `max`, spread upwards; `r` is a
+    /// random number in [0, 1).
+    pub fn patient(&self, r: f64) -> Duration {
+        let jitter = if self.jitter > 0.0 && self.jitter <= 1.0 { self.jitter } else { 0.0 };
+        self.max
+            .saturating_add(self.max.min(Duration::from_millis(LONGEST)).mul_f64(jitter * r.clamp(0.0, 1.0)))
+    }
+}
+
 /// Delays that grow from one failure to the next.
 #[derive(Clone, Debug)]
 pub struct Backoff {

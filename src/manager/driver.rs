@@ -5,23 +5,23 @@
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
-use std::path::PathBuf;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, error};
 
+use super::auth::{self, Auth};
+use super::clock::Clock;
 use super::state::{Action, Key, Output, State};
-use super::{Auth, Command, Counters, Done, Observer, Room, Settings, SocketSettings, Status, Ticket};
-use crate::engineio::{Packet, TransportKind};
-use crate::json;
+use super::{Command, Common, Counters, Done, Observer, Room, Settings, SocketSettings, Status, Ticket};
+use crate::engineio::{Details, Packet, TransportKind};
 use crate::socketio::{Emit, Sent};
 use crate::transport::{self, Connector, Received, Transport};
 
@@ -31,14 +31,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Packets or commands taken in a row before everybody else has a turn.
 const BATCH: usize = 128;
 
-/// How long reading an auth file may take.
-const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Bytes an auth file may have.
-const MAX_AUTH_FILE: u64 = 1024 * 1024;
-
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type AuthResult = Result<Option<String>, String>;
 
 /// Whoever waits for a command or an emit.
 enum Waiter {
@@ -50,7 +43,10 @@ enum Waiter {
 
 struct Client {
     observer: Arc<dyn Observer>,
+    settings: SocketSettings,
     auth: Auth,
+    /// The number of the server's last question for an ack.
+    last_ack: u64,
     status: Status,
     counters: Counters,
     unpublished: bool,
@@ -119,7 +115,8 @@ enum Wake {
     Command(Option<Command>),
     Link(Heard),
     Probe(Heard),
-    Auth(Key, AuthResult),
+    Auth { key: Key, question: u64, auth: auth::Outcome },
+    Awake,
     Time,
     Flushed,
     Room,
@@ -127,58 +124,73 @@ enum Wake {
 }
 
 pub(super) struct Driver {
+    settings: Settings,
     state: State<Waiter>,
     connector: Connector,
-    timeout: Duration,
     clients: HashMap<Key, Client>,
     commands: mpsc::UnboundedReceiver<Command>,
     link: Link,
     probe: Link,
-    auth: FuturesUnordered<BoxFuture<(Key, AuthResult)>>,
+    /// The auth objects that are being had, with the question of each.
+    auth: HashMap<Key, (u64, BoxFuture<auth::Outcome>)>,
     /// The gate's share of what the transport has not sent yet.
     in_flight: Option<OwnedSemaphorePermit>,
     /// The observer without room, and when to ask it again.
     blocked: Option<(Arc<dyn Observer>, Instant)>,
+    awake: watch::Receiver<()>,
+    clock: Clock,
     tasks: TaskTracker,
     stop: CancellationToken,
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 impl Driver {
     pub(super) fn new(
         settings: Settings,
         commands: mpsc::UnboundedReceiver<Command>,
+        common: &Common,
+        clock: Clock,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, transport::Error> {
         Ok(Self {
             connector: Connector::new(settings.transport.clone())?,
-            timeout: settings.timeout,
-            state: State::new(settings, fastrand::u64(..)),
+            state: State::new(settings.clone(), Arc::clone(&common.pace), fastrand::u64(..)),
+            settings,
             clients: HashMap::new(),
             commands,
             link: Link::Down,
             probe: Link::Down,
-            auth: FuturesUnordered::new(),
+            auth: HashMap::new(),
             in_flight: None,
             blocked: None,
+            awake: common.awake.subscribe(),
+            clock,
             tasks,
             stop,
         })
     }
 
+    /// Ends with the last handle, or when it is told to. A panic costs the session, not the Manager.
     pub(super) async fn run(mut self) {
+        while let Err(panic) = AssertUnwindSafe(self.work()).catch_unwind().await {
+            self.start_over(&*panic);
+        }
+        self.leave();
+    }
+
+    async fn work(&mut self) {
         loop {
+            if self.clock.look() {
+                debug!("the machine slept");
+            }
             // Traffic without end must not keep a deadline from being seen.
-            if self.state.poll_timeout().is_some_and(|deadline| deadline <= now()) {
-                self.state.handle_timeout(now());
+            let now = self.clock.now();
+            if self.state.poll_timeout().is_some_and(|deadline| deadline <= now) {
+                self.state.handle_timeout(now);
             }
             self.settle();
             match self.wait().await {
-                Wake::Command(None) | Wake::Stop => return self.leave(),
+                Wake::Command(None) | Wake::Stop => return,
                 Wake::Command(Some(command)) => {
                     self.command(command);
                     for _ in 1..BATCH {
@@ -202,25 +214,26 @@ impl Driver {
                     }
                 }
                 Wake::Probe(heard) => self.probe_heard(heard),
-                Wake::Auth(key, auth) => {
-                    self.state.handle_auth(
-                        now(),
-                        key,
-                        auth.as_ref().map(Option::as_deref).map_err(Clone::clone),
-                    );
+                Wake::Auth { key, question, auth } => {
+                    let now = self.clock.now();
+                    self.auth.remove(&key);
+                    let auth = auth.as_ref().map(Option::as_deref).map_err(Clone::clone);
+                    self.state.handle_auth(now, key, question, auth);
                 }
                 // Looked at before the next wait, as is whether there is room again.
-                Wake::Time | Wake::Flushed | Wake::Room => {}
+                Wake::Awake | Wake::Time | Wake::Flushed | Wake::Room => {}
             }
         }
     }
 
     async fn wait(&mut self) -> Wake {
-        let Self { commands, link, probe, auth, state, blocked, stop, in_flight, .. } = self;
-        let deadline = state.poll_timeout();
+        let Self { commands, link, probe, auth, state, blocked, awake, clock, stop, in_flight, .. } = self;
+        let deadline = state.poll_timeout().map(|at| clock.timer(at));
         let reading = blocked.is_none();
         let traffic = poll_fn(|cx| {
-            let wake = match (reading, link.queued()) {
+            // What is being dialled has nothing to read yet.
+            let dialling = matches!(link, Link::Dialling(_));
+            let wake = match (reading || dialling, link.queued()) {
                 (true, _) => link.poll(cx).map(Wake::Link),
                 (false, 0) => Poll::Pending,
                 (false, _) => link.poll_flush(cx).map(|()| Wake::Flushed),
@@ -231,9 +244,10 @@ impl Driver {
         tokio::select! {
             () = stop.cancelled() => Wake::Stop,
             wake = traffic => wake,
-            () = room(blocked.as_ref()), if !reading => Wake::Room,
+            () = room(blocked.as_ref(), clock), if !reading => Wake::Room,
             heard = poll_fn(|cx| probe.poll(cx)) => Wake::Probe(heard),
-            Some((key, result)) = auth.next() => Wake::Auth(key, result),
+            wake = poll_fn(|cx| poll_auth(auth, cx)) => wake,
+            Ok(()) = awake.changed() => Wake::Awake,
             command = commands.recv() => Wake::Command(command),
             () = sleep_until(deadline) => Wake::Time,
         }
@@ -246,7 +260,7 @@ impl Driver {
         release_gate(&mut self.in_flight, self.link.queued());
         for (key, client) in &mut self.clients {
             let Some(socket) = self.state.socket(*key) else { continue };
-            let (status, counters) = (self.state.status(*key), counters(socket));
+            let (status, counters) = (self.clock.shown(self.state.status(*key)), counters(socket));
             if status != client.status || counters != client.counters {
                 client.observer.update(&status, counters);
                 (client.status, client.counters) = (status, counters);
@@ -261,11 +275,11 @@ impl Driver {
     fn deliver(&mut self) {
         while let Some((key, output)) = self.state.peek_output() {
             if let (Output::Event { .. }, Some(client)) = (output, self.clients.get(key))
-                && let Room::Full { until } = client.observer.room(now())
+                && let Room::Full { until } = client.observer.room(self.clock.now())
             {
                 if self.blocked.is_none() {
                     debug!("a consumer is behind: reading from the server rests");
-                    self.state.hold(now());
+                    self.state.hold(self.clock.now());
                 }
                 self.blocked = Some((Arc::clone(&client.observer), until));
                 return;
@@ -275,7 +289,7 @@ impl Driver {
             }
         }
         if self.blocked.take().is_some() {
-            self.state.release(now());
+            self.state.release(self.clock.now());
         }
     }
 
@@ -283,10 +297,12 @@ impl Driver {
         let client = self.clients.get_mut(&key);
         match (output, client) {
             (Output::Event { name, args, ack }, Some(client)) => {
+                client.last_ack = client.last_ack.max(ack.unwrap_or_default());
                 client.observer.event(&name, &args, ack);
                 client.unpublished = true;
             }
             (Output::Lifecycle { event, status }, Some(client)) => {
+                let status = self.clock.shown(status);
                 client.observer.lifecycle(&event, &status);
                 client.status = status;
                 client.unpublished = true;
@@ -317,7 +333,7 @@ impl Driver {
     /// Before anybody is told that a command took effect, a snapshot shows it.
     fn update(&mut self, key: Key) {
         if let (Some(client), Some(socket)) = (self.clients.get_mut(&key), self.state.socket(key)) {
-            client.status = self.state.status(key);
+            client.status = self.clock.shown(self.state.status(key));
             client.counters = counters(socket);
             client.observer.update(&client.status, client.counters);
         }
@@ -348,7 +364,7 @@ impl Driver {
                     }
                 }
                 Action::Close { graceful, last } => self.close(graceful, last),
-                Action::Authenticate(key) => self.authenticate(key),
+                Action::Authenticate { key, question } => self.authenticate(key, question),
             }
         }
         if let Some(transport) = self.probe.transport() {
@@ -399,19 +415,21 @@ impl Driver {
         }
     }
 
-    fn authenticate(&mut self, key: Key) {
-        match self.clients.get(&key).map(|client| &client.auth) {
-            Some(Auth::Fixed(auth)) => self.state.handle_auth(now(), key, Ok(Some(auth))),
-            Some(Auth::File(path)) => {
-                let path = path.clone();
-                self.auth.push(Box::pin(async move { (key, read_auth(path).await) }));
-            }
-            Some(Auth::None) | None => self.state.handle_auth(now(), key, Ok(None)),
-        }
+    /// An earlier question of this socket is void, and whatever was to answer it is given up.
+    fn authenticate(&mut self, key: Key, question: u64) {
+        let now = self.clock.now();
+        self.auth.remove(&key);
+        let source: BoxFuture<auth::Outcome> = match self.clients.get(&key).map(|client| &client.auth) {
+            Some(Auth::Fixed(auth)) => return self.state.handle_auth(now, key, question, Ok(Some(auth))),
+            Some(Auth::None) | None => return self.state.handle_auth(now, key, question, Ok(None)),
+            Some(Auth::File(path)) => Box::pin(auth::from_file(path.clone())),
+            Some(Auth::Command(argv)) => Box::pin(auth::from_command(argv.clone())),
+        };
+        self.auth.insert(key, (question, source));
     }
 
     fn heard(&mut self, heard: Heard) {
-        let now = now();
+        let now = self.clock.now();
         match heard {
             Heard::Opened => {}
             Heard::Received(Received::Packet(packet)) => self.state.handle_packet(now, packet),
@@ -426,9 +444,11 @@ impl Driver {
     fn probe_heard(&mut self, heard: Heard) {
         match heard {
             Heard::Opened => self.state.handle_probe_opened(),
-            Heard::Received(Received::Packet(packet)) => self.state.handle_probe_packet(now(), &packet),
+            Heard::Received(Received::Packet(packet)) => {
+                self.state.handle_probe_packet(self.clock.now(), &packet);
+            }
             Heard::Received(Received::Paused) => {}
-            Heard::Lost(error) => self.state.handle_probe_failed(now(), &error.to_string()),
+            Heard::Lost(error) => self.state.handle_probe_failed(self.clock.now(), &error.to_string()),
         }
     }
 
@@ -438,15 +458,17 @@ impl Driver {
                 self.add(key, settings, first_ack, observer);
             }
             Command::Remove { key, done } => {
-                self.state.remove(now(), key);
+                self.auth.remove(&key);
+                self.state.remove(self.clock.now(), key);
                 self.state.fence(key, Waiter::Removed(key, done));
             }
             Command::Connect { key, done } => {
-                self.state.connect(now(), key);
+                self.state.connect(self.clock.now(), key);
                 self.state.fence(key, Waiter::Done(done));
             }
             Command::Disconnect { key, done } => {
-                self.state.disconnect(now(), key);
+                self.auth.remove(&key);
+                self.state.disconnect(self.clock.now(), key);
                 self.state.fence(key, Waiter::Done(done));
             }
             Command::SetAuth { key, auth, done } => {
@@ -475,10 +497,12 @@ impl Driver {
     }
 
     fn add(&mut self, key: Key, settings: SocketSettings, first_ack: u64, observer: Arc<dyn Observer>) {
-        self.state.add(key, settings.for_socket(self.timeout), first_ack);
+        self.state.add(key, settings.for_socket(self.settings.timeout), settings.returns, first_ack);
         let client = Client {
             observer,
-            auth: settings.auth,
+            auth: settings.auth.clone(),
+            last_ack: first_ack.saturating_sub(1),
+            settings,
             status: Status::default(),
             counters: Counters::default(),
             unpublished: false,
@@ -490,8 +514,8 @@ impl Driver {
         let Some(client) = self.clients.get(&key) else { return };
         self.state.set_watched(key, client.observer.is_watched());
         let writable = self.link.transport().is_some_and(|transport| transport.is_writable());
-        let Some((outcome, ticket)) = self.state.emit(now(), key, emit, Waiter::Emit(ticket), writable)
-        else {
+        let now = self.clock.now();
+        let Some((outcome, ticket)) = self.state.emit(now, key, emit, Waiter::Emit(ticket), writable) else {
             return;
         };
         if outcome == Ok(Sent::Sent) {
@@ -514,12 +538,59 @@ impl Driver {
     /// The daemon ends, or nobody needs this Manager any more.
     fn leave(mut self) {
         for key in self.state.keys() {
-            self.state.remove(now(), key);
+            self.state.remove(self.clock.now(), key);
         }
         self.clients.clear();
         self.deliver();
         self.act();
     }
+
+    /// After a panic nothing that it may have left half done is used again. Whoever waits for an answer hears, as its
+    /// ticket is dropped, that something broke.
+    fn start_over(&mut self, panic: &(dyn std::any::Any + Send)) {
+        let what = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        error!(panic = what, "a connection's task broke, which is a defect of siod; it starts afresh");
+        let now = self.clock.now();
+        let state = self.state.afresh();
+        drop(std::mem::replace(&mut self.state, state));
+        (self.link, self.probe) = (Link::Down, Link::Down);
+        self.auth.clear();
+        (self.in_flight, self.blocked) = (None, None);
+        let details = Details {
+            description: Some("the connection's task broke; the log says more".to_owned()),
+            ..Details::new("internal error")
+        };
+        let mut active = Vec::new();
+        for (key, client) in &mut self.clients {
+            let Client { settings, status, last_ack, .. } = client;
+            self.state.add(*key, settings.for_socket(self.settings.timeout), settings.returns, *last_ack + 1);
+            if status.active {
+                let joined = status.id.is_some();
+                active.push((*key, joined));
+            }
+        }
+        self.state.resume(now, &active, &details);
+    }
+}
+
+impl Clock {
+    /// A status whose moment is one of the runtime, as observers know no other.
+    fn shown(&self, status: Status) -> Status {
+        Status { next_attempt: status.next_attempt.map(|at| self.timer(at)), ..status }
+    }
+}
+
+fn poll_auth(auth: &mut HashMap<Key, (u64, BoxFuture<auth::Outcome>)>, cx: &mut Context<'_>) -> Poll<Wake> {
+    for (key, (question, source)) in auth {
+        if let Poll::Ready(auth) = source.as_mut().poll(cx) {
+            return Poll::Ready(Wake::Auth { key: *key, question: *question, auth });
+        }
+    }
+    Poll::Pending
 }
 
 fn counters(socket: &crate::socketio::Socket<Waiter>) -> Counters {
@@ -535,30 +606,6 @@ fn release_gate(in_flight: &mut Option<OwnedSemaphorePermit>, queued: usize) {
     }
 }
 
-/// A JSON object in a file, minified. Messages never quote the content.
-async fn read_auth(path: PathBuf) -> AuthResult {
-    use tokio::io::AsyncReadExt;
-    let read = async {
-        let mut text = String::new();
-        tokio::fs::File::open(&path).await?.take(MAX_AUTH_FILE + 1).read_to_string(&mut text).await?;
-        Ok::<_, std::io::Error>(text)
-    };
-    // A pipe that nobody writes to must not hold the connection up for ever.
-    let text = match tokio::time::timeout(AUTH_TIMEOUT, read).await {
-        Err(_) => return Err(format!("auth_file {}: reading took too long", path.display())),
-        Ok(Err(error)) => return Err(format!("auth_file {}: {error}", path.display())),
-        Ok(Ok(text)) => text,
-    };
-    if text.len() as u64 > MAX_AUTH_FILE {
-        return Err(format!("auth_file {}: larger than {MAX_AUTH_FILE} bytes", path.display()));
-    }
-    let text = text.trim();
-    match json::validate(text) {
-        Ok(()) if text.starts_with('{') => Ok(Some(json::minify(text).into_owned())),
-        Ok(()) | Err(_) => Err(format!("auth_file {}: not a JSON object", path.display())),
-    }
-}
-
 async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -566,10 +613,13 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-async fn room(blocked: Option<&(Arc<dyn Observer>, Instant)>) {
+async fn room(blocked: Option<&(Arc<dyn Observer>, Instant)>, clock: &Clock) {
     let Some((observer, until)) = blocked else { return std::future::pending().await };
     tokio::select! {
         () = observer.room_changed().notified() => {}
-        () = tokio::time::sleep_until((*until).into()) => {}
+        () = tokio::time::sleep_until(clock.timer(*until).into()) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

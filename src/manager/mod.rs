@@ -3,20 +3,24 @@
 //! `state` decides, `driver` carries out. What happens goes to each socket's [`Observer`]; what is wanted comes
 //! through [`SocketHandle`].
 
+mod auth;
 pub mod backoff;
+mod clock;
 mod driver;
 mod effects;
+pub mod pace;
 pub mod state;
 
+pub use auth::Auth;
 pub use effects::{Effect, Effects};
+pub use state::Returns;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -65,26 +69,21 @@ pub struct SocketSettings {
     pub send_buffer: usize,
     /// Attachments an emit may have.
     pub max_attachments: usize,
+    /// Which words of the server are not taken for final.
+    pub returns: Returns,
 }
 
-/// Where the CONNECT packet's auth object comes from.
-#[derive(Clone, PartialEq)]
-pub enum Auth {
-    /// No auth.
-    None,
-    /// A JSON object, minified.
-    Fixed(ByteString),
-    /// A file holding a JSON object, read again at every CONNECT.
-    File(PathBuf),
+/// What the Managers of one daemon have in common.
+#[derive(Debug, Default)]
+pub struct Common {
+    pace: Arc<pace::Pace>,
+    awake: watch::Sender<()>,
 }
 
-impl std::fmt::Debug for Auth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::None => f.write_str("None"),
-            Self::Fixed(_) => f.write_str("Fixed(***)"),
-            Self::File(path) => write!(f, "File({})", path.display()),
-        }
+impl Common {
+    /// Watches, until `stop`, for the end of the machine's sleep, so that links are judged at once then.
+    pub fn watch_for_sleep(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+        clock::watch_for_sleep(self.awake.clone(), stop)
     }
 }
 
@@ -143,6 +142,17 @@ pub enum Source {
     Server,
     /// The auth object could not be had; it is tried again.
     Auth,
+}
+
+impl Source {
+    /// As consumers read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transport => "transport",
+            Self::Server => "server",
+            Self::Auth => "auth",
+        }
+    }
 }
 
 /// What happens to a connection, beside its events.
@@ -332,12 +342,14 @@ impl Manager {
     /// Fails when a file that the TLS settings name cannot be used.
     pub fn spawn(
         settings: Settings,
+        common: &Common,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, transport::Error> {
         let (commands, receiver) = mpsc::unbounded_channel();
         let gate = Arc::new(Semaphore::new(IN_FLIGHT));
-        let driver = driver::Driver::new(settings, receiver, tasks.clone(), stop)?;
+        let clock = clock::Clock::system();
+        let driver = driver::Driver::new(settings, receiver, common, clock, tasks.clone(), stop)?;
         tasks.spawn(driver.run());
         Ok(Arc::new(Self { commands, gate, next_key: AtomicU64::new(0) }))
     }

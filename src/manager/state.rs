@@ -5,15 +5,18 @@
 //! out what [`State::poll_action`] says, sends what the `poll_*transmit` give and passes on [`State::poll_output`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 
 use super::backoff::Backoff;
+use super::pace::Pace;
 use super::{ConnectionState, Lifecycle, Settings, Source, Status};
 use crate::engineio::{self, CloseReason, Details, Message, Session, TransportKind};
 use crate::socketio::socket::{self, DisconnectReason, Emit, EmitError, Sent, Socket};
 use crate::socketio::{self, AckError, Args, Body, Decoder, Name};
+use crate::transport;
 
 /// Attachments taken in one incoming packet, as the official decoder does.
 const MAX_INCOMING_ATTACHMENTS: usize = 10;
@@ -52,7 +55,21 @@ pub enum Action {
         last: Vec<engineio::Packet>,
     },
     /// Get this socket's auth object, then `handle_auth`.
-    Authenticate(Key),
+    Authenticate {
+        /// The socket.
+        key: Key,
+        /// Goes back with the answer: a later question makes an earlier one void.
+        question: u64,
+    },
+}
+
+/// Which of the server's ways to send a socket away are not taken for final. The official client takes both for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Returns {
+    /// After `CONNECT_ERROR`.
+    pub refused: bool,
+    /// After DISCONNECT.
+    pub kicked: bool,
 }
 
 /// What the socket's owner is to hear, in order.
@@ -114,12 +131,23 @@ struct Entry<T> {
     recovered: bool,
     auth: AuthState,
     auth_backoff: Backoff,
+    returns: Returns,
+    /// The server sent it away, and then it connects again by itself.
+    comeback: Option<Instant>,
+}
+
+impl<T> Entry<T> {
+    /// It is up, or will come up by itself.
+    fn is_active(&self) -> bool {
+        self.socket.is_active() || self.comeback.is_some()
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum AuthState {
     Idle,
-    Asked,
+    /// This question is being answered.
+    Asked(u64),
     RetryAt(Instant),
 }
 
@@ -133,6 +161,10 @@ pub struct State<T> {
     /// The CONNECTs of removed sockets that the server has yet to answer on this session.
     orphans: HashMap<ByteString, socket::Joining>,
     backoff: Backoff,
+    pace: Arc<Pace>,
+    questions: u64,
+    /// The driver does not read, so that what seems late may be here already.
+    held: bool,
     /// The attempt waited for or going on since the last success; 0 for the first one ever.
     attempt: u32,
     /// The last WebSocket came to be and nothing has failed since.
@@ -145,10 +177,13 @@ pub struct State<T> {
 }
 
 impl<T> State<T> {
-    /// A stopped Manager without sockets; `seed` for the jitter.
-    pub fn new(settings: Settings, seed: u64) -> Self {
+    /// A stopped Manager without sockets; `seed` for the jitter, `pace` for the distance to other Managers' attempts.
+    pub fn new(settings: Settings, pace: Arc<Pace>, seed: u64) -> Self {
         Self {
             backoff: Backoff::new(settings.backoff.clone()),
+            pace,
+            questions: 0,
+            held: false,
             decoder: Decoder::new(MAX_INCOMING_ATTACHMENTS, settings.transport.max_payload),
             settings,
             phase: Phase::Stopped,
@@ -164,8 +199,37 @@ impl<T> State<T> {
         }
     }
 
+    /// One with these settings and without sockets, whose delays go on where these stood.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        let seed = self.random.clone().u64(..);
+        Self {
+            backoff: self.backoff.clone(),
+            ..Self::new(self.settings.clone(), Arc::clone(&self.pace), seed)
+        }
+    }
+
+    /// These sockets were active, and joined or not, on a Manager whose session is gone for this reason.
+    pub fn resume(&mut self, now: Instant, sockets: &[(Key, bool)], details: &Details) {
+        let reason = DisconnectReason::Closed(CloseReason::TransportError);
+        for (key, _) in sockets {
+            if let Some(entry) = self.sockets.get_mut(key) {
+                entry.socket.connect();
+                entry.reconnecting = true;
+            }
+        }
+        for (key, joined) in sockets {
+            if *joined {
+                self.lifecycle(*key, Lifecycle::Disconnect { reason, details: Some(details.clone()) });
+            } else {
+                self.connect_error(*key, Source::Transport, details.clone(), None);
+            }
+        }
+        self.schedule(now, None);
+    }
+
     /// Adds an inactive socket. The namespace must not be taken.
-    pub fn add(&mut self, key: Key, settings: socket::Settings, first_ack: u64) {
+    pub fn add(&mut self, key: Key, settings: socket::Settings, returns: Returns, first_ack: u64) {
         self.by_namespace.insert(settings.namespace.clone(), key);
         let unanswered = self.orphans.remove(&settings.namespace);
         let entry = Entry {
@@ -174,6 +238,8 @@ impl<T> State<T> {
             recovered: false,
             auth: AuthState::Idle,
             auth_backoff: Backoff::new(self.settings.backoff.clone()),
+            returns,
+            comeback: None,
         };
         self.sockets.insert(key, entry);
     }
@@ -198,13 +264,21 @@ impl<T> State<T> {
         self.sockets.contains_key(&key)
     }
 
-    /// Wants a socket connected; no effect on one that is active.
+    /// Wants a socket connected, now rather than when it would come back by itself; no effect on one that is connected or
+    /// on its way.
     pub fn connect(&mut self, now: Instant, key: Key) {
-        let Some(entry) = self.sockets.get_mut(&key) else { return };
-        if !entry.socket.connect() {
-            return;
+        if let Some(entry) = self.sockets.get_mut(&key)
+            && !entry.socket.is_active()
+        {
+            entry.reconnecting = false;
+            self.start(now, key);
         }
-        entry.reconnecting = false;
+    }
+
+    fn start(&mut self, now: Instant, key: Key) {
+        let Some(entry) = self.sockets.get_mut(&key) else { return };
+        entry.comeback = None;
+        entry.socket.connect();
         match self.phase {
             Phase::Stopped => self.begin_attempt(now),
             Phase::Open { .. } => self.authenticate(key),
@@ -216,6 +290,7 @@ impl<T> State<T> {
     pub fn disconnect(&mut self, now: Instant, key: Key) {
         let Some(entry) = self.sockets.get_mut(&key) else { return };
         entry.socket.disconnect();
+        entry.comeback = None;
         entry.reconnecting = false;
         entry.auth = AuthState::Idle;
         self.pump(key);
@@ -282,24 +357,25 @@ impl<T> State<T> {
     pub fn status(&self, key: Key) -> Status {
         let Some(entry) = self.sockets.get(&key) else { return Status::default() };
         let connected = entry.socket.is_connected();
-        let state = match (connected, entry.socket.is_active(), entry.reconnecting) {
+        let active = entry.is_active();
+        let state = match (connected, active, entry.reconnecting) {
             (true, _, _) => ConnectionState::Connected,
             (false, true, false) => ConnectionState::Connecting,
             (false, true, true) => ConnectionState::Reconnecting,
             (false, false, _) => ConnectionState::Disconnected,
         };
-        let active = entry.socket.is_active();
+        let on_manager = entry.socket.is_active();
         Status {
             state,
             active,
             id: entry.socket.id().cloned(),
             recovered: connected && entry.recovered,
-            transport: self.session().filter(|_| active).map(Session::transport),
-            attempt: if active { self.attempt } else { 0 },
+            transport: self.session().filter(|_| on_manager).map(Session::transport),
+            attempt: if on_manager { self.attempt } else { 0 },
             next_attempt: match (&self.phase, &entry.auth) {
-                (Phase::Waiting { until }, _) if active => Some(*until),
+                (Phase::Waiting { until }, _) if on_manager => Some(*until),
                 (_, AuthState::RetryAt(until)) => Some(*until),
-                _ => None,
+                _ => entry.comeback,
             },
         }
     }
@@ -352,10 +428,10 @@ impl<T> State<T> {
     }
 
     /// The auth object asked for by [`Action::Authenticate`], or why there is none.
-    pub fn handle_auth(&mut self, now: Instant, key: Key, auth: Result<Option<&str>, String>) {
+    pub fn handle_auth(&mut self, now: Instant, key: Key, question: u64, auth: Result<Option<&str>, String>) {
         let open = matches!(self.phase, Phase::Open { .. });
         let Some(entry) = self.sockets.get_mut(&key) else { return };
-        if entry.auth != AuthState::Asked {
+        if entry.auth != AuthState::Asked(question) {
             return;
         }
         entry.auth = AuthState::Idle;
@@ -380,6 +456,7 @@ impl<T> State<T> {
 
     /// The driver reads no packets for a while: the heartbeat's deadline rests.
     pub fn hold(&mut self, now: Instant) {
+        self.held = true;
         if let Some(session) = self.session_mut() {
             session.hold(now);
         }
@@ -387,6 +464,7 @@ impl<T> State<T> {
 
     /// The driver reads again.
     pub fn release(&mut self, now: Instant) {
+        self.held = false;
         if let Some(session) = self.session_mut() {
             session.release(now);
         }
@@ -403,9 +481,9 @@ impl<T> State<T> {
         let sockets = self.sockets.values().flat_map(|entry| {
             let retry = match entry.auth {
                 AuthState::RetryAt(until) => Some(until),
-                AuthState::Idle | AuthState::Asked => None,
+                AuthState::Idle | AuthState::Asked(_) => None,
             };
-            [entry.socket.poll_timeout(), retry]
+            [entry.socket.poll_timeout(), retry, entry.comeback]
         });
         sockets.chain([phase]).flatten().min()
     }
@@ -417,6 +495,10 @@ impl<T> State<T> {
                 let attempt = self.attempt;
                 self.broadcast(&Lifecycle::ReconnectAttempt { attempt });
                 self.begin_attempt(now);
+            }
+            // What the server said may be here, and unread; the wait begins anew.
+            Phase::Opening { deadline, .. } if now >= *deadline && self.held => {
+                *deadline = now + self.settings.timeout;
             }
             Phase::Opening { deadline, .. } if now >= *deadline => {
                 self.actions.push_back(Action::Close { graceful: false, last: Vec::new() });
@@ -431,9 +513,13 @@ impl<T> State<T> {
         let mut late = Vec::new();
         for key in self.keys() {
             let Some(entry) = self.sockets.get_mut(&key) else { continue };
-            if entry.socket.handle_timeout(now) {
+            if entry.socket.handle_timeout(now) && !self.held {
                 late.push(key);
             }
+            if entry.comeback.is_some_and(|at| now >= at) {
+                self.start(now, key);
+            }
+            let Some(entry) = self.sockets.get_mut(&key) else { continue };
             if matches!(entry.auth, AuthState::RetryAt(until) if now >= until) {
                 entry.auth = AuthState::Idle;
                 self.authenticate(key);
@@ -517,11 +603,11 @@ impl<T> State<T> {
         if attempt > 0 {
             self.broadcast(&Lifecycle::ReconnectError { attempt, message });
         }
-        self.schedule(now);
+        self.schedule(now, details.retry_after);
     }
 
-    /// Decides what follows a failure or loss: another attempt, or none.
-    fn schedule(&mut self, now: Instant) {
+    /// Decides what follows a failure or loss: another attempt, or none. `earliest`: how long the server asked for rest.
+    fn schedule(&mut self, now: Instant, earliest: Option<Duration>) {
         if self.active_keys().is_empty() {
             self.stop();
         } else if !self.settings.reconnection {
@@ -534,9 +620,11 @@ impl<T> State<T> {
                 self.lifecycle(key, Lifecycle::ReconnectFailed { attempts });
             }
         } else {
-            let delay = self.backoff.next(self.random.f64());
+            let delay = self.backoff.next(self.random.f64()).max(earliest.unwrap_or_default());
+            let transport::Settings { host, port, .. } = &self.settings.transport;
+            let until = self.pace.claim(host, *port, now, now + delay);
             self.attempt += 1;
-            self.phase = Phase::Waiting { until: now + delay };
+            self.phase = Phase::Waiting { until };
         }
     }
 
@@ -580,11 +668,13 @@ impl<T> State<T> {
 
     fn authenticate(&mut self, key: Key) {
         if let Some(entry) = self.sockets.get_mut(&key)
-            && entry.auth != AuthState::Asked
+            && !matches!(entry.auth, AuthState::Asked(_))
             && entry.socket.is_waiting()
         {
-            entry.auth = AuthState::Asked;
-            self.actions.push_back(Action::Authenticate(key));
+            self.questions += 1;
+            let question = self.questions;
+            entry.auth = AuthState::Asked(question);
+            self.actions.push_back(Action::Authenticate { key, question });
         }
     }
 
@@ -676,7 +766,13 @@ impl<T> State<T> {
         };
         let ends = matches!(packet.body, Body::Disconnect | Body::Connect(_) | Body::ConnectError(_));
         let Some(entry) = self.sockets.get_mut(&key) else { return };
+        let (was_active, was_connected) = (entry.socket.is_active(), entry.socket.is_connected());
         let result = entry.socket.handle_packet(packet.body);
+        let returns = if was_connected { entry.returns.kicked } else { entry.returns.refused };
+        if was_active && !entry.socket.is_active() && returns {
+            entry.comeback = Some(now + self.settings.backoff.patient(self.random.f64()));
+            entry.reconnecting = true;
+        }
         self.pump(key);
         if let Err(details) = result {
             self.close_session(now, DisconnectReason::ParseError, Some(&details), true);
@@ -741,7 +837,7 @@ impl<T> State<T> {
                 self.pump(key);
             }
         }
-        self.schedule(now);
+        self.schedule(now, details.and_then(|details| details.retry_after));
     }
 
     /// Takes what the socket wants sent and said.
@@ -803,11 +899,7 @@ impl<T> State<T> {
             status.active = false;
             status.state = ConnectionState::Disconnected;
         }
-        if let Lifecycle::Disconnect {
-            reason: DisconnectReason::ClientDisconnect | DisconnectReason::ServerDisconnect,
-            ..
-        } = event
-        {
+        if let Lifecycle::Disconnect { reason: DisconnectReason::ClientDisconnect, .. } = event {
             status.active = false;
             status.state = ConnectionState::Disconnected;
         }
@@ -825,4 +917,4 @@ fn send(phase: &mut Phase, encoded: &mut Vec<Message>, packet: &socketio::Packet
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

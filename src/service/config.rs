@@ -408,6 +408,19 @@ impl Loader<'_> {
                 self.problem(&key, &format!("{}: {message}", path.display()));
             }
         }
+        if let Some(program) = options.auth_command.as_mut().and_then(|argv| argv.first_mut()) {
+            let key = below(table, "auth_command");
+            match self.environment.expand(program) {
+                Ok(expanded) => *program = expanded,
+                Err(message) => return self.problem(&key, &message),
+            }
+            // A bare name is looked for when it is run, in the PATH of that time.
+            if program.contains('/')
+                && let Err(message) = executable(Path::new(program))
+            {
+                self.problem(&key, &format!("{program}: {message}"));
+            }
+        }
     }
 }
 
@@ -427,6 +440,14 @@ fn readable(path: &Path) -> Result<(), String> {
         return Err("is no regular file".to_owned());
     }
     std::fs::File::open(path).map(drop).map_err(cannot)
+}
+
+fn executable(path: &Path) -> Result<(), String> {
+    let cannot = |error: std::io::Error| format!("cannot be run: {error}");
+    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
+        return Err("is no regular file".to_owned());
+    }
+    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).map_err(|error| cannot(error.into()))
 }
 
 fn part(segment: &Segment) -> Option<String> {

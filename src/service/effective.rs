@@ -113,6 +113,9 @@ impl Toml {
         if let Some(timeout) = socket.ack_timeout {
             self.duration("ack_timeout", timeout);
         }
+        let returns = socket.returns;
+        self.string("on_connect_error", if returns.refused { "retry" } else { "manual" });
+        self.string("on_server_disconnect", if returns.kicked { "reconnect" } else { "manual" });
         self.size("send_buffer", socket.send_buffer);
         self.plain("history.events", settings.history.events);
         self.size("history.bytes", settings.history.bytes);
@@ -135,6 +138,11 @@ impl Toml {
             Auth::None => {}
             Auth::Fixed(_) => self.string("auth", "***"),
             Auth::File(path) => self.path("auth_file", path),
+            Auth::Command(argv) => {
+                // Arguments can be secrets.
+                let hidden = argv.iter().skip(1).map(|_| "***");
+                self.strings("auth_command", argv.iter().take(1).map(String::as_str).chain(hidden));
+            }
         }
     }
 }

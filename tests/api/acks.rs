@@ -178,3 +178,30 @@ async fn an_answer_for_a_session_that_is_gone_goes_nowhere() {
     chat.consumer.send(r#"{"method":"emit","params":{"connection":"chat","event":"end"}}"#).await;
     ws.expect(r#"42["end"]"#).await;
 }
+
+#[tokio::test]
+async fn what_the_server_said_before_its_answer_is_heard_before_it() {
+    let (mut chat, mut ws) = Chat::joined("").await;
+    for round in 0..50 {
+        chat.consumer.send(&ask("")).await;
+        ws.expect(&format!(r#"42{round}["ask"]"#)).await;
+        ws.send(r#"42["before"]"#).await;
+        ws.send(&format!(r#"43{round}["answer"]"#)).await;
+        ws.send(r#"42["after"]"#).await;
+        for line in [
+            &event(r#""event":"before","args":[]"#),
+            r#"{"jsonrpc":"2.0","id":1,"result":{"args":["answer"]}}"#,
+            &event(r#""event":"after","args":[]"#),
+        ] {
+            chat.consumer.expect(line).await;
+        }
+    }
+    // Nor is the end of the connection heard after what it took along.
+    chat.consumer.send(&ask("")).await;
+    ws.expect(r#"4250["ask"]"#).await;
+    ws.close(1001).await;
+    chat.consumer
+        .expect(&lifecycle(r#""event":"disconnect","reason":"transport close","details":…"#, true))
+        .await;
+    chat.consumer.expect(&refusal("1", -32004, "disconnected")).await;
+}

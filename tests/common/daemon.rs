@@ -32,7 +32,7 @@ impl Daemon {
         // A former daemon's may still be there, and nobody listens to it.
         let _none = std::fs::remove_file(folder.notify_socket());
         let ready = UnixDatagram::bind(folder.notify_socket()).expect("a socket in the test's own folder");
-        let (mut child, log) = folder.spawn();
+        let (mut child, mut log) = folder.spawn();
         let started = tokio::select! {
             () = within("READY=1 from the daemon", until_ready(&ready)) => None,
             status = child.wait() => Some(status.expect("the daemon can be waited for")),
@@ -71,6 +71,11 @@ impl Daemon {
         within("the daemon to end", self.child.wait()).await.expect("the daemon can be waited for")
     }
 
+    /// All that it logged; to be called after its end.
+    pub async fn log(&mut self) -> String {
+        self.log.whole().await
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
@@ -106,7 +111,7 @@ impl Folder {
 
     /// Runs a second daemon here, which is expected to give up: its exit status and its log.
     pub async fn run_to_end(&self) -> (ExitStatus, String) {
-        let (mut child, log) = self.spawn();
+        let (mut child, mut log) = self.spawn();
         let status = within("the daemon to give up", child.wait()).await.expect("it can be waited for");
         (status, log.whole().await)
     }
@@ -163,7 +168,7 @@ impl Log {
     }
 
     /// All of it, once the process has ended.
-    async fn whole(mut self) -> String {
+    async fn whole(&mut self) -> String {
         within("the end of the log", &mut self.reader).await.expect("the reader does not panic");
         self.so_far()
     }

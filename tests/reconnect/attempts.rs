@@ -1,7 +1,7 @@
 //! Coming up: attempts that fail, refusals, giving up.
 
 use crate::common::upstream::OPEN;
-use crate::common::{CONNECT, Chat, event, within};
+use crate::common::{CONNECT, Chat, event};
 use crate::lost;
 
 #[tokio::test]
@@ -147,11 +147,11 @@ async fn a_server_s_refusal_is_final_until_connect_is_called() {
     for (packet, members) in [
         (
             r#"44{"message":"not authorized","data":{"code":"E1","n":1.50}}"#,
-            r#""message":"not authorized","data":{"code":"E1","n":1.50}"#,
+            r#""message":"not authorized","phase":"namespace","data":{"code":"E1","n":1.50}"#,
         ),
-        (r#"44{"message":"Invalid namespace"}"#, r#""message":"Invalid namespace""#),
-        (r#"44"Unable to connect""#, r#""message":"Unable to connect""#),
-        ("44{}", r#""message":"""#),
+        (r#"44{"message":"Invalid namespace"}"#, r#""message":"Invalid namespace","phase":"namespace""#),
+        (r#"44"Unable to connect""#, r#""message":"Unable to connect","phase":"namespace""#),
+        ("44{}", r#""message":"","phase":"namespace""#),
     ] {
         chat.start().await;
         let mut ws = chat.upstream.accept_ws().await;
@@ -164,53 +164,4 @@ async fn a_server_s_refusal_is_final_until_connect_is_called() {
     }
     chat.start().await;
     chat.join().await;
-}
-
-#[tokio::test]
-async fn the_auth_file_is_read_at_every_connect_and_never_quoted() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("auth.json");
-    std::fs::write(&file, r#"{"token":"first"}"#).expect("a file of the test's own");
-    let mut chat = Chat::idle(&format!("auth_file = \"{}\"", file.display())).await;
-    chat.start().await;
-    let mut ws = chat.upstream.accept_ws().await;
-    ws.send(OPEN).await;
-    ws.expect(r#"40{"token":"first"}"#).await;
-    ws.send(r#"40{"sid":"a"}"#).await;
-    chat.consumer.hear(CONNECT).await;
-    std::fs::write(&file, "\"secret-that-is-no-object").expect("a file of the test's own");
-    ws.close(1001).await;
-    chat.hears(&[(&lost(1001), true)]).await;
-    let mut ws = chat.upstream.accept_ws().await;
-    ws.send(OPEN).await;
-    loop {
-        let line = chat.consumer.next_notification().await;
-        assert!(!line.contains("secret-that"), "{line}");
-        if line.contains(r#""connect_error""#) {
-            assert!(line.contains(r#""source":"auth""#), "{line}");
-            break;
-        }
-    }
-    std::fs::write(&file, r#"{"token":"second"}"#).expect("a file of the test's own");
-    // Attempts that read the file before it was whole again are refused like the first.
-    let opened = async {
-        loop {
-            let mut ws = chat.upstream.accept_ws().await;
-            ws.send(OPEN).await;
-            if let Some(connect) = ws.next_text_or_end().await {
-                return connect;
-            }
-        }
-    };
-    let retried = within("a CONNECT after the file is whole", async {
-        tokio::select! {
-            connect = ws.next_text_or_end() => match connect {
-                Some(connect) => connect,
-                None => std::future::pending().await,
-            },
-            connect = opened => connect,
-        }
-    })
-    .await;
-    assert_eq!(retried, r#"40{"token":"second"}"#);
 }

@@ -4,6 +4,8 @@
 mod common;
 
 mod attempts;
+mod auth;
+mod comebacks;
 mod losses;
 mod sessions;
 

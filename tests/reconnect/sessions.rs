@@ -66,7 +66,13 @@ async fn two_namespaces_share_one_websocket_and_one_may_be_kicked() {
     chat.consumer.request(&connect("b")).await;
     ws.expect("40/b,").await;
     ws.send(r#"44/b,{"message":"no"}"#).await;
-    chat.consumer.hear(&of("b", r#""event":"connect_error","message":"no","source":"server""#, false)).await;
+    chat.consumer
+        .hear(&of(
+            "b",
+            r#""event":"connect_error","message":"no","phase":"namespace","source":"server""#,
+            false,
+        ))
+        .await;
     chat.consumer.request(&connect("alone")).await;
     let mut other = upstream.accept_ws().await;
     other.send(OPEN).await;

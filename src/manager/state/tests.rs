@@ -12,6 +12,7 @@ use crate::manager::backoff;
 use crate::socketio::socket;
 
 mod attempts;
+mod comebacks;
 mod losses;
 mod namespaces;
 mod upgrades;
@@ -33,6 +34,8 @@ struct World {
     state: State<String>,
     /// What each [`Action::Authenticate`] is answered at once; none to leave it open.
     auth: Option<Result<Option<&'static str>, &'static str>>,
+    /// The last one that was asked.
+    question: u64,
 }
 
 impl World {
@@ -43,10 +46,10 @@ impl World {
 
     fn with(settings: Settings) -> Self {
         let start = Instant::now();
-        let mut state = State::new(settings, 7);
-        state.add(ROOT, socket_settings("/"), 1);
-        state.add(CHAT, socket_settings("/chat"), 1);
-        Self { start, now: start, state, auth: Some(Ok(None)) }
+        let mut state = State::new(settings, Arc::default(), 7);
+        state.add(ROOT, socket_settings("/"), Returns::default(), 1);
+        state.add(CHAT, socket_settings("/chat"), Returns::default(), 1);
+        Self { start, now: start, state, auth: Some(Ok(None)), question: 0 }
     }
 
     /// `/` is connected.
@@ -130,8 +133,14 @@ impl World {
         self.state.emit(self.now, key, emit, ticket, true).unwrap().0
     }
 
+    /// Answers the last question for an auth object.
     fn auth(&mut self, key: Key, auth: Result<Option<&str>, &str>) -> Vec<String> {
-        self.state.handle_auth(self.now, key, auth.map_err(str::to_owned));
+        self.answer(self.question, key, auth)
+    }
+
+    /// Answers that question for an auth object.
+    fn answer(&mut self, question: u64, key: Key, auth: Result<Option<&str>, &str>) -> Vec<String> {
+        self.state.handle_auth(self.now, key, question, auth.map_err(str::to_owned));
         self.out()
     }
 
@@ -144,8 +153,11 @@ impl World {
                 out.push(self.output(key, output));
             }
             while let Some(action) = self.state.poll_action() {
-                if let (Action::Authenticate(key), Some(auth)) = (&action, self.auth) {
-                    self.state.handle_auth(self.now, *key, auth.map_err(str::to_owned));
+                if let Action::Authenticate { question, .. } = &action {
+                    self.question = *question;
+                }
+                if let (Action::Authenticate { key, question }, Some(auth)) = (&action, self.auth) {
+                    self.state.handle_auth(self.now, *key, *question, auth.map_err(str::to_owned));
                 } else {
                     out.push(format!("[{}]", doing(action)));
                 }
@@ -231,7 +243,7 @@ fn doing(action: Action) -> String {
                 if last.is_empty() { "nothing".into() } else { last.join(" ") }
             )
         }
-        Action::Authenticate(key) => format!("authenticate {key}"),
+        Action::Authenticate { key, .. } => format!("authenticate {key}"),
     }
 }
 
@@ -250,7 +262,8 @@ fn event(name: &str) -> Emit {
     Emit { name: Name::new(name), args: Args::default(), ack: None, volatile: false, sender: 9 }
 }
 
-fn settings() -> Settings {
+/// Those of [`World::new`].
+pub(in crate::manager) fn settings() -> Settings {
     Settings {
         transport: crate::transport::Settings {
             secure: false,

@@ -208,8 +208,8 @@ fn delays_differ_from_one_manager_to_the_next() {
     let delays = |seed| {
         let backoff = backoff::Settings { jitter: 0.5, ..settings().backoff };
         let mut world = World::new();
-        world.state = State::new(Settings { backoff, ..settings() }, seed);
-        world.state.add(ROOT, socket_settings("/"), 1);
+        world.state = State::new(Settings { backoff, ..settings() }, Arc::default(), seed);
+        world.state.add(ROOT, socket_settings("/"), Returns::default(), 1);
         world.connect(ROOT);
         world.fails("websocket error");
         world.due()
@@ -363,6 +363,20 @@ fn auth_that_comes_too_late_is_not_used() {
 }
 
 #[test]
+fn an_answer_to_an_earlier_question_for_auth_is_void() {
+    let mut world = World::new();
+    world.auth = None;
+    world.connect(ROOT);
+    world.opens();
+    let first = world.question;
+    world.is_closed();
+    world.at(1);
+    assert_eq!(world.opens(), ["/ reconnect 1", "[opened S]", "[authenticate 1]"]);
+    assert_eq!(world.answer(first, ROOT, Ok(Some(r#"{"token":"old"}"#))), NOTHING);
+    assert_eq!(world.auth(ROOT, Ok(Some(r#"{"token":"new"}"#))), [r#"> 40{"token":"new"}"#]);
+}
+
+#[test]
 fn disconnecting_ends_every_phase_without_a_word_too_many() {
     let phases: [(&str, Scene, &[&str]); 7] = [
         ("stopped", |_| {}, &[]),
@@ -423,4 +437,78 @@ fn disconnecting_ends_every_phase_without_a_word_too_many() {
         assert_eq!(world.connect(ROOT), ["[open websocket]"], "{phase}");
         assert_eq!(world.opens(), ["[opened S]", "> 40"], "{phase}");
     }
+}
+
+#[test]
+fn a_server_that_asks_for_rest_gets_it() {
+    let mut world = World::new();
+    world.connect(ROOT);
+    let busy = Details { retry_after: Some(Duration::from_secs(30)), ..Details::new("websocket error") };
+    world.state.handle_lost(world.now, false, busy);
+    world.out();
+    assert_eq!(world.due(), Some(30_000));
+    world.at(30);
+    let soon = Details { retry_after: Some(Duration::from_secs(1)), ..Details::new("websocket error") };
+    world.state.handle_lost(world.now, false, soon);
+    world.out();
+    assert_eq!(world.due(), Some(32_000), "the longer of both");
+}
+
+#[test]
+fn managers_of_one_server_do_not_come_back_in_one_instant() {
+    let pace = Arc::<Pace>::default();
+    let start = Instant::now();
+    let due = |port| {
+        let mut settings = settings();
+        settings.transport.port = port;
+        let mut state = State::<String>::new(settings, Arc::clone(&pace), 7);
+        state.add(ROOT, socket_settings("/"), Returns::default(), 1);
+        state.connect(start, ROOT);
+        state.handle_lost(start, false, Details::new("websocket error"));
+        (state.poll_timeout().unwrap() - start).as_millis()
+    };
+    assert_eq!([due(1), due(1), due(2), due(1)], [1000, 1050, 1000, 1100]);
+}
+
+#[test]
+fn while_the_driver_does_not_read_no_answer_is_late() {
+    let mut world = World::new();
+    world.connect(ROOT);
+    world.state.hold(world.now);
+    assert_eq!(world.at(20), NOTHING);
+    assert_eq!(world.at(39), NOTHING);
+    world.state.release(world.now);
+    assert_eq!(world.due(), Some(40_000), "the wait began anew");
+    world.opens();
+    world.state.hold(world.now);
+    assert_eq!(world.at(59), NOTHING, "nor is the answer to CONNECT");
+    world.state.release(world.now);
+    assert_eq!(world.hears(r#"40{"sid":"A"}"#), ["/ connect A websocket"]);
+}
+
+#[test]
+fn a_manager_that_broke_starts_afresh_and_says_so() {
+    let mut world = World::both_connected();
+    world.emit(ROOT, "ask?");
+    world.out();
+    world.state = world.state.afresh();
+    world.state.add(ROOT, socket_settings("/"), Returns::default(), 5);
+    world.state.add(CHAT, socket_settings("/chat"), Returns::default(), 5);
+    world.state.resume(world.now, &[(ROOT, true), (CHAT, false)], &Details::new("internal error"));
+    assert_eq!(
+        world.out(),
+        ["/ disconnect transport error: internal error", "/chat connect_error (transport) internal error",]
+    );
+    assert_eq!(world.due(), Some(1000));
+    assert_eq!(world.at(1), ["/ reconnect_attempt 1", "/chat reconnect_attempt 1", "[open websocket]"]);
+    assert_eq!(world.opens(), ["/ reconnect 1", "/chat reconnect 1", "[opened S]", "> 40", "> 40/chat,"]);
+    world.hears(r#"40{"sid":"A"}"#);
+    assert_eq!(world.hears(r#"420["q"]"#), [r#"/ event "q"() ?5"#], "numbers go on");
+
+    // The delay goes on where it stood, so that a defect that shows at once is not met a thousand times a second.
+    world.state = world.state.afresh();
+    world.state.add(ROOT, socket_settings("/"), Returns::default(), 6);
+    world.state.resume(world.now, &[(ROOT, true)], &Details::new("internal error"));
+    world.out();
+    assert_eq!(world.due(), Some(3000));
 }

@@ -169,7 +169,7 @@ fn one_removed_before_its_answer_is_left_when_it_comes() {
         assert_eq!(world.hears(r#"40/chat,{"sid":"C"}"#), NOTHING, "only what was asked for is left");
 
         // The namespace is free again.
-        world.state.add(3, socket_settings("/chat"), 1);
+        world.state.add(3, socket_settings("/chat"), Returns::default(), 1);
         assert_eq!(world.connect(3), ["> 40/chat,"]);
         assert_eq!(world.hears(r#"40/chat,{"sid":"D"}"#), ["/chat connect D websocket"]);
     }
@@ -181,16 +181,16 @@ fn one_added_before_its_forerunners_answer_waits_for_it() {
     let mut world = World::connected();
     world.connect(CHAT);
     world.remove(CHAT);
-    world.state.add(3, socket_settings("/chat"), 1);
+    world.state.add(3, socket_settings("/chat"), Returns::default(), 1);
     assert_eq!(world.connect(3), NOTHING);
     assert_eq!(world.hears(r#"40/chat,{"sid":"B"}"#), ["/chat connect B websocket"], "the same auth object");
 
     world.remove(3);
-    world.state.add(4, socket_settings("/chat"), 1);
+    world.state.add(4, socket_settings("/chat"), Returns::default(), 1);
     world.auth = Some(Ok(Some(r#"{"token":1}"#)));
     world.connect(4);
     world.remove(4);
-    world.state.add(5, socket_settings("/chat"), 1);
+    world.state.add(5, socket_settings("/chat"), Returns::default(), 1);
     world.auth = Some(Ok(Some(r#"{"token":2}"#)));
     assert_eq!(world.connect(5), NOTHING);
     assert_eq!(world.hears(r#"40/chat,{"sid":"C"}"#), ["> 41/chat,", r#"> 40/chat,{"token":2}"#]);
@@ -198,7 +198,7 @@ fn one_added_before_its_forerunners_answer_waits_for_it() {
     // With the session, such debts are gone.
     world.remove(5);
     world.is_closed();
-    world.state.add(6, socket_settings("/chat"), 1);
+    world.state.add(6, socket_settings("/chat"), Returns::default(), 1);
     world.connect(6);
     world.at(1);
     assert_eq!(

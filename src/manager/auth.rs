@@ -1,0 +1,243 @@
+//! Where the CONNECT packet's auth object comes from, and how it is had.
+//!
+//! What a source holds or prints is never quoted, neither in messages nor in the log; a command's standard error is its
+//! own word to the log.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use bytestring::ByteString;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+use tracing::info;
+
+use crate::json;
+
+/// How long having the auth object may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes an auth object may have.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Bytes of a command's standard error that reach the log; the rest is read and dropped.
+const MAX_SAID: u64 = 16 * 1024;
+
+/// What the service manager tells the daemon and nobody else.
+const NOT_THEIRS: [&str; 6] =
+    ["NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
+/// Where the CONNECT packet's auth object comes from.
+#[derive(Clone, PartialEq)]
+pub enum Auth {
+    /// No auth.
+    None,
+    /// A JSON object, minified.
+    Fixed(ByteString),
+    /// A file holding a JSON object of 1 MiB at the most, read again at every CONNECT.
+    File(PathBuf),
+    /// A program and its arguments, run at every CONNECT without a shell; it has 10 s to print a JSON object of 1 MiB at
+    /// the most and to succeed.
+    Command(Vec<String>),
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Fixed(_) => f.write_str("Fixed(***)"),
+            Self::File(path) => write!(f, "File({})", path.display()),
+            // Arguments can be secrets.
+            Self::Command(argv) => write!(f, "Command({} ***)", program(argv)),
+        }
+    }
+}
+
+/// The auth object as JSON text, or why there is none.
+pub(super) type Outcome = Result<Option<String>, String>;
+
+/// Reads the file's object.
+pub(super) async fn from_file(path: PathBuf) -> Outcome {
+    let what = format!("auth_file {}", path.display());
+    // A pipe that nobody writes to must not hold the connection up for ever.
+    match tokio::time::timeout(TIMEOUT, read_file(&path)).await {
+        Err(_) => Err(format!("{what}: reading took longer than {} s", TIMEOUT.as_secs())),
+        Ok(Err(error)) => Err(format!("{what}: {error}")),
+        Ok(Ok(bytes)) => object(&what, bytes),
+    }
+}
+
+async fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    read_up_to(tokio::fs::File::open(path).await?, MAX_BYTES + 1).await
+}
+
+/// Runs the command and takes what it prints. Dropped before its end, it kills the command and all that it started.
+pub(super) async fn from_command(argv: Vec<String>) -> Outcome {
+    let what = format!("auth_command {}", program(&argv));
+    let running = match Running::start(&argv) {
+        Ok(running) => running,
+        Err(error) => return Err(format!("{what}: cannot be started: {error}")),
+    };
+    match tokio::time::timeout(TIMEOUT, running.finish(program(&argv))).await {
+        Err(_) => Err(format!("{what}: did not end within {} s and was killed", TIMEOUT.as_secs())),
+        Ok(Err(error)) => Err(format!("{what}: {error}")),
+        Ok(Ok((status, printed))) if !status.success() && printed.len() as u64 <= MAX_BYTES => {
+            Err(format!("{what}: failed ({status}); what it said is in the log"))
+        }
+        Ok(Ok((_, printed))) => object(&what, printed),
+    }
+}
+
+fn program(argv: &[String]) -> &str {
+    argv.first().map_or("", String::as_str)
+}
+
+/// A command in a process group of its own.
+struct Running {
+    child: Child,
+    group: Option<Pid>,
+}
+
+impl Running {
+    fn start(argv: &[String]) -> std::io::Result<Self> {
+        let mut command = Command::new(program(argv));
+        command.args(argv.get(1..).unwrap_or_default());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.process_group(0).kill_on_drop(true);
+        for name in NOT_THEIRS {
+            command.env_remove(name);
+        }
+        let child = command.spawn()?;
+        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        Ok(Self { child, group })
+    }
+
+    async fn finish(mut self, program: &str) -> std::io::Result<(ExitStatus, Vec<u8>)> {
+        let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
+        let printed = async {
+            match stdout {
+                // Whoever prints more than is taken is cut off, as by a reader that leaves.
+                Some(stdout) => read_up_to(stdout, MAX_BYTES + 1).await,
+                None => Ok(Vec::new()),
+            }
+        };
+        let said = async {
+            if let Some(mut stderr) = stderr {
+                let said = read_up_to(&mut stderr, MAX_SAID).await?;
+                for line in String::from_utf8_lossy(&said).lines() {
+                    info!(program, said = line, "auth_command");
+                }
+                tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
+            }
+            Ok(())
+        };
+        let (printed, ()) = tokio::try_join!(printed, said)?;
+        Ok((self.child.wait().await?, printed))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Its number is still its own as long as nobody has waited for it.
+        if let (Some(group), Some(_)) = (self.group, self.child.id()) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+async fn read_up_to(reader: impl AsyncRead + Unpin, most: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(most).read_to_end(&mut bytes).await?;
+    Ok(bytes)
+}
+
+/// A JSON object, minified.
+fn object(what: &str, bytes: Vec<u8>) -> Outcome {
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(format!("{what}: gives more than {MAX_BYTES} bytes"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| format!("{what}: gives what is not UTF-8"))?;
+    let text = text.trim();
+    match json::validate(text) {
+        Ok(()) if text.starts_with('{') => Ok(Some(json::minify(text).into_owned())),
+        Ok(()) | Err(_) => Err(format!("{what}: gives no JSON object")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn run(script: &str) -> Outcome {
+        from_command(["/bin/sh", "-c", script].map(str::to_owned).to_vec()).await
+    }
+
+    #[tokio::test]
+    async fn a_command_s_output_is_the_object() {
+        let told =
+            run(r#"printf '{\n  "token" : "a b",\n  "n": 1.50\n}\n'; echo a word to the log >&2"#).await;
+        assert_eq!(told, Ok(Some(r#"{"token":"a b","n":1.50}"#.to_owned())));
+        let much = "head -c 300000 /dev/zero >&2; echo '{}'";
+        assert_eq!(run(much).await, Ok(Some("{}".to_owned())), "a talkative one is heard out");
+        let env = r#"echo "{\"notify\":\"$NOTIFY_SOCKET\"}"; test ! -t 0; cat"#;
+        assert_eq!(run(env).await, Ok(Some(r#"{"notify":""}"#.to_owned())));
+    }
+
+    #[tokio::test]
+    async fn what_a_command_does_wrong_is_said_without_quoting_it() {
+        for (script, expected) in [
+            ("echo '{\"s\":\"secret\"}'; exit 3", "failed (exit status: 3); what it said is in the log"),
+            ("kill -9 $$", "failed (signal: 9 (SIGKILL)); what it said is in the log"),
+            ("echo secret", "gives no JSON object"),
+            ("echo '[\"secret\"]'", "gives no JSON object"),
+            ("true", "gives no JSON object"),
+            (r"printf '\377'", "gives what is not UTF-8"),
+            ("exec yes '{'", "gives more than 1048576 bytes"),
+        ] {
+            assert_eq!(run(script).await, Err(format!("auth_command /bin/sh: {expected}")), "{script}");
+        }
+        let missing = from_command(vec!["/nonexistent/token".to_owned(), "secret".to_owned()]).await;
+        assert_eq!(
+            missing.unwrap_err(),
+            "auth_command /nonexistent/token: cannot be started: No such file or directory (os error 2)"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_given_up_dies_with_all_that_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        // The grandchild holds the pipe open for writing as long as it lives.
+        let script = format!("sleep 1000 > '{0}' & echo started > '{0}'; wait", pipe.display());
+        let mut running = tokio::task::JoinSet::new();
+        running.spawn(async move { run(&script).await });
+        let mut reader = tokio::fs::File::open(&pipe).await.unwrap();
+        let mut word = [0; 8];
+        reader.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"started\n");
+        running.abort_all();
+        // The end of the file comes only when nobody holds it any more.
+        assert_eq!(reader.read(&mut word).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth.json");
+        let read = || from_file(path.clone());
+        let missing = read().await.unwrap_err();
+        assert_eq!(missing, format!("auth_file {}: No such file or directory (os error 2)", path.display()));
+        for (text, expected) in
+            [("{\n\"a\": 1}\n", Some(r#"{"a":1}"#)), ("{}", Some("{}")), ("secret", None), ("", None)]
+        {
+            std::fs::write(&path, text).unwrap();
+            match (read().await, expected) {
+                (Ok(object), expected) => assert_eq!(object.as_deref(), expected),
+                (Err(message), None) => assert!(message.ends_with(": gives no JSON object"), "{message}"),
+                (Err(message), Some(_)) => panic!("{message}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The task of a Manager against a server that speaks literal packets.
+
+use std::sync::Mutex;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::*;
+use crate::manager::state::tests as state_tests;
+use crate::manager::{Effects, Lifecycle, Returns};
+use crate::socketio::{AckError, Args, EmitError, Name};
+
+const OPEN: &str = r#"0{"sid":"S","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#;
+
+/// Tells the test what it hears, and breaks at an event called `boom`.
+#[derive(Debug)]
+struct Ear {
+    heard: mpsc::UnboundedSender<String>,
+    room_changed: Notify,
+}
+
+impl Observer for Ear {
+    fn event(&self, name: &Name, _: &Args, ack: Option<u64>) {
+        assert!(name.decoded() != "boom", "a defect that the test made");
+        let _ = self.heard.send(format!("{} {ack:?}", name.decoded()));
+    }
+
+    fn lifecycle(&self, event: &Lifecycle, status: &Status) {
+        let what = match event {
+            Lifecycle::Disconnect { reason, .. } => reason.as_str(),
+            Lifecycle::Connect { id, .. } => id,
+            _ => "",
+        };
+        let _ = self.heard.send(format!("{} {what} {}", event.name(), status.active));
+    }
+
+    fn outgoing(&self, _: &Name, _: &Args, _: u64) {}
+
+    fn is_watched(&self) -> bool {
+        false
+    }
+
+    fn update(&self, _: &Status, _: Counters) {}
+
+    fn room(&self, _: Instant) -> Room {
+        Room::Free
+    }
+
+    fn room_changed(&self) -> &Notify {
+        &self.room_changed
+    }
+
+    fn publish(&self) {}
+}
+
+/// Says that it was dropped without an answer.
+struct Lost(mpsc::UnboundedSender<String>);
+
+impl Ticket for Lost {
+    fn settled(self: Box<Self>, _: Result<Sent, EmitError>, _: bool) {}
+
+    fn answered(self: Box<Self>, _: Result<Args, AckError>) {}
+}
+
+impl Drop for Lost {
+    fn drop(&mut self) {
+        let _ = self.0.send("ticket dropped".to_owned());
+    }
+}
+
+/// A Manager's task with one socket, and all around it.
+struct World {
+    listener: TcpListener,
+    commands: mpsc::UnboundedSender<Command>,
+    heard: mpsc::UnboundedReceiver<String>,
+    tell: mpsc::UnboundedSender<String>,
+    common: Common,
+    slept: Arc<Mutex<Duration>>,
+    _task: JoinSet<()>,
+}
+
+impl World {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut settings = state_tests::settings();
+        "127.0.0.1".clone_into(&mut settings.transport.host);
+        settings.transport.port = listener.local_addr().unwrap().port();
+        settings.backoff.min = Duration::from_millis(1);
+        let common = Common::default();
+        let slept = Arc::new(Mutex::new(Duration::ZERO));
+        let source = Arc::clone(&slept);
+        let clock = Clock::with(Arc::new(move || (*source.lock().unwrap(), Duration::ZERO)));
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let driver = Driver::new(settings, receiver, &common, clock, tasks, stop).unwrap();
+        let mut task = JoinSet::new();
+        task.spawn(driver.run());
+        let (tell, heard) = mpsc::unbounded_channel();
+        let observer = Arc::new(Ear { heard: tell.clone(), room_changed: Notify::new() });
+        let settings = SocketSettings {
+            namespace: "/".into(),
+            auth: Auth::None,
+            ack_timeout: None,
+            send_buffer: 1 << 20,
+            max_attachments: 10,
+            returns: Returns::default(),
+        };
+        let world = Self { listener, commands, heard, tell, common, slept, _task: task };
+        world.command(Command::Add { key: 1, settings, first_ack: 7, observer });
+        world.command(Command::Connect { key: 1, done: Box::new(|()| {}) });
+        world
+    }
+
+    fn command(&self, command: Command) {
+        assert!(self.commands.send(command).is_ok(), "the Manager's task is gone");
+    }
+
+    /// Accepts the Manager's WebSocket and joins its socket.
+    async fn join(&mut self, id: &str) -> WebSocketStream<TcpStream> {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        let mut server = tokio_tungstenite::accept_async(stream).await.unwrap();
+        server.send(Message::text(OPEN)).await.unwrap();
+        assert_eq!(server.next().await.unwrap().unwrap(), Message::text("40"));
+        server.send(Message::text(format!(r#"40{{"sid":"{id}"}}"#))).await.unwrap();
+        server
+    }
+
+    async fn hears(&mut self, expected: &[&str]) {
+        for line in expected {
+            assert_eq!(self.heard.recv().await.unwrap(), *line);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_panic_costs_the_session_and_nothing_else() {
+    let mut world = World::start().await;
+    let mut server = world.join("A").await;
+    server.send(Message::text(r#"420["q"]"#)).await.unwrap();
+    world.hears(&["connect A true", "q Some(7)"]).await;
+    let emit =
+        Emit { name: Name::new("ask"), args: Args::default(), ack: Some(None), volatile: false, sender: 1 };
+    let ticket = Box::new(Lost(world.tell.clone()));
+    let effect = Effects::default().begin();
+    world.command(Command::Emit { key: 1, emit, permit: None, ticket, effect });
+    assert_eq!(server.next().await.unwrap().unwrap(), Message::text(r#"420["ask"]"#));
+    server.send(Message::text(r#"42["boom"]"#)).await.unwrap();
+    world.hears(&["ticket dropped", "disconnect transport error true", "reconnect_attempt  true"]).await;
+    let mut server = world.join("B").await;
+    server.send(Message::text(r#"420["q"]"#)).await.unwrap();
+    world.hears(&["reconnect  true", "connect B true", "q Some(8)"]).await;
+    // It breaks again before it was up for long, and once more it comes back.
+    server.send(Message::text(r#"42["boom"]"#)).await.unwrap();
+    world.hears(&["disconnect transport error true", "reconnect_attempt  true"]).await;
+    let _server = world.join("C").await;
+    world.hears(&["reconnect  true", "connect C true"]).await;
+}
+
+#[tokio::test]
+async fn a_link_is_judged_as_soon_as_the_machine_wakes_up() {
+    let mut world = World::start().await;
+    let _server = world.join("A").await;
+    world.hears(&["connect A true"]).await;
+    *world.slept.lock().unwrap() = Duration::from_hours(1);
+    world.common.awake.send_replace(());
+    world.hears(&["disconnect ping timeout true", "reconnect_attempt  true"]).await;
+    let _server = world.join("B").await;
+    world.hears(&["reconnect  true", "connect B true"]).await;
+    // From now on the hour counts as passed, and the new link has all its time.
+    world.common.awake.send_replace(());
+    world.command(Command::Disconnect { key: 1, done: Box::new(|()| {}) });
+    world.hears(&["disconnect io client disconnect false"]).await;
+}
