@@ -129,7 +129,7 @@ async fn status_says_whether_all_are_connected() {
             &["status"],
             r#"{"connections":[{"name":"a","state":"disconnected","connected":false}]}"#,
             3,
-            "NAME STATE        VIA SINCE IN OUT WAIT LAST ERROR\na    disconnected -   -     0  0   0\n",
+            "NAME STATE        VIA SINCE IN OUT WAIT TROUBLE\na    disconnected -   -     0  0   0\n",
         ),
         (&["status"], r#"{"connections":[]}"#, 0, "no connections; see 'siod open --help'\n"),
     ] {

@@ -156,19 +156,23 @@ impl<'a> Request<'a> {
         let anonymous = |kind, message: String| Malformed { id: None, error: Error::new(kind, message) };
         let text = std::str::from_utf8(line)
             .map_err(|error| anonymous(ErrorKind::ParseError, format!("the line is not UTF-8: {error}")))?;
-        let raw = serde_json::from_str::<RawRequest<'_>>(text).map_err(|error| {
+        // Members would also be taken from an array, by their places.
+        let is_object = text.trim_ascii_start().starts_with('{');
+        let read =
+            if is_object { serde_json::from_str::<RawRequest<'_>>(text).map_err(Some) } else { Err(None) };
+        let raw = read.map_err(|error| {
             // A line that is JSON after all is a wrong request rather than a wrong line.
-            match serde_json::from_str::<&RawValue>(text) {
-                Err(syntax) => anonymous(ErrorKind::ParseError, format!("the line is not JSON: {syntax}")),
-                Ok(value) if value.get().starts_with('[') => anonymous(
-                    ErrorKind::InvalidRequest,
+            let invalid = |message: String| anonymous(ErrorKind::InvalidRequest, message);
+            match (serde_json::from_str::<&RawValue>(text), error) {
+                (Err(syntax), _) => {
+                    anonymous(ErrorKind::ParseError, format!("the line is not JSON: {syntax}"))
+                }
+                (Ok(value), _) if value.get().starts_with('[') => invalid(
                     "batches are not taken; send one request a line, as many as you like without waiting"
                         .into(),
                 ),
-                Ok(value) if !value.get().starts_with('{') => {
-                    anonymous(ErrorKind::InvalidRequest, "a request is a JSON object".into())
-                }
-                Ok(_) => anonymous(ErrorKind::InvalidRequest, error.to_string()),
+                (Ok(_), None) => invalid("a request is a JSON object".into()),
+                (Ok(_), Some(error)) => invalid(error.to_string()),
             }
         })?;
         let id = match raw.id {

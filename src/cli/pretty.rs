@@ -171,7 +171,7 @@ impl Change<'_> {
         say("by", self.by.as_deref().map(Cow::Borrowed));
         say("data", raw(self.data));
         say("answer", raw(self.answer));
-        let fallen = self.active == Some(false) && self.event != "closed";
+        let fallen = self.active == Some(false) && !matches!(&*self.event, "opened" | "closed");
         say("", fallen.then_some(Cow::Borrowed("(stays down until 'siod connect')")));
         words.join(", ")
     }

@@ -83,7 +83,7 @@ impl Status {
             text += "no connections; see 'siod open --help'\n";
         } else {
             let mut connections = table(width);
-            connections.set_header(["NAME", "STATE", "VIA", "SINCE", "IN", "OUT", "WAIT", "LAST ERROR"]);
+            connections.set_header(["NAME", "STATE", "VIA", "SINCE", "IN", "OUT", "WAIT", "TROUBLE"]);
             connections.add_rows(self.connections.iter().map(|connection| connection.row(now)));
             text += &lines(connections);
         }

@@ -411,9 +411,9 @@ impl Channel {
                 let (phase, description) = (phase.map(Phase::name), description.as_deref());
                 let (source, hint) = (source.name(), hint.as_deref());
                 if known {
-                    debug!(connection, message, description, source, phase, "still cannot connect");
+                    debug!(connection, error = message, description, source, phase, "still cannot connect");
                 } else {
-                    warn!(connection, message, description, source, phase, hint, "cannot connect");
+                    warn!(connection, error = message, description, source, phase, hint, "cannot connect");
                 }
             }
             Lifecycle::Disconnect { reason, details } => {
@@ -421,7 +421,7 @@ impl Channel {
                     (Some(details.message.as_str()), details.description.as_deref(), details.code)
                 });
                 let reason = reason.as_str();
-                info!(connection, reason, message, description, code, "disconnected");
+                info!(connection, reason, error = message, description, code, "disconnected");
             }
             Lifecycle::ReconnectFailed { attempts } => {
                 warn!(connection, attempts, "gave up; it takes the method connect to try again");

@@ -33,6 +33,7 @@ async fn requests_are_answered_and_what_is_none_is_refused() {
         (r#""list""#, invalid("null")),
         (r#"[{"id":1,"method":"list"}]"#, invalid("null")),
         ("[]", invalid("null")),
+        (r#"["2.0",7,"list"]"#, invalid("null")),
         ("{", unparsable.clone()),
         ("list", unparsable.clone()),
         (r#"{"id":1,"method":"list"} {"id":2,"method":"list"}"#, unparsable.clone()),
