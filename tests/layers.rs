@@ -25,6 +25,7 @@ const PURE: &[&str] = &[
     "manager/pace.rs",
     "manager/state.rs",
     "hub/log.rs",
+    "hub/sticky.rs",
     "hub/subscription.rs",
     "hub/notice.rs",
     "hub/options.rs",

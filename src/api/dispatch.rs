@@ -338,7 +338,8 @@ impl Dispatcher {
             }
             (Some(_), last) => (Start::After(0, last), false),
         };
-        Ok((Subscription { connections, filter: Arc::new(filter) }, start, known))
+        let sticky = params.sticky;
+        Ok((Subscription { connections, filter: Arc::new(filter), sticky }, start, known))
     }
 
     fn prepare_emit(&self, params: &message::Emit<'_>) -> Result<(Connection, Emit), Error> {

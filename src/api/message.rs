@@ -253,6 +253,9 @@ pub struct Subscribe {
     /// What consumers emit, too.
     #[serde(default)]
     pub outgoing: bool,
+    /// The last line of each event that the connection keeps, first.
+    #[serde(default)]
+    pub sticky: bool,
     /// Replay the last so many.
     pub last: Option<u64>,
     /// Replay what came after this.

@@ -16,6 +16,8 @@ use tracing::{debug, info, warn};
 use super::inbox::Inbox;
 use super::log::{self, CursorId, Kind, LineView, Log, Read};
 use super::notice::{By, Change, Encoder, Time};
+use super::options::ConnectionSettings;
+use super::sticky::Sticky;
 use super::subscription::Filter;
 use crate::engineio::{Details, Phase, TransportKind};
 use crate::manager::{ConnectionState, Counters, Lifecycle, Observer, Room, Source, Status};
@@ -98,6 +100,7 @@ struct Inner {
     url: String,
     namespace: String,
     log: Log,
+    sticky: Sticky,
     outgoing: Log,
     status: Status,
     counters: Counters,
@@ -158,9 +161,11 @@ pub struct Joined {
     pub snapshot: Snapshot,
     /// Lines before this one are not live for it.
     pub head: u64,
-    /// What is to be replayed first.
+    /// Kept lines, with their numbers, that come before all others.
+    pub sticky: Vec<(u64, Bytes)>,
+    /// What is to be replayed then, without those.
     pub replay: Option<Replay>,
-    /// How many lines that will be.
+    /// How many lines both will be.
     pub replayed: u64,
     /// How many it asked for and can no longer have.
     pub missed: u64,
@@ -177,6 +182,7 @@ impl Channel {
                 url: String::new(),
                 namespace: String::new(),
                 log: Log::new(history, stall),
+                sticky: Sticky::default(),
                 outgoing: Log::lossy(OUTGOING),
                 status: Status::default(),
                 counters: Counters::default(),
@@ -202,11 +208,12 @@ impl Channel {
     }
 
     /// The connection is added to the daemon; gives the number that its first question for an ack gets.
-    pub fn open(&self, url: &str, namespace: &str, history: log::Settings, by: By) -> u64 {
+    pub fn open(&self, settings: &ConnectionSettings, by: By) -> u64 {
         let mut inner = self.lock();
-        url.clone_into(&mut inner.url);
-        namespace.clone_into(&mut inner.namespace);
-        inner.log.resize(history);
+        inner.url.clone_from(&settings.url);
+        inner.namespace = settings.socket.namespace.to_string();
+        inner.log.resize(settings.history.clone());
+        inner.sticky = Sticky::new(&settings.sticky, settings.history.bytes);
         inner.status = Status::default();
         inner.sent_before += std::mem::take(&mut inner.counters).sent;
         let first_ack = inner.last_ack + 1;
@@ -220,6 +227,7 @@ impl Channel {
         let mut inner = self.lock();
         self.append(&mut inner, &Change::Closed(by), false);
         inner.log.forget();
+        inner.sticky.forget();
         inner.status = Status::default();
         inner.fail_waiting("it was closed");
         inner.wake();
@@ -282,11 +290,13 @@ impl Channel {
     }
 
     /// A subscription begins here.
-    pub fn join(&self, start: Start, filter: &Filter) -> Joined {
+    pub fn join(&self, start: Start, sticky: bool, filter: &Filter) -> Joined {
         let mut inner = self.lock();
+        let sticky = if sticky { inner.sticky.lines(|line| filter.wants(line)) } else { Vec::new() };
         let log = &mut inner.log;
         log.seal();
         let (head, oldest) = (log.head(), log.oldest());
+        let is_sticky = |seq| sticky.binary_search_by_key(&seq, |(seq, _)| *seq).is_ok();
         let want = |line: LineView<'_>| filter.wants(line);
         let (from, missed) = match start {
             Start::Live => (head + 1, 0),
@@ -298,21 +308,23 @@ impl Channel {
                 (limit.map_or(from, |n| from.max(log.last(n, want))), missed)
             }
         };
-        let replayed = if from > head { 0 } else { log.count(from, want) };
-        let replay = (replayed > 0).then(|| Replay { cursor: log.attach(from), until: head });
-        Joined { snapshot: self.snapshot_of(&inner), head, replay, replayed, missed }
+        let not_yet = |line: LineView<'_>| want(line) && !is_sticky(line.seq);
+        let from_ring = if from > head { 0 } else { log.count(from, not_yet) };
+        let replay = (from_ring > 0).then(|| Replay { cursor: log.attach(from), until: head });
+        let replayed = from_ring + sticky.len() as u64;
+        Joined { snapshot: self.snapshot_of(&inner), head, sticky, replay, replayed, missed }
     }
 
     /// A replay's next lines, whether it is over, and whether lines were lost.
     pub fn read_replay(
         &self,
         replay: &Replay,
-        filter: &Filter,
+        want: impl Fn(LineView<'_>) -> bool,
         max_bytes: usize,
         out: &mut Vec<Bytes>,
     ) -> Read {
         let mut inner = self.lock();
-        let read = inner.log.read(replay.cursor, replay.until, max_bytes, |line| filter.wants(line), out);
+        let read = inner.log.read(replay.cursor, replay.until, max_bytes, want, out);
         drop(inner);
         self.room_changed.notify_one();
         read
@@ -537,7 +549,20 @@ impl Observer for Channel {
         inner.received += 1;
         inner.last_ack = inner.last_ack.max(ack.unwrap_or(0));
         let size = self.encoder.event_size(name, args);
-        inner.log.append(Kind::Event, size, |seq, out| self.encoder.event(out, seq, name, args, ack));
+        let Inner { log, sticky, .. } = &mut *inner;
+        log.append(Kind::Event, size, |seq, out| {
+            let start = out.len();
+            let place = self.encoder.event(out, seq, name, args, ack);
+            if !sticky.is_idle() {
+                let event = name.decoded();
+                if sticky.wants(&event) {
+                    // A copy, since a slice would keep all lines around it in memory.
+                    let line = Bytes::copy_from_slice(&out[start..]);
+                    sticky.keep(seq, &event, line, place.start - start..place.end - start);
+                }
+            }
+            place
+        });
     }
 
     fn lifecycle(&self, event: &Lifecycle, status: &Status) {
@@ -562,6 +587,7 @@ impl Observer for Channel {
                 });
             }
             Lifecycle::Reconnect { .. } => inner.reconnects += 1,
+            Lifecycle::Connect { recovered: false, .. } => inner.sticky.forget(),
             _ => {}
         }
         self.append(&mut inner, &Change::Upstream(event), status.active);

@@ -27,6 +27,8 @@ pub struct Subscription {
     pub connections: Pattern,
     /// What of them.
     pub filter: Arc<Filter>,
+    /// The last line of each event that the connection keeps comes first.
+    pub sticky: bool,
 }
 
 /// A replay in line.
@@ -34,8 +36,20 @@ pub struct Subscription {
 pub(super) struct Replaying {
     subscription: u64,
     channel: Arc<Channel>,
-    replay: Replay,
+    /// What comes first, and is left out later.
+    sticky: Vec<(u64, Bytes)>,
+    sticky_written: usize,
+    replay: Option<Replay>,
     filter: Arc<Filter>,
+}
+
+impl Replaying {
+    /// No line of it is wanted any more.
+    fn end(&self) {
+        if let Some(replay) = &self.replay {
+            self.channel.end_replay(replay);
+        }
+    }
 }
 
 /// What a subscription found.
@@ -237,21 +251,27 @@ impl Consumer {
         }
         let number = state.next_subscription;
         state.next_subscription += 1;
-        let filter = Arc::clone(&subscription.filter);
+        let (filter, sticky) = (Arc::clone(&subscription.filter), subscription.sticky);
         state.subscriptions.insert(number, subscription);
         let mut subscribed =
             Subscribed { subscription: number, connections: Vec::new(), replayed: 0, missed: 0 };
         let mut replays = Vec::new();
         for channel in channels {
             let view = state.listen(&channel, &self.inbox, number, u64::MAX, &filter);
-            let joined = channel.join(start, &filter);
+            let joined = channel.join(start, sticky, &filter);
             view.since = joined.head;
             subscribed.connections.push(joined.snapshot);
             subscribed.replayed += joined.replayed;
             subscribed.missed += joined.missed;
-            if let Some(replay) = joined.replay {
-                let filter = Arc::clone(&filter);
-                replays.push(Replaying { subscription: number, channel, replay, filter });
+            if joined.replayed > 0 {
+                replays.push(Replaying {
+                    subscription: number,
+                    channel,
+                    sticky: joined.sticky,
+                    sticky_written: 0,
+                    replay: joined.replay,
+                    filter: Arc::clone(&filter),
+                });
             }
         }
         self.inbox.answer(|out| answer(&subscribed, out));
@@ -276,7 +296,7 @@ impl Consumer {
         let mut state = self.lock();
         let Some(subscription) = state.subscriptions.remove(&number) else { return false };
         for replaying in self.inbox.take_replays(|replaying| replaying.subscription == number) {
-            replaying.channel.end_replay(&replaying.replay);
+            replaying.end();
         }
         let mut left = Vec::new();
         for (key, view) in &mut state.views {
@@ -335,11 +355,11 @@ impl Consumer {
                     bytes += lines.len();
                     out.push(lines.freeze());
                 }
-                Some(Item::Replay(replaying)) => {
+                Some(Item::Replay(mut replaying)) => {
                     // Live lines wait for the replay, so nothing else is read before it is over.
-                    let over = self.replay(&replaying, out);
+                    let over = self.replay(&mut replaying, out);
                     if over {
-                        replaying.channel.end_replay(&replaying.replay);
+                        replaying.end();
                     } else {
                         self.inbox.put_back(Item::Replay(replaying));
                         self.inbox.ring();
@@ -375,9 +395,22 @@ impl Consumer {
         }
     }
 
-    fn replay(&self, replaying: &Replaying, out: &mut Vec<Bytes>) -> bool {
-        let Replaying { channel, replay, filter, .. } = replaying;
-        match channel.read_replay(replay, filter, BATCH_BYTES, out) {
+    fn replay(&self, replaying: &mut Replaying, out: &mut Vec<Bytes>) -> bool {
+        let Replaying { channel, sticky, sticky_written, replay, filter, .. } = replaying;
+        let mut bytes = 0;
+        while let Some((_, line)) = sticky.get(*sticky_written) {
+            if bytes >= BATCH_BYTES {
+                return false;
+            }
+            bytes += line.len();
+            out.push(line.clone());
+            *sticky_written += 1;
+            self.delivered.fetch_add(1, Ordering::Relaxed);
+        }
+        let Some(replay) = replay else { return true };
+        let is_sticky = |seq| sticky.binary_search_by_key(&seq, |(seq, _)| *seq).is_ok();
+        let want = |line: LineView<'_>| filter.wants(line) && !is_sticky(line.seq);
+        match channel.read_replay(replay, want, BATCH_BYTES, out) {
             Read::AtHead(lines) => {
                 self.delivered.fetch_add(lines as u64, Ordering::Relaxed);
                 true

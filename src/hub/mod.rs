@@ -8,6 +8,7 @@ pub mod notice;
 pub mod options;
 pub mod quantity;
 mod resolve;
+mod sticky;
 pub mod subscription;
 mod target;
 
@@ -296,7 +297,7 @@ impl Hub {
             consumer.connection_opening(&channel);
         }
         let by = if opener == Opener::Config { By::Config } else { By::Consumer };
-        let first_ack = channel.open(&settings.url, &settings.socket.namespace, settings.history.clone(), by);
+        let first_ack = channel.open(&settings, by);
         let socket = manager.add(settings.socket.clone(), first_ack, Arc::clone(&channel) as Arc<_>);
         let connection = Connection { channel, socket, settings: Arc::new(settings) };
         let mut entry =

@@ -32,6 +32,8 @@ pub struct ConnectionSettings {
     pub socket: manager::SocketSettings,
     /// The ring.
     pub history: log::Settings,
+    /// Patterns of event names whose last line is kept for late comers.
+    pub sticky: Vec<String>,
     /// Connect when the connection is opened.
     pub auto_connect: bool,
     /// Never share the Manager (`force_new`, or `multiplex = false`).
@@ -121,7 +123,7 @@ pub struct ConnectionOptions {
     pub auth_command: Option<Vec<String>>,
     /// A script of emits after every CONNECT. Not supported.
     pub on_connect: Option<Vec<Step>>,
-    /// Event names whose last notification is kept. Not supported.
+    /// Patterns of event names whose last notification is kept for `subscribe` with `sticky`.
     pub sticky: Option<Vec<String>>,
 }
 

@@ -134,6 +134,7 @@ impl ConnectionOptions {
             manager,
             socket,
             history,
+            sticky: options.sticky.unwrap_or_default(),
             auto_connect: options.auto_connect.unwrap_or(true),
             force_new: options.force_new.unwrap_or(false) || !options.multiplex.unwrap_or(true),
         })
@@ -202,7 +203,6 @@ impl ConnectionOptions {
                 "a proxy other than \"none\"",
             ),
             ("retries", self.retries.is_some_and(|retries| retries > 0), "retries"),
-            ("sticky", some(self.sticky.as_ref().map(Vec::len)), "sticky"),
             ("unix_socket", self.unix_socket.is_some(), "unix_socket"),
         ] {
             check.that(!asked, key, format!("{what} is not supported by this version of siod; leave it out"));
@@ -497,6 +497,7 @@ mod tests {
                 returns: manager::Returns::default(),
             },
             history: log::Settings { events: 16_384, bytes: 8 * 1024 * 1024 },
+            sticky: Vec::new(),
             auto_connect: true,
             force_new: false,
         };
@@ -666,7 +667,6 @@ mod tests {
             (r#""parser":"msgpack""#, "parser: parser = \"msgpack\""),
             (r#""proxy":"http://p""#, "proxy: a proxy other than \"none\""),
             (r#""retries":3"#, "retries: retries"),
-            (r#""sticky":["a"]"#, "sticky: sticky"),
             (r#""unix_socket":"/s""#, "unix_socket: unix_socket"),
         ] {
             let json = format!(r#"{{"url":"http://h",{member}}}"#);

@@ -119,6 +119,7 @@ impl Toml {
         self.size("send_buffer", socket.send_buffer);
         self.plain("history.events", settings.history.events);
         self.size("history.bytes", settings.history.bytes);
+        self.strings("sticky", settings.sticky.iter().map(String::as_str));
         self.size("max_payload", transport.max_payload);
         self.plain("max_attachments", socket.max_attachments);
         for (key, path) in [

@@ -9,5 +9,6 @@ mod emit;
 mod lag;
 mod open;
 mod replay;
+mod sticky;
 mod subscribe;
 mod wire;
