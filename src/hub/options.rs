@@ -111,9 +111,10 @@ pub struct ConnectionOptions {
     pub max_attachments: Option<usize>,
     /// TLS to the server.
     pub tls: Option<TlsOptions>,
-    /// A proxy. Only `none` is supported.
+    /// `http://`, `https://`, `socks5://` (names resolved here) or `socks5h://` (by the proxy), with
+    /// `user:password@` where it wants them; or `none`. Default: what the environment says.
     pub proxy: Option<String>,
-    /// Reach the server through a Unix socket. Not supported.
+    /// Reach the server through this Unix socket instead of TCP. Default none.
     pub unix_socket: Option<PathBuf>,
     /// Who we are: an object sent with every CONNECT.
     pub auth: Option<AuthObject>,
@@ -312,8 +313,8 @@ impl ConnectionOptions {
         Ok(Self { auth, ..options })
     }
 
-    /// Every option that names a file, with its key, for expansion of variables and for checks.
-    pub fn files_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut PathBuf)> {
+    /// Every option that holds a path, with its key, for expansion of variables and for checks.
+    pub fn paths_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut PathBuf)> {
         let tls = self.tls.as_mut().into_iter().flat_map(|tls| {
             [
                 ("tls.ca_file", tls.ca_file.as_mut()),
@@ -321,7 +322,7 @@ impl ConnectionOptions {
                 ("tls.key_file", tls.key_file.as_mut()),
             ]
         });
-        [("auth_file", self.auth_file.as_mut())]
+        [("auth_file", self.auth_file.as_mut()), ("unix_socket", self.unix_socket.as_mut())]
             .into_iter()
             .chain(tls)
             .filter_map(|(key, path)| Some((key, path?)))

@@ -17,7 +17,7 @@ use crate::hub::options::{
 use crate::hub::quantity::Duration;
 use crate::hub::target::Target;
 use crate::manager::{self, Auth, backoff};
-use crate::transport;
+use crate::transport::{self, Proxy, Via};
 
 /// An option that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +55,7 @@ impl ConnectionOptions {
     /// The settings of this connection, with `defaults` under its own options.
     ///
     /// `query` and `extra_headers` are merged by name; a connection with an auth source of its own takes none from
-    /// `defaults`. The error is the first of those that [`ConnectionOptions::resolve_all`] finds.
+    /// `defaults`, and one with `proxy` or `unix_socket` neither of the two. The error is the first of those that [`ConnectionOptions::resolve_all`] finds.
     pub fn resolve(self, defaults: &ConnectionOptions) -> Result<ConnectionSettings, OptionError> {
         self.resolve_all(defaults).map_err(|mut errors| errors.swap_remove(0))
     }
@@ -75,6 +75,7 @@ impl ConnectionOptions {
         let headers = options.headers(target.as_ref(), &mut check);
         let path = options.request_path(&mut check);
         let tls = options.tls(&mut check);
+        let via = options.via(&mut check);
         let transports = options.transports(&mut check);
         let protocols = options.protocols(&mut check);
         let auth = options.auth_source(&mut check);
@@ -105,6 +106,7 @@ impl ConnectionOptions {
             protocols,
             max_payload,
             tls,
+            via,
         };
         let manager = manager::Settings {
             transport,
@@ -147,6 +149,9 @@ impl ConnectionOptions {
         let auth = if own_auth { &self } else { &below };
         let (auth, auth_file, auth_command) =
             (auth.auth.clone(), auth.auth_file.clone(), auth.auth_command.clone());
+        let own_way = self.proxy.is_some() || self.unix_socket.is_some();
+        let way = if own_way { &self } else { &below };
+        let (proxy, unix_socket) = (way.proxy.clone(), way.unix_socket.clone());
         Self {
             url: self.url.or(below.url),
             path: self.path.or(below.path),
@@ -180,8 +185,8 @@ impl ConnectionOptions {
             max_payload: self.max_payload.or(below.max_payload),
             max_attachments: self.max_attachments.or(below.max_attachments),
             tls: over_tls(self.tls, below.tls),
-            proxy: self.proxy.or(below.proxy),
-            unix_socket: self.unix_socket.or(below.unix_socket),
+            proxy,
+            unix_socket,
             auth,
             auth_file,
             auth_command,
@@ -197,13 +202,7 @@ impl ConnectionOptions {
             ("engine", self.engine == Some(3), "engine = 3"),
             ("on_connect", some(self.on_connect.as_ref().map(Vec::len)), "on_connect"),
             ("parser", self.parser == Some(Parser::Msgpack), "parser = \"msgpack\""),
-            (
-                "proxy",
-                self.proxy.as_deref().is_some_and(|proxy| proxy != "none"),
-                "a proxy other than \"none\"",
-            ),
             ("retries", self.retries.is_some_and(|retries| retries > 0), "retries"),
-            ("unix_socket", self.unix_socket.is_some(), "unix_socket"),
         ] {
             check.that(!asked, key, format!("{what} is not supported by this version of siod; leave it out"));
         }
@@ -276,6 +275,32 @@ impl ConnectionOptions {
             key_file: tls.key_file,
             server_name: tls.server_name,
             insecure: tls.insecure.unwrap_or(false),
+        }
+    }
+
+    fn via(&self, check: &mut Check) -> Via {
+        match (&self.unix_socket, self.proxy.as_deref()) {
+            (None, None) => Via::Environment,
+            (None, Some("none")) => Via::Direct,
+            (None, Some(proxy)) => match Proxy::parse(proxy) {
+                Ok(proxy) => Via::Proxy(proxy),
+                Err(message) => {
+                    check.refuse::<()>("proxy", message);
+                    Via::Direct
+                }
+            },
+            (Some(path), None | Some("none")) => {
+                check.that(
+                    !path.as_os_str().is_empty(),
+                    "unix_socket",
+                    "is empty; expected the path of the server's socket",
+                );
+                Via::Unix(path.clone())
+            }
+            (Some(_), Some(_)) => {
+                check.refuse::<()>("unix_socket", "unix_socket and proxy both say the way; keep one");
+                Via::Direct
+            }
         }
     }
 
@@ -477,6 +502,7 @@ mod tests {
                     protocols: vec![],
                     max_payload: 16 * 1024 * 1024,
                     tls: transport::TlsSettings::default(),
+                    via: Via::Environment,
                 },
                 transports: vec![TransportKind::WebSocket, TransportKind::Polling],
                 try_all_transports: true,
@@ -563,6 +589,26 @@ mod tests {
     }
 
     #[test]
+    fn the_way_to_the_server() {
+        let proxy = |text| Via::Proxy(Proxy::parse(text).unwrap());
+        for (own, defaults, expected) in [
+            ("", "{}", Via::Environment),
+            (r#","proxy":"none""#, "{}", Via::Direct),
+            (r#","proxy":"socks5://u:p@h""#, "{}", proxy("socks5://u:p@h")),
+            (r#","unix_socket":"/s""#, "{}", Via::Unix("/s".into())),
+            (r#","unix_socket":"/s","proxy":"none""#, "{}", Via::Unix("/s".into())),
+            ("", r#"{"proxy":"http://h"}"#, proxy("http://h")),
+            (r#","proxy":"none""#, r#"{"proxy":"http://h"}"#, Via::Direct),
+            (r#","unix_socket":"/s""#, r#"{"proxy":"http://h"}"#, Via::Unix("/s".into())),
+            (r#","proxy":"http://h""#, r#"{"unix_socket":"/s"}"#, proxy("http://h")),
+        ] {
+            let settings = over(&format!(r#"{{"url":"http://h"{own}}}"#), defaults);
+            assert_eq!(settings.manager.transport.via, expected, "{own} over {defaults}");
+            assert!(!format!("{settings:?}").contains("u:p"));
+        }
+    }
+
+    #[test]
     fn user_info_wins_over_a_header() {
         let settings = settings(r#"{"url":"http://a:b@h","extra_headers":{"authorization":"Bearer x"}}"#);
         let headers = &settings.manager.transport.headers;
@@ -637,6 +683,15 @@ mod tests {
             (r#""tls":{"cert_file":"/c"}"#, "tls.cert_file: needs tls.key_file beside it"),
             (r#""tls":{"key_file":"/k"}"#, "tls.key_file: needs tls.cert_file beside it"),
             (r#""tls":{"server_name":"a b"}"#, "tls.server_name: is no host name or address"),
+            (
+                r#""proxy":"proxy.example.com:3128""#,
+                "proxy: has no scheme; expected http://, https://, socks5:// or socks5h:// and a host",
+            ),
+            (
+                r#""proxy":"http://h","unix_socket":"/s""#,
+                "unix_socket: unix_socket and proxy both say the way; keep one",
+            ),
+            (r#""unix_socket":"""#, "unix_socket: is empty; expected the path of the server's socket"),
             (r#""auth":{},"auth_file":"/a""#, "auth_file: auth and auth_file both say who we are; keep one"),
             (r#""auth_file":"""#, "auth_file: is empty; expected the path of a JSON file"),
             (
@@ -665,16 +720,14 @@ mod tests {
             (r#""engine":3"#, "engine: engine = 3"),
             (r#""on_connect":[{"event":"login","expect":{"ok":true}}]"#, "on_connect: on_connect"),
             (r#""parser":"msgpack""#, "parser: parser = \"msgpack\""),
-            (r#""proxy":"http://p""#, "proxy: a proxy other than \"none\""),
             (r#""retries":3"#, "retries: retries"),
-            (r#""unix_socket":"/s""#, "unix_socket: unix_socket"),
         ] {
             let json = format!(r#"{{"url":"http://h",{member}}}"#);
             let error = options(&json).resolve(&ConnectionOptions::default()).unwrap_err();
             let expected = format!("{what} is not supported by this version of siod; leave it out");
             assert_eq!(error.to_string(), expected, "{json}");
         }
-        let defaults = r#"{"url":"http://h","engine":4,"on_connect":[],"on_connect_error":"manual","proxy":"none",
+        let defaults = r#"{"url":"http://h","engine":4,"on_connect":[],"on_connect_error":"manual",
             "on_server_disconnect":"manual","parser":"json","retries":0,"sticky":[]}"#;
         assert_eq!(settings(defaults), settings(r#"{"url":"http://h"}"#));
     }

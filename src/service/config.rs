@@ -391,7 +391,7 @@ impl Loader<'_> {
 
     /// Replaces variables in the paths that options name and sees that the files are there.
     fn named_files(&mut self, table: &[String], options: &mut ConnectionOptions) {
-        for (option, path) in options.files_mut() {
+        for (option, path) in options.paths_mut() {
             let key = below(table, option);
             // An empty path is refused with the other options, with a better word.
             if path.as_os_str().is_empty() {
@@ -404,7 +404,10 @@ impl Loader<'_> {
                     continue;
                 }
             }
-            if let Err(message) = readable(path) {
+            // A server may bind its socket later.
+            if option != "unix_socket"
+                && let Err(message) = readable(path)
+            {
                 self.problem(&key, &format!("{}: {message}", path.display()));
             }
         }

@@ -1,7 +1,8 @@
 //! What `siod check` prints: the configuration that the daemon would run with, as TOML.
 //!
-//! Every option of every connection is there, defaults included. Secrets print as `***`: auth objects, the values of
-//! headers, and values of the query whose names sound secret. Without secrets the text loads as the same
+//! Every option of every connection is there, defaults included; without `proxy` and `unix_socket` the environment of the
+//! daemon says whether there is a proxy. Secrets print as `***`: auth objects, the values of headers, values of the query
+//! whose names sound secret, and the user and password of a proxy. Without secrets the text loads as the same
 //! configuration.
 
 use std::fmt::{Display, Write as _};
@@ -13,6 +14,7 @@ use crate::hub::quantity::{Duration, Size};
 use crate::manager::Auth;
 use crate::service::config::Config;
 use crate::service::layers::{quoted, quoted_key};
+use crate::transport::Via;
 
 impl Config {
     /// The configuration as TOML, secrets masked.
@@ -135,6 +137,12 @@ impl Toml {
             self.string("tls.server_name", name);
         }
         self.plain("tls.insecure", tls.insecure);
+        match &transport.via {
+            Via::Environment => {}
+            Via::Direct => self.string("proxy", "none"),
+            Via::Proxy(proxy) => self.string("proxy", &proxy.to_string()),
+            Via::Unix(path) => self.path("unix_socket", path),
+        }
         match &socket.auth {
             Auth::None => {}
             Auth::Fixed(_) => self.string("auth", "***"),

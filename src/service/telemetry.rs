@@ -31,16 +31,8 @@ const LINE_BYTES: usize = 64 << 10;
 const FLUSH: Duration = Duration::from_millis(500);
 
 /// Libraries that print headers, frames or keys below `warn`.
-const LOUD: [&str; 8] = [
-    "cookie_store",
-    "hyper",
-    "hyper_rustls",
-    "hyper_util",
-    "rustls",
-    "tokio_tungstenite",
-    "tungstenite",
-    "want",
-];
+const LOUD: [&str; 7] =
+    ["cookie_store", "hyper", "hyper_util", "rustls", "tokio_tungstenite", "tungstenite", "want"];
 
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

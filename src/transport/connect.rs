@@ -3,9 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::{HeaderMap, StatusCode};
+
 use super::dial::Dialler;
 use super::polling::Polling;
-use super::request::Requests;
+use super::request::{HttpRequest, Requests};
+use super::step::{Log, Step, Watch};
 use super::websocket::WebSocket;
 use super::{Error, Settings, Transport, upgrade};
 use crate::engineio::TransportKind;
@@ -28,14 +31,34 @@ pub(super) struct Shared {
     pub(super) protocols: Vec<String>,
 }
 
+impl Shared {
+    /// A request is about to go out.
+    pub(super) fn tell_request(&self, request: &HttpRequest) {
+        let (method, path) = (request.method(), request.uri().path());
+        self.dialler.watch().step(&Step::Requesting { method, path });
+    }
+
+    /// An answer has begun: its cookies are kept, whatever its status.
+    pub(super) fn take_head(&self, status: StatusCode, headers: &HeaderMap) {
+        self.dialler.watch().step(&Step::Answered { status, headers });
+        self.requests.keep_cookies(headers);
+    }
+}
+
 impl Connector {
     /// Checks the settings and reads the TLS files; [`Error::Settings`] is the only error.
     ///
+    /// The environment is asked for a proxy here, if the settings leave it to the environment, and not again.
     /// With `secure` this reads the system's certificate store, so it takes milliseconds and belongs outside of
     /// anything that must not stall.
     pub fn new(settings: Settings) -> Result<Self, Error> {
+        Self::watched(settings, Arc::new(Log))
+    }
+
+    /// As [`Connector::new`], with somebody who hears each step to the server as it is taken.
+    pub fn watched(settings: Settings, watch: Arc<dyn Watch>) -> Result<Self, Error> {
         let shared = Shared {
-            dialler: Dialler::new(&settings)?,
+            dialler: Dialler::new(&settings, watch)?,
             requests: Requests::new(&settings)?,
             max_payload: settings.max_payload,
             protocols: settings.protocols,

@@ -1,13 +1,22 @@
 //! Why a transport could not be opened or has ended.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
+use std::time::Duration;
 
 use bytestring::ByteString;
 use http::StatusCode;
+use http::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use jiff::Timestamp;
 
+use super::proxy::Proxy;
+use super::{certificate, hint};
 use crate::engineio::{DecodeError, Details, Phase};
+
+/// The longest pause that a server is granted.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// The reason in the words of socket.io-client, with what a person needs to know behind it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,8 +87,8 @@ impl Error {
             code: self.code(),
             description: self.description(),
             phase: self.phase(),
-            hint: None,
-            retry_after: None,
+            hint: self.hint(),
+            retry_after: self.retry_after(),
         }
     }
 
@@ -88,6 +97,24 @@ impl Error {
         match self {
             Self::Closed { .. } => true,
             Self::Settings(_) | Self::Poll(_) | Self::Post(_) | Self::WebSocket(_) | Self::Decode(_) => false,
+        }
+    }
+
+    /// What a person can do about it, where that is known.
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Poll(failure) | Self::Post(failure) => failure.hint.clone(),
+            Self::WebSocket(failure) => failure.hint.clone().or_else(|| hint::for_websocket(failure)),
+            Self::Decode(error) => hint::for_undecodable(error),
+            Self::Settings(_) | Self::Closed { .. } => None,
+        }
+    }
+
+    /// The server asked for this pause before the next attempt; at most an hour.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Poll(failure) | Self::Post(failure) | Self::WebSocket(failure) => failure.retry_after,
+            Self::Settings(_) | Self::Decode(_) | Self::Closed { .. } => None,
         }
     }
 
@@ -116,6 +143,10 @@ pub struct Failure {
     pub status: Option<u16>,
     /// In words. Quotes at most the first 200 bytes of an answer, without control characters.
     pub detail: String,
+    /// What a person can do about it.
+    pub hint: Option<Cow<'static, str>>,
+    /// The pause that an answer with status 429 or 503 asks for; at most an hour.
+    pub retry_after: Option<Duration>,
 }
 
 impl fmt::Display for Failure {
@@ -126,45 +157,88 @@ impl fmt::Display for Failure {
 
 impl Failure {
     pub(super) fn new(phase: Phase, detail: impl Into<String>) -> Self {
-        Self { phase, status: None, detail: detail.into() }
+        Self { phase, status: None, detail: detail.into(), hint: None, retry_after: None }
     }
 
-    /// No connection to `host`.
-    pub(super) fn dial(host: &str, error: &(dyn StdError + 'static)) -> Self {
-        let cause = root_cause(error);
-        if cause.is::<rustls::Error>() {
-            return Self::new(Phase::Tls, cause.to_string());
+    pub(super) fn with_hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// What went wrong on the way to a proxy, or with it.
+    pub(super) fn of_proxy(self, proxy: &Proxy) -> Self {
+        Self { phase: Phase::Proxy, detail: format!("proxy {proxy}: {}", self.detail), ..self }
+    }
+
+    /// What rustls says, in plain words.
+    pub(super) fn tls(error: &rustls::Error) -> Self {
+        let refusal = certificate::explain(error);
+        Self { hint: refusal.hint.map(Cow::Borrowed), ..Self::new(Phase::Tls, refusal.detail) }
+    }
+
+    /// The TLS handshake did not come to its end.
+    pub(super) fn handshake(error: &io::Error) -> Self {
+        if let Some(error) = root_cause(error).downcast_ref() {
+            return Self::tls(error);
         }
-        // The connector's own error type is private; its words are all there is to tell the two apart.
-        if error.to_string() == "dns error" {
-            return Self::new(Phase::Dns, format!("cannot resolve {host}: {cause}"));
-        }
-        let phase = if error.is::<io::Error>() { Phase::Tls } else { Phase::Tcp };
-        Self::new(phase, lower_first(&cause.to_string()))
+        let detail = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "the server hung up during the TLS handshake".to_owned(),
+            _ => format!("{} during the TLS handshake", lower_first(&error.to_string())),
+        };
+        Self::new(Phase::Tls, detail).with_hint(hint::NOT_TLS)
     }
 
     /// A request that got no usable answer.
     pub(super) fn http(error: &hyper::Error) -> Self {
-        let cause = root_cause(error).to_string();
-        let own = error.to_string();
+        let cause = root_cause(error);
+        // In TLS 1.3 a client learns only with the first answer what the server thinks of its certificate.
+        if let Some(error) = cause.downcast_ref() {
+            return Self::tls(error);
+        }
+        let (cause, own) = (cause.to_string(), error.to_string());
         let detail = if cause == own { own } else { format!("{own}: {}", lower_first(&cause)) };
         Self::new(Phase::Http, detail)
     }
 
     /// An answer with the wrong status; `excerpt` is the beginning of its body.
-    pub(super) fn status(status: StatusCode, location: Option<&[u8]>, excerpt: &[u8]) -> Self {
+    pub(super) fn status(status: StatusCode, headers: &HeaderMap, excerpt: &[u8]) -> Self {
         let mut detail = format!("HTTP {}", status.as_u16());
-        if let Some(location) = location {
-            detail.push_str(" (moved to ");
-            push_printable(&mut detail, location);
-            detail.push(')');
+        let mut moved_to = String::new();
+        if let Some(location) = headers.get(LOCATION).filter(|_| status.is_redirection()) {
+            // It may repeat our query, and with it secrets.
+            let place = location.as_bytes().split(|byte| matches!(byte, b'?' | b'#')).next();
+            push_printable(&mut moved_to, place.unwrap_or_default());
+            // Writing to a String cannot fail.
+            let _ = write!(detail, " (moved to {moved_to})");
         }
         if !excerpt.is_empty() {
             detail.push_str(": ");
             push_printable(&mut detail, excerpt);
         }
-        Self { phase: Phase::Http, status: Some(status.as_u16()), detail }
+        Self {
+            phase: Phase::Http,
+            status: Some(status.as_u16()),
+            detail,
+            hint: hint::for_answer(status, &moved_to, excerpt),
+            retry_after: retry_after(status, headers, Timestamp::now()),
+        }
     }
+}
+
+/// The pause of `Retry-After` (RFC 9110, section 10.2.3): seconds or a date.
+fn retry_after(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        return None;
+    }
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let pause = match value.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) if value.bytes().all(|byte| byte.is_ascii_digit()) && !value.is_empty() => LONGEST_PAUSE,
+        Err(_) => {
+            let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+            Duration::try_from(date.duration_since(now)).unwrap_or_default()
+        }
+    };
+    Some(pause.min(LONGEST_PAUSE))
 }
 
 /// Appends bytes of a peer so that they can stand in a log line.
@@ -202,11 +276,13 @@ pub(super) fn lower_first(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::header::{HeaderName, HeaderValue};
+
     use super::*;
 
     #[test]
     fn says_it_in_the_words_of_socket_io_client() {
-        let failure = Failure::status(StatusCode::BAD_GATEWAY, None, b"<html>\r\n502\x1b[31m");
+        let failure = Failure::status(StatusCode::BAD_GATEWAY, &HeaderMap::new(), b"<html>\r\n502\x1b[31m");
         let closed = |code, reason: &str| Error::Closed { code, reason: reason.into() };
         for (error, message, display, code, phase) in [
             (
@@ -261,10 +337,46 @@ mod tests {
         }
     }
 
+    fn headers(name: HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
     #[test]
-    fn a_redirect_says_where_to() {
-        let failure = Failure::status(StatusCode::FOUND, Some(b"https://b.example/\nx"), b"");
-        assert_eq!(failure.to_string(), "HTTP 302 (moved to https://b.example/ x)");
+    fn a_redirect_says_where_to_and_no_secret() {
+        for (location, detail, hint) in [
+            (
+                "https://b.example/socket.io/?EIO=4&token=s3cret",
+                "HTTP 302 (moved to https://b.example/socket.io/)",
+                "the server has moved: use https://b.example in the URL",
+            ),
+            ("/io/#x", "HTTP 302 (moved to /io/)", "the server has moved: use path = \"/io/\""),
+        ] {
+            let failure = Failure::status(StatusCode::FOUND, &headers(LOCATION, location), b"");
+            assert_eq!((failure.detail.as_str(), failure.hint.as_deref()), (detail, Some(hint)));
+        }
+    }
+
+    #[test]
+    fn a_busy_server_is_left_alone_for_a_while() {
+        let now: Timestamp = "2026-01-02T03:04:05Z".parse().expect("a time");
+        for (status, value, expected) in [
+            (503, "7", Some(7)),
+            (429, "0", Some(0)),
+            (503, " 120 ", Some(120)),
+            (503, "99999", Some(3600)),
+            (503, "99999999999999999999999", Some(3600)),
+            (503, "Fri, 02 Jan 2026 03:05:05 GMT", Some(60)),
+            (503, "Fri, 02 Jan 2026 03:04:00 GMT", Some(0)),
+            (503, "Sat, 03 Jan 2026 03:04:05 GMT", Some(3600)),
+            (503, "", None),
+            (503, "-1", None),
+            (503, "soon", None),
+            (500, "7", None),
+        ] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let found = retry_after(status, &headers(RETRY_AFTER, value), now);
+            assert_eq!(found, expected.map(Duration::from_secs), "{value:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A WebSocket's messages, with the library that frames them out of sight.
 //!
-//! The one file that knows tungstenite. No extension is offered; fragments, masking, pings and the close handshake are
+//! The one file that knows tungstenite, and the place where a library with permessage-deflate would go. No extension is offered; fragments, masking, pings and the close handshake are
 //! dealt with here, and the rest of the transport sees whole text and binary messages.
 
 use std::io;
@@ -8,8 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytestring::ByteString;
 use futures_util::{SinkExt, StreamExt};
-use hyper::rt::{Read, Write};
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
 use tungstenite::error::{CapacityError, ProtocolError};
@@ -17,6 +16,7 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Message, Utf8Bytes};
 
 use super::error::{Error, Failure, lower_first};
+use super::hint;
 use crate::engineio::{Frame, Phase};
 
 /// Read at a time, and gathered before a write, in bytes.
@@ -27,11 +27,11 @@ const ABNORMAL: u16 = 1006;
 
 /// Text and binary messages over a connection whose WebSocket handshake is done.
 pub(super) struct Frames<S> {
-    stream: WebSocketStream<TokioIo<S>>,
+    stream: WebSocketStream<S>,
     max_message: usize,
 }
 
-impl<S: Read + Write + Unpin> Frames<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     /// `read` is what the handshake had read beyond its end; `max_message` bounds incoming messages, in bytes.
     pub(super) async fn new(stream: S, read: &[u8], max_message: usize) -> Self {
         // The write buffer is bounded by the rule of `start_send`: it holds BUFFER and one message at the most. A bound
@@ -42,12 +42,7 @@ impl<S: Read + Write + Unpin> Frames<S> {
             .max_write_buffer_size(usize::MAX)
             .max_message_size(Some(max_message))
             .max_frame_size(Some(max_message));
-        let stream = WebSocketStream::from_partially_read(
-            TokioIo::new(stream),
-            read.to_vec(),
-            Role::Client,
-            Some(config),
-        );
+        let stream = WebSocketStream::from_partially_read(stream, read.to_vec(), Role::Client, Some(config));
         Self { stream: stream.await, max_message }
     }
 
@@ -119,12 +114,13 @@ impl<S: Read + Write + Unpin> Frames<S> {
             | E::AlreadyClosed
             | E::Protocol(ProtocolError::ResetWithoutClosingHandshake) => lost(""),
             E::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
-                Some(tls) => Error::WebSocket(Failure::new(Phase::Tls, tls.to_string())),
+                Some(tls) => Error::WebSocket(Failure::tls(tls)),
                 None if error.kind() == io::ErrorKind::UnexpectedEof => lost(""),
                 None => lost(&lower_first(&error.to_string())),
             },
             E::Capacity(CapacityError::MessageTooLong { size, .. }) => {
-                violation(&format!("message of {size} bytes, but max_payload is {}", self.max_message))
+                let detail = format!("message of {size} bytes, but max_payload is {}", self.max_message);
+                Error::WebSocket(Failure::new(Phase::Engine, detail).with_hint(hint::MAX_PAYLOAD))
             }
             E::Protocol(error) => violation(&lower_first(&error.to_string())),
             other => violation(&other.to_string()),

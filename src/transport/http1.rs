@@ -9,16 +9,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{HeaderMap, HeaderName, LOCATION};
+use http::header::{HeaderMap, HeaderName};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{Builder, Connection, Parts, SendRequest};
+use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::connect::Shared;
 use super::dial::Stream;
 use super::error::Failure;
+use super::hint;
 use super::request::HttpRequest;
 use crate::engineio::Phase;
 
@@ -27,11 +29,14 @@ const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
 /// How much of a refusal's body is quoted.
 const EXCERPT: usize = 200;
+/// How a TLS alert begins: the record's type, and a version's first byte.
+const TLS_ALERT: &[u8; 2] = b"\x15\x03";
 
 /// A connection that can carry one request at a time.
 pub(super) struct HttpConnection {
     sender: SendRequest<Full<Bytes>>,
     driver: Driver,
+    is_plain: bool,
     /// When the server said it will hang up on an idle connection.
     reuse_until: Option<Instant>,
 }
@@ -47,17 +52,18 @@ pub(super) async fn exchange(
     limit: usize,
 ) -> Result<(Response<Bytes>, HttpConnection), Failure> {
     let mut request = request;
-    if let Some(mut connection) = idle.filter(|idle| idle.reuse_until.is_none_or(|end| Instant::now() < end))
-    {
+    if let Some(connection) = idle.filter(|idle| idle.reuse_until.is_none_or(|end| Instant::now() < end)) {
+        shared.tell_request(&request);
         match connection.send(request).await {
-            Ok(answer) => return connection.finish(shared, answer, limit).await,
+            Ok((answer, connection)) => return connection.finish(shared, answer, limit).await,
             Err(Unanswered { unsent: Some(unsent), .. }) => request = *unsent,
             Err(Unanswered { unsent: None, failure }) => return Err(failure),
         }
     }
-    let mut connection = HttpConnection::open(shared).await?;
+    let connection = HttpConnection::over(shared.dialler.dial().await?).await?;
+    shared.tell_request(&request);
     match connection.send(request).await {
-        Ok(answer) => connection.finish(shared, answer, limit).await,
+        Ok((answer, connection)) => connection.finish(shared, answer, limit).await,
         Err(unanswered) => Err(unanswered.failure),
     }
 }
@@ -69,16 +75,17 @@ struct Unanswered {
 }
 
 impl HttpConnection {
-    pub(super) async fn open(shared: &Shared) -> Result<Self, Failure> {
-        let stream = shared.dialler.dial(shared.requests.origin()).await?;
+    /// Takes a connection that is fresh.
+    pub(super) async fn over(stream: Stream) -> Result<Self, Failure> {
+        let is_plain = !matches!(stream, Stream::Tls(_));
         let (sender, connection) = Builder::new()
             .max_header_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
             .title_case_headers(true)
-            .handshake(stream)
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| Failure::http(&error))?;
-        Ok(Self { sender, driver: Driver { connection, ended: false }, reuse_until: None })
+        Ok(Self { sender, driver: Driver { connection, ended: false }, is_plain, reuse_until: None })
     }
 
     /// Lets an idle connection notice that it was closed; false once it is of no more use.
@@ -87,37 +94,53 @@ impl HttpConnection {
         !self.driver.ended
     }
 
-    /// The WebSocket handshake: the answer's head, and the raw connection with what was read beyond it.
+    /// Asks for another protocol: the answer's head, the raw connection, and what was read beyond that head.
     ///
-    /// Any status but 101 is a failure.
-    pub(super) async fn upgrade(
-        mut self,
-        shared: &Shared,
+    /// `wanted` sees the head of the answer and says whether it is the one that switches; any other is a failure.
+    pub(super) async fn switch(
+        self,
         request: HttpRequest,
-    ) -> Result<(HeaderMap, Parts<Stream>), Failure> {
-        let answer = self.send(request).await.map_err(|unanswered| unanswered.failure)?;
-        shared.requests.keep_cookies(answer.headers());
-        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(self.refusal(answer).await);
+        wanted: impl FnOnce(StatusCode, &HeaderMap) -> bool,
+    ) -> Result<(HeaderMap, Stream, Bytes), Failure> {
+        let (answer, mut this) = self.send(request).await.map_err(|unanswered| unanswered.failure)?;
+        if !wanted(answer.status(), answer.headers()) {
+            return Err(this.refusal(answer).await);
         }
         poll_fn(|cx| {
-            self.driver.poll(cx);
-            if self.driver.ended { Poll::Ready(()) } else { Poll::Pending }
+            this.driver.poll(cx);
+            if this.driver.ended { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        Ok((answer.into_parts().0.headers, self.driver.connection.into_parts()))
+        let Parts { io, read_buf, .. } = this.driver.connection.into_parts();
+        Ok((answer.into_parts().0.headers, io.into_inner(), read_buf))
     }
 
-    async fn send(&mut self, request: HttpRequest) -> Result<Response<Incoming>, Unanswered> {
+    async fn send(mut self, request: HttpRequest) -> Result<(Response<Incoming>, Self), Unanswered> {
         if let Err(error) = self.driver.drive(self.sender.ready()).await {
             return Err(Unanswered { failure: Failure::http(&error), unsent: Some(Box::new(request)) });
         }
         match self.driver.drive(self.sender.try_send_request(request)).await {
-            Ok(answer) => Ok(answer),
+            Ok(answer) => Ok((answer, self)),
             Err(mut error) => Err(Unanswered {
                 unsent: error.take_message().map(Box::new),
-                failure: Failure::http(&error.into_error()),
+                failure: self.unanswered(&error.into_error()),
             }),
+        }
+    }
+
+    /// Why there is no answer, or none that is HTTP.
+    fn unanswered(self, error: &hyper::Error) -> Failure {
+        let read = self.driver.connection.into_parts().read_buf;
+        match read.first_chunk() {
+            Some(TLS_ALERT) if self.is_plain => {
+                Failure::new(Phase::Http, "the server answers with a TLS alert: this port is for TLS")
+                    .with_hint(hint::TLS_PORT)
+            }
+            _ if error.is_incomplete_message() => {
+                let hint = if self.is_plain { hint::SILENCE_PLAIN } else { hint::SILENCE };
+                Failure::http(error).with_hint(hint)
+            }
+            _ => Failure::http(error),
         }
     }
 
@@ -127,7 +150,7 @@ impl HttpConnection {
         answer: Response<Incoming>,
         limit: usize,
     ) -> Result<(Response<Bytes>, Self), Failure> {
-        shared.requests.keep_cookies(answer.headers());
+        shared.take_head(answer.status(), answer.headers());
         if answer.status() != StatusCode::OK {
             return Err(self.refusal(answer).await);
         }
@@ -141,13 +164,13 @@ impl HttpConnection {
         let (head, mut body) = answer.into_parts();
         let mut excerpt = self.driver.read_start(&mut body).await;
         excerpt.truncate(EXCERPT);
-        Failure::status(head.status, head.headers.get(LOCATION).map(http::HeaderValue::as_bytes), &excerpt)
+        Failure::status(head.status, &head.headers, &excerpt)
     }
 }
 
 /// Moves the connection's bytes while something else waits for their effect.
 struct Driver {
-    connection: Connection<Stream, Full<Bytes>>,
+    connection: Connection<TokioIo<Stream>, Full<Bytes>>,
     ended: bool,
 }
 
@@ -169,8 +192,10 @@ impl Driver {
     }
 
     async fn read(&mut self, body: &mut Incoming, limit: usize) -> Result<Bytes, Failure> {
-        let too_large =
-            || Failure::new(Phase::Http, format!("answer larger than {limit} bytes (see max_payload)"));
+        let too_large = || {
+            Failure::new(Phase::Http, format!("answer larger than {limit} bytes"))
+                .with_hint(hint::MAX_PAYLOAD)
+        };
         if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
             return Err(too_large());
         }

@@ -1,26 +1,32 @@
 //! Moves Engine.IO packets and knows no meaning: HTTP long-polling and WebSocket, plain or over TLS.
 //!
 //! A [`Connector`] belongs to one server and its settings, and opens [`Transport`]s. Handshake, heartbeat and upgrade
-//! are decided above; nothing here looks into a packet. Proxies and other socket families than TCP are not supported.
+//! are decided above; nothing here looks into a packet. Both transports reach the server by one dialler: directly, through
+//! a proxy or over a Unix socket.
 //!
 //! Everything runs inside the caller's polls: no task is spawned (name resolution excepted, which uses the runtime's
 //! blocking threads), and dropping a [`Transport`] or a future closes its sockets. There are no timeouts but the short
 //! wait at the end of [`Transport::close`].
 
+mod certificate;
 mod connect;
 mod dial;
 mod error;
 mod frames;
+mod hint;
 mod http1;
 mod insecure;
 mod polling;
+mod proxy;
 mod request;
+mod step;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod upgrade;
 mod websocket;
 
+use std::fmt;
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::task::{Context, Poll};
@@ -30,12 +36,14 @@ use tracing::trace;
 pub use connect::Connector;
 pub use error::{Error, Failure};
 pub use polling::Polling;
+pub use proxy::{Proxy, ProxyScheme, Via};
+pub use step::{Step, Watch};
 pub use websocket::WebSocket;
 
 use crate::engineio::{Packet, TransportKind};
 
 /// Where the server is and how requests to it look. One per Manager; equal settings can share a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// https and wss, rather than http and ws.
     pub secure: bool,
@@ -57,6 +65,25 @@ pub struct Settings {
     pub max_payload: usize,
     /// How a secure connection is made.
     pub tls: TlsSettings,
+    /// The way to the server.
+    pub via: Via,
+}
+
+/// Query and headers can hold secrets, and are left out.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("secure", &self.secure)
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("path", &self.path)
+            .field("with_credentials", &self.with_credentials)
+            .field("protocols", &self.protocols)
+            .field("max_payload", &self.max_payload)
+            .field("tls", &self.tls)
+            .field("via", &self.via)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How the server's certificate is judged and what is shown to it.

@@ -35,6 +35,9 @@ const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'(')
     .remove(b')');
 
+/// Who asks, unless the user says otherwise.
+pub(super) const AGENT: &str = concat!("siod/", env!("CARGO_PKG_VERSION"));
+
 /// Query parameters that the user cannot set.
 const OURS: [&str; 5] = ["EIO", "transport", "sid", "t", "b64"];
 
@@ -63,8 +66,8 @@ const MAX_COOKIE: usize = 4096;
 
 /// The server, and everything of a request that does not change.
 pub(super) struct Requests {
-    /// For connecting: scheme, host and port.
-    origin: Uri,
+    /// Scheme, host and port, for whoever wants to know.
+    origin: String,
     /// The same with the path, for judging cookies.
     url: Url,
     path: String,
@@ -89,8 +92,8 @@ impl Requests {
             Error::Settings(format!("{what} {value:?} cannot be used in a request: {error}"))
         };
         let base = format!("{scheme}://{host}{}", settings.path);
-        let origin: Uri =
-            format!("{scheme}://{host}/").parse().map_err(|error| bad("host", &host, &error))?;
+        let origin = format!("{scheme}://{host}");
+        Url::parse(&origin).map_err(|error| bad("host", &host, &error))?;
         let url = Url::parse(&base).map_err(|error| bad("URL", &base, &error))?;
 
         let mut headers = settings.headers.clone();
@@ -101,9 +104,7 @@ impl Requests {
             let value = HeaderValue::from_str(&host).map_err(|error| bad("host", &host, &error))?;
             headers.insert(HOST, value);
         }
-        headers
-            .entry(USER_AGENT)
-            .or_insert(HeaderValue::from_static(concat!("siod/", env!("CARGO_PKG_VERSION"))));
+        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
 
         let protocols = match settings.protocols.join(", ") {
             none if none.is_empty() => None,
@@ -133,9 +134,9 @@ impl Requests {
         Ok(requests)
     }
 
-    /// Scheme, host and port, to be dialled.
-    pub(super) fn origin(&self) -> Uri {
-        self.origin.clone()
+    /// Scheme, host and port.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// A GET that asks for packets; without `sid` it opens a session.
@@ -289,17 +290,17 @@ mod tests {
     #[test]
     fn the_host_is_written_as_in_a_url() {
         for (secure, host, port, origin, header) in [
-            (false, "a.test", 80, "http://a.test/", "a.test"),
-            (false, "a.test", 443, "http://a.test:443/", "a.test:443"),
-            (true, "a.test", 443, "https://a.test/", "a.test"),
-            (true, "a.test", 80, "https://a.test:80/", "a.test:80"),
-            (false, "::1", 3000, "http://[::1]:3000/", "[::1]:3000"),
-            (true, "::1", 443, "https://[::1]/", "[::1]"),
+            (false, "a.test", 80, "http://a.test", "a.test"),
+            (false, "a.test", 443, "http://a.test:443", "a.test:443"),
+            (true, "a.test", 443, "https://a.test", "a.test"),
+            (true, "a.test", 80, "https://a.test:80", "a.test:80"),
+            (false, "::1", 3000, "http://[::1]:3000", "[::1]:3000"),
+            (true, "::1", 443, "https://[::1]", "[::1]"),
         ] {
             let requests = requests(|settings| {
                 (settings.secure, settings.host, settings.port) = (secure, host.to_owned(), port);
             });
-            assert_eq!(requests.origin().to_string(), origin);
+            assert_eq!(requests.origin(), origin);
             assert_eq!(requests.get(None).expect("a request").headers()[HOST], header);
         }
     }

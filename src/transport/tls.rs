@@ -10,6 +10,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls_platform_verifier::Verifier;
 
+use super::certificate::Naming;
 use super::insecure::AcceptAny;
 use super::{Error, TlsSettings};
 
@@ -64,7 +65,7 @@ fn verifier(
         None => Vec::new(),
     };
     match Verifier::new_with_extra_roots(own, provider.clone()) {
-        Ok(verifier) => Ok(Arc::new(verifier)),
+        Ok(verifier) => Ok(Arc::new(Naming(Arc::new(verifier)))),
         Err(error) => Err(Error::Settings(match &settings.ca_file {
             Some(path) => format!("tls.ca_file {}: {error}", path.display()),
             None => format!("{error}; install the system's certificates or set tls.ca_file"),

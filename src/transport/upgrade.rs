@@ -2,6 +2,7 @@
 //!
 //! So a refusal comes with its status and text, cookies work as for polling, and the head of the answer is bounded.
 
+use http::StatusCode;
 use http::header::{
     CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
     SEC_WEBSOCKET_PROTOCOL, UPGRADE,
@@ -18,11 +19,16 @@ use crate::engineio::Phase;
 pub(super) async fn open(shared: &Shared, sid: Option<&str>) -> Result<Frames<Stream>, Failure> {
     let key = frames::generate_key();
     let request = shared.requests.upgrade(sid, &key)?;
-    let connection = HttpConnection::open(shared).await?;
-    let (answer, parts) = connection.upgrade(shared, request).await?;
+    let connection = HttpConnection::over(shared.dialler.dial().await?).await?;
+    shared.tell_request(&request);
+    let switched = connection.switch(request, |status, headers| {
+        shared.take_head(status, headers);
+        status == StatusCode::SWITCHING_PROTOCOLS
+    });
+    let (answer, stream, read) = switched.await?;
     check(&answer, &frames::accept_key(&key), &shared.protocols)
         .map_err(|text| Failure::new(Phase::Http, text))?;
-    Ok(Frames::new(parts.io, &parts.read_buf, shared.max_payload).await)
+    Ok(Frames::new(stream, &read, shared.max_payload).await)
 }
 
 /// Judges the head of a 101 answer.

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::rt::{Read, Write};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -34,7 +34,7 @@ pub struct WebSocket<S = Stream> {
     failed: Option<Error>,
 }
 
-impl<S: Read + Write + Unpin> WebSocket<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     pub(super) fn new(frames: Frames<S>) -> Self {
         Self {
             frames,

@@ -276,6 +276,7 @@ pub(in crate::manager) fn settings() -> Settings {
             protocols: Vec::new(),
             max_payload: 1 << 20,
             tls: crate::transport::TlsSettings::default(),
+            via: crate::transport::Via::Direct,
         },
         transports: vec![TransportKind::WebSocket],
         try_all_transports: true,

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 
-use super::{Connector, Error, Received, Settings, TlsSettings, Transport};
+use super::{Connector, Error, Received, Settings, TlsSettings, Transport, Via};
 use crate::engineio::{Message, Packet, TransportKind};
 
 /// Settings of a server that does not exist, to be changed by each test.
@@ -26,6 +26,7 @@ pub(super) fn settings() -> Settings {
         protocols: Vec::new(),
         max_payload: 1 << 20,
         tls: TlsSettings::default(),
+        via: Via::Direct,
     }
 }
 

@@ -50,6 +50,10 @@ impl Authority {
     /// A server with a certificate for `name`, which may ask for one of this authority's from the client.
     fn server(&self, name: &str, ask_client: bool) -> ServerConfig {
         let (certificate, key) = self.issue(name);
+        self.server_with(&certificate, &key, ask_client)
+    }
+
+    fn server_with(&self, certificate: &rcgen::Certificate, key: &KeyPair, ask_client: bool) -> ServerConfig {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("versions");
@@ -104,19 +108,20 @@ async fn the_certificate_decides() {
         |authority: &Authority| TlsSettings { ca_file: Some(authority.file()), ..TlsSettings::default() };
     let named = |name: &str| TlsSettings { server_name: Some(name.to_owned()), ..trusting(&ours) };
     let insecure = TlsSettings { insecure: true, ..TlsSettings::default() };
+    let untrusted = "the server's certificate is signed by an authority that is not trusted here";
     for (name, tls, refusal) in [
         ("127.0.0.1", trusting(&ours), None),
-        ("127.0.0.1", trusting(&other), Some("invalid peer certificate: UnknownIssuer")),
+        ("127.0.0.1", trusting(&other), Some((untrusted, "tls.ca_file"))),
         (
             "other.test",
             trusting(&ours),
-            Some("invalid peer certificate: certificate not valid for name \"127.0.0.1\""),
+            Some(("the server's certificate is for other.test, not 127.0.0.1", "tls.server_name")),
         ),
         ("other.test", named("other.test"), None),
         (
             "127.0.0.1",
             named("other.test"),
-            Some("invalid peer certificate: certificate not valid for name \"other.test\""),
+            Some(("the server's certificate is for 127.0.0.1, not other.test", "tls.server_name")),
         ),
         ("other.test", insecure, None),
     ] {
@@ -124,14 +129,74 @@ async fn the_certificate_decides() {
             let result = attempt(ours.server(name, false), tls.clone(), kind).await;
             match (result, refusal) {
                 (Ok(received), None) => assert_eq!(received, Received::Packet(text("a"))),
-                (Err(error), Some(refusal)) => {
+                (Err(error), Some((detail, hint))) => {
                     assert_eq!(error.phase(), Some(Phase::Tls), "{error}");
-                    assert!(error.to_string().contains(refusal), "{error}");
+                    assert_eq!(error.description().as_deref(), Some(detail));
+                    assert!(error.hint().is_some_and(|words| words.contains(hint)), "{:?}", error.hint());
                 }
                 (result, _) => panic!("{name} with {tls:?} over {kind:?}: {result:?}"),
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_bad_certificate_is_called_what_it_is() {
+    let ours = Authority::new();
+    let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let params = |names: &[&str]| {
+        CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+            .expect("names")
+    };
+    let mut expired = params(&["127.0.0.1"]);
+    expired.not_after = rcgen::date_time_ymd(2020, 2, 3);
+    let mut early = params(&["127.0.0.1"]);
+    early.not_before = rcgen::date_time_ymd(3000, 2, 3);
+    let mut authority = params(&["127.0.0.1"]);
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let many: Vec<_> = (0..10).map(|n| format!("h{n}.test")).collect();
+    let many = params(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    for (params, self_signed, detail) in [
+        (expired, false, format!("the server's certificate expired on 2020-02-03; it is now {today}")),
+        (early, false, format!("the server's certificate is valid from 3000-02-03 on; it is now {today}")),
+        (params(&["127.0.0.1"]), true, "the server's certificate is self-signed".to_owned()),
+        (
+            authority,
+            true,
+            "the server's certificate is self-signed, and that of an authority (CA:TRUE), not of a server"
+                .to_owned(),
+        ),
+        (params(&[]), false, "the server's certificate is for no name at all, not 127.0.0.1".to_owned()),
+        (
+            many,
+            false,
+            "the server's certificate is for h0.test, h1.test, h2.test, h3.test, h4.test, h5.test, h6.test, \
+             h7.test, 2 more, not 127.0.0.1"
+                .to_owned(),
+        ),
+    ] {
+        let key = KeyPair::generate().expect("a key");
+        let certificate =
+            if self_signed { params.self_signed(&key) } else { params.signed_by(&key, &ours.issuer) };
+        let server = ours.server_with(&certificate.expect("a certificate"), &key, false);
+        let tls = TlsSettings { ca_file: Some(ours.file()), ..TlsSettings::default() };
+        let error = attempt(server, tls, TransportKind::WebSocket).await.expect_err("a bad certificate");
+        assert_eq!((error.phase(), error.description()), (Some(Phase::Tls), Some(detail)));
+    }
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_can_be_trusted_by_name() {
+    let ours = Authority::new();
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let file = ours.folder.path().join("self.pem");
+    std::fs::write(&file, certificate.pem()).expect("a file");
+    let tls = TlsSettings { ca_file: Some(file), ..TlsSettings::default() };
+    let server = ours.server_with(&certificate, &key, false);
+    let received = attempt(server, tls, TransportKind::WebSocket).await;
+    assert_eq!(received, Ok(Received::Packet(text("a"))));
 }
 
 #[tokio::test]
@@ -148,7 +213,9 @@ async fn a_client_certificate_is_shown() {
         let server = || authority.server("127.0.0.1", true);
         assert_eq!(attempt(server(), known.clone(), kind).await, Ok(Received::Packet(text("a"))));
         let error = attempt(server(), anonymous.clone(), kind).await.expect_err("no certificate was shown");
-        assert!(matches!(error.message(), "xhr poll error" | "websocket error"), "{error}");
+        let detail = "the server wants a certificate of ours (TLS alert CertificateRequired)";
+        assert_eq!((error.phase(), error.description().as_deref()), (Some(Phase::Tls), Some(detail)));
+        assert!(error.hint().is_some_and(|hint| hint.contains("tls.cert_file")), "{:?}", error.hint());
     }
 }
 
@@ -158,7 +225,10 @@ async fn a_server_without_tls_is_an_error_of_tls() {
     let address = listener.local_addr().expect("an address");
     let tls = TlsSettings { insecure: true, ..TlsSettings::default() };
     let settings = Settings { secure: true, tls, ..at(address) };
-    for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
+    for (answer, detail) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "what the server sends is not TLS"),
+        (b"", "the server hung up during the TLS handshake"),
+    ] {
         let serving = async {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             stream.write_all(answer).await.expect("the client listens");
@@ -167,7 +237,29 @@ async fn a_server_without_tls_is_an_error_of_tls() {
         };
         let (_stream, opened) = tokio::join!(serving, open(settings.clone(), TransportKind::WebSocket, None));
         let error = opened.expect_err("no TLS");
-        assert_eq!(error.phase(), Some(Phase::Tls), "{error}");
+        assert_eq!((error.phase(), error.description().as_deref()), (Some(Phase::Tls), Some(detail)));
+        assert!(error.hint().is_some_and(|hint| hint.contains("http://")), "{:?}", error.hint());
         assert_eq!(error.message(), "websocket error");
+    }
+}
+
+#[tokio::test]
+async fn a_server_with_tls_alone_is_recognised() {
+    let authority = Authority::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let settings = at(listener.local_addr().expect("an address"));
+    let acceptor = TlsAcceptor::from(Arc::new(authority.server("127.0.0.1", false)));
+    for kind in [TransportKind::Polling, TransportKind::WebSocket] {
+        let serving = async {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            acceptor.accept(stream).await.expect_err("this is no TLS");
+        };
+        let receiving = async { open(settings.clone(), kind, None).await?.recv().await };
+        let error = tokio::join!(serving, receiving).1.expect_err("no plain server");
+        assert_eq!(
+            (error.phase(), error.description().as_deref()),
+            (Some(Phase::Http), Some("the server answers with a TLS alert: this port is for TLS"))
+        );
+        assert!(error.hint().is_some_and(|hint| hint.contains("https://")), "{:?}", error.hint());
     }
 }

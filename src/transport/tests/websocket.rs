@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Context;
 
 use futures_util::{SinkExt, StreamExt};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
@@ -58,12 +57,10 @@ async fn server_end<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketSt
 }
 
 /// A transport over memory with `buffer` bytes in each direction.
-async fn in_memory(
-    buffer: usize,
-) -> (WebSocket<TokioIo<Counted>>, WebSocketStream<DuplexStream>, Arc<Counts>) {
+async fn in_memory(buffer: usize) -> (WebSocket<Counted>, WebSocketStream<DuplexStream>, Arc<Counts>) {
     let (client, server) = duplex(buffer);
     let counts = Arc::new(Counts::default());
-    let client = TokioIo::new(Counted { stream: client, counts: counts.clone() });
+    let client = Counted { stream: client, counts: counts.clone() };
     (WebSocket::new(Frames::new(client, b"", MAX_PAYLOAD).await), server_end(server).await, counts)
 }
 
