@@ -47,6 +47,8 @@ struct Connection {
     buffered: u64,
     last_error: Option<Box<RawValue>>,
     last_disconnect: Option<Box<RawValue>>,
+    #[serde(default)]
+    insecure: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,7 +122,7 @@ impl Connection {
     fn row(&self, now: Timestamp) -> [String; 8] {
         [
             visible(&self.name).into_owned(),
-            visible(&self.state).into_owned(),
+            visible(&self.state).into_owned() + if self.insecure { ", insecure" } else { "" },
             self.transport.as_deref().map_or("-".into(), |transport| visible(transport).into_owned()),
             self.since(now),
             self.received.to_string(),
@@ -262,7 +264,7 @@ mod tests {
         "connections":[
             {"name":"chat","url":"https://h/","namespace":"/","state":"connected","connected":true,"active":true,"transport":"websocket","attempt":0,"next_attempt_ms":null,"since":"2026-01-02T00:00:00.000Z","seq":4,"buffered":0,"received":123456,"sent":7,"last_error":{"message":"timeout"}},
             {"name":"lab","state":"reconnecting","connected":false,"active":true,"transport":null,"attempt":3,"next_attempt_ms":1700,"since":"2026-01-02T02:00:00.000Z","buffered":12,"received":0,"sent":0,"last_error":{"message":"connection\nrefused \u001b[31m","source":"transport"}},
-            {"name":"off","state":"disconnected","connected":false,"active":false,"transport":null,"attempt":0,"next_attempt_ms":null,"since":null,"buffered":0,"received":0,"sent":0,"last_error":"gone"}
+            {"name":"off","state":"disconnected","connected":false,"active":false,"transport":null,"attempt":0,"next_attempt_ms":null,"since":null,"buffered":0,"received":0,"sent":0,"last_error":"gone","insecure":true}
         ],
         "consumers":[{"consumer":"c1","client":"siod listen","pid":77,"uid":1000,"gid":1000,"role":"control","attached":"2026-01-02T02:02:00.000Z","subscriptions":1,"lag":"skip","delivered":5,"missed":0}]
     }"#;
@@ -286,7 +288,7 @@ mod tests {
             assert!(line("chat").contains(part), "{part} in {shown}");
         }
         assert!(!line("chat").contains("timeout"), "what is over is no trouble: {shown}");
-        assert!(line("off").contains("gone"), "{shown}");
+        assert!(line("off").contains("gone") && shown.contains("insecure"), "{shown}");
         assert!(line("c1").contains("siod"), "{shown}");
         for part in ["try 3 in 2s", "\\u000a", "\\u001b"] {
             assert!(shown.contains(part), "{part} in {shown}");

@@ -53,6 +53,9 @@ pub struct Snapshot {
     received: u64,
     sent: u64,
     reconnects: u64,
+    /// Only there when true.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    insecure: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -99,6 +102,7 @@ struct Reader {
 struct Inner {
     url: String,
     namespace: String,
+    insecure: bool,
     log: Log,
     sticky: Sticky,
     outgoing: Log,
@@ -181,6 +185,7 @@ impl Channel {
             inner: Mutex::new(Inner {
                 url: String::new(),
                 namespace: String::new(),
+                insecure: false,
                 log: Log::new(history, stall),
                 sticky: Sticky::default(),
                 outgoing: Log::lossy(OUTGOING),
@@ -212,6 +217,7 @@ impl Channel {
         let mut inner = self.lock();
         inner.url.clone_from(&settings.url);
         inner.namespace = settings.socket.namespace.to_string();
+        inner.insecure = settings.manager.transport.tls.insecure;
         inner.log.resize(settings.history.clone());
         inner.sticky = Sticky::new(&settings.sticky, settings.history.bytes);
         inner.status = Status::default();
@@ -475,6 +481,7 @@ impl Channel {
             received: inner.received,
             sent: inner.sent_before + inner.counters.sent,
             reconnects: inner.reconnects,
+            insecure: inner.insecure,
         }
     }
 
