@@ -48,6 +48,11 @@ impl Daemon {
         Consumer::attach(&self.folder.socket()).await
     }
 
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.so_far()
+    }
+
     pub fn folder(&self) -> &Folder {
         &self.folder
     }
@@ -91,22 +96,31 @@ impl Drop for Daemon {
     }
 }
 
-/// What a daemon finds on disk: a configuration and a place for its socket.
-pub struct Folder(TempDir);
+/// What a daemon finds on disk: a configuration and a place for its socket; and in its environment.
+pub struct Folder {
+    folder: TempDir,
+    environment: Vec<(String, String)>,
+}
 
 impl Folder {
     pub fn new(config: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("siod-").tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("siod.toml"), config).expect("a file in the test's own folder");
-        Self(folder)
+        Self { folder, environment: Vec::new() }
+    }
+
+    /// A variable that the daemon is started with, beside its own few.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.0.path().join("siod.sock")
+        self.folder.path().join("siod.sock")
     }
 
     /// Runs a second daemon here, which is expected to give up: its exit status and its log.
@@ -117,20 +131,21 @@ impl Folder {
     }
 
     fn notify_socket(&self) -> PathBuf {
-        self.0.path().join("notify.sock")
+        self.folder.path().join("notify.sock")
     }
 
     fn spawn(&self) -> (Child, Log) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_siod"))
             .arg("run")
             .arg("--config")
-            .arg(self.0.path().join("siod.toml"))
+            .arg(self.folder.path().join("siod.toml"))
             .arg("--socket")
             .arg(self.socket())
             .env_clear()
             .env("NOTIFY_SOCKET", self.notify_socket())
             .env("RUST_BACKTRACE", "1")
             .env("SIOD__LOG__LEVEL", "siod=debug")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -4,6 +4,7 @@
 //! - [`consumer`]: a local program that speaks literal lines.
 //! - [`transcript`]: compares such a line with literal JSON text that may have holes.
 //! - [`upstream`]: a scripted Socket.IO server that speaks literal packets and knows none of our code.
+//! - [`relay`]: proxies, and what else can stand between the daemon and a server.
 //! - [`node`]: the official server, run by Node.
 //!
 //! Nothing waits by sleeping. Whatever is waited for has one generous [`DEADLINE`], so that a test that hangs says
@@ -15,6 +16,7 @@
 pub mod consumer;
 pub mod daemon;
 pub mod node;
+pub mod relay;
 pub mod transcript;
 pub mod upstream;
 

@@ -36,6 +36,10 @@ impl NodeServer {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Carries out a command, a JSON object whose first member is `do`, and waits until it has taken effect.
     pub async fn command(&mut self, command: &str) {
         self.script.write(command).await;

@@ -24,6 +24,9 @@ use crate::engineio::Phase;
 
 pub(super) use stream::Stream;
 
+const PROXY_TLS: &str =
+    "https:// in the option proxy is TLS with the proxy itself; tls.ca_file counts for it too";
+
 /// Makes connections to one server.
 pub(super) struct Dialler {
     host: String,
@@ -211,10 +214,12 @@ impl Secure {
 
 async fn reach(proxy: &Proxy, secure: Option<&Secure>, watch: &dyn Watch) -> Result<Stream, Failure> {
     let stream = Stream::Tcp(tcp::connect(&proxy.host, proxy.port, watch).await?);
-    match secure {
-        Some(secure) => secure.shake(stream, watch).await,
-        None => Ok(stream),
-    }
+    let Some(secure) = secure else { return Ok(stream) };
+    // The words are made for servers.
+    secure.shake(stream, watch).await.map_err(|failure| {
+        let detail = failure.detail.replace("the server's", "its").replace("the server", "it");
+        Failure { detail, ..failure }.with_hint(PROXY_TLS)
+    })
 }
 
 async fn unix(path: &Path, watch: &dyn Watch) -> Result<Stream, Failure> {
