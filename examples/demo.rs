@@ -66,8 +66,10 @@ async fn perform(folder: &Path, stay: bool) -> anyhow::Result<()> {
     let (server, seen) = Server::start(([127, 0, 0, 1], 0).into()).await?;
     SERVER.says(format_args!("listens on http://{}", server.address));
 
-    let chat =
-        format!("[connections.chat]\nurl = \"http://{}\"\nreconnection_delay = \"250ms\"\n", server.address);
+    let chat = format!(
+        "[connections.chat]\nurl = \"http://{}\"\nreconnection_delay = \"250ms\"\nproxy = \"none\"\n",
+        server.address
+    );
     std::fs::write(&file, chat).context("the daemon's configuration")?;
     let sources = Sources { files: vec![file], socket: Some(socket.clone()) };
     let config = config::load(&sources, &Environment::default())?;

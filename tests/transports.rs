@@ -3,7 +3,7 @@
 mod common;
 
 use common::upstream::{Exchange, OPEN, OPEN_WITH_UPGRADE};
-use common::{CONNECT, Chat, Ws, event, lifecycle};
+use common::{CONNECT, Chat, Upstream, Ws, event, lifecycle};
 
 const POLLING: &str = r#"transports = ["polling"]"#;
 const BOTH: &str = r#"transports = ["polling", "websocket"]"#;
@@ -361,6 +361,191 @@ protocols = ["one", "two"]
         assert_eq!(request.header("origin"), Some("http://example.org"), "{}", request.target);
         assert_eq!(request.header("cookie"), Some("node=7"), "{}", request.target);
     }
+}
+
+#[tokio::test]
+async fn the_request_path_ends_as_it_is_asked_to() {
+    for (options, path) in [
+        ("add_trailing_slash = false", "/socket.io"),
+        ("path = \"/chat/io/\"\nadd_trailing_slash = false", "/chat/io"),
+        ("path = \"/chat/io\"\nadd_trailing_slash = true", "/chat/io/"),
+        ("path = \"/\"\nadd_trailing_slash = false", "/"),
+    ] {
+        let mut chat = Chat::idle(&format!("{BOTH}\n{options}")).await;
+        chat.start().await;
+        let get = chat.upstream.get().await;
+        get.request.expect_path(&format!("{path}?EIO=4&transport=polling"));
+        get.reply(200, OPEN_WITH_UPGRADE);
+        let post = chat.upstream.post().await;
+        post.request.expect_path(&format!("{path}?EIO=4&transport=polling&sid=engine-1"));
+        let upgrade = chat.upstream.handshake().await;
+        upgrade.request.expect_path(&format!("{path}?EIO=4&transport=websocket&sid=engine-1"));
+    }
+}
+
+#[tokio::test]
+async fn cookies_come_from_both_transports_and_survive_reconnection() {
+    let mut chat = Chat::idle(BOTH).await;
+    chat.start().await;
+    let get = chat.upstream.get().await;
+    assert_eq!(get.request.header("cookie"), None);
+    get.reply_with(
+        200,
+        "Set-Cookie: node=7; Path=/; HttpOnly\r\nSet-Cookie: old=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+         Set-Cookie: gone=1; Max-Age=0\r\nSet-Cookie: elsewhere=1; Path=/elsewhere\r\n\
+         Set-Cookie: kept=1; Max-Age=3600; Path=/socket.io\r\n",
+        OPEN_WITH_UPGRADE,
+    );
+    let upgrade = chat.upstream.handshake().await;
+    assert_eq!(cookies(upgrade.request.header("cookie")), ["kept=1", "node=7"]);
+    let mut ws = upgrade.accept_with("Set-Cookie: node=8; Path=/\r\nSet-Cookie: ws=1; Path=/\r\n").await;
+    let post = chat.upstream.post().await;
+    post.ok();
+    ws.expect("2probe").await;
+    ws.send("3probe").await;
+    // Whatever polling still asks for is sent before or after the answer to the handshake was read.
+    chat.upstream.get().await.reply(200, r#"40{"sid":"a"}"#);
+    moves_without_more(&mut chat, &mut ws).await;
+    chat.consumer.hear(&CONNECT.replace(r#""transport":"websocket""#, r#""transport":"…""#)).await;
+
+    // The next session finds the same node of the server, on either transport.
+    ws.close(1001).await;
+    let get = chat.upstream.get().await;
+    assert_eq!(cookies(get.request.header("cookie")), ["kept=1", "node=8", "ws=1"]);
+    get.reply_with(200, "Set-Cookie: ws=; Max-Age=0; Path=/\r\n", OPEN_WITH_UPGRADE);
+    let upgrade = chat.upstream.handshake().await;
+    assert_eq!(cookies(upgrade.request.header("cookie")), ["kept=1", "node=8"]);
+}
+
+/// The pairs of a Cookie header, by name.
+fn cookies(header: Option<&str>) -> Vec<&str> {
+    let mut pairs: Vec<_> = header.unwrap_or_default().split("; ").collect();
+    pairs.sort_unstable();
+    pairs
+}
+
+/// Sees the daemon through the pause up to `5`, with whatever polling still asks for.
+async fn moves_without_more(chat: &mut Chat, ws: &mut Ws) {
+    loop {
+        tokio::select! {
+            packet = ws.next_text_or_end() => {
+                assert_eq!(packet.as_deref(), Some("5"), "the first packet after the pause");
+                return;
+            }
+            exchange = chat.upstream.exchange() => {
+                if exchange.is_post() { exchange.ok() } else { exchange.reply(200, "6") }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_that_worked_is_remembered_where_that_is_wanted() {
+    for remember in [false, true] {
+        let (mut chat, get, mut ws) = Chat::probing(&format!("remember_upgrade = {remember}")).await;
+        ws.send("3probe").await;
+        get.reply(200, "6");
+        moves_without_more(&mut chat, &mut ws).await;
+        chat.hears(r#""event":"upgrade","transport":"websocket""#).await;
+        ws.close(1001).await;
+        if remember {
+            let handshake = chat.upstream.handshake().await;
+            handshake.request.expect_path("/socket.io/?EIO=4&transport=websocket");
+            assert!(!chat.upstream.has_unanswered_polling(), "no polling before the WebSocket");
+        } else {
+            chat.upstream.get().await.request.expect_path("/socket.io/?EIO=4&transport=polling");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_shared_unless_that_is_unwanted() {
+    for (option, shared) in [("", true), ("force_new = true", false), ("multiplex = false", false)] {
+        let mut upstream = Upstream::start().await;
+        let url = upstream.url();
+        let mut chat = Chat::idle(&format!(
+            "[connections.a]\nurl = \"{url}/a\"\n[connections.b]\nurl = \"{url}/b\"\n{option}"
+        ))
+        .await;
+        let connect =
+            |name: &str| format!(r#"{{"id":1,"method":"connect","params":{{"connection":"{name}"}}}}"#);
+        chat.consumer.request(&connect("a")).await;
+        let mut first = upstream.accept_ws().await;
+        first.send(OPEN).await;
+        first.expect("40/a,").await;
+        chat.consumer.request(&connect("b")).await;
+        if shared {
+            first.expect("40/b,").await;
+            assert!(!upstream.has_handshake(), "one WebSocket for both");
+        } else {
+            let mut second = upstream.accept_ws().await;
+            second.send(OPEN).await;
+            second.expect("40/b,").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_to_do() {
+    for (status, headers, body, more, hint) in [
+        (
+            404,
+            "",
+            "Cannot GET /socket.io/",
+            r#""HTTP 404: Cannot GET /socket.io/","code":404"#,
+            "option path",
+        ),
+        (
+            400,
+            "",
+            r#"{"code":5,"message":"Unsupported protocol version"}"#,
+            r#""HTTP 400: {\"code\":5,\"message\":\"Unsupported protocol version\"}","code":400"#,
+            "option engine",
+        ),
+        (403, "", "no", r#""HTTP 403: no","code":403"#, "Origin"),
+        (
+            302,
+            "Location: https://other.test/socket.io/?EIO=4&secret=1\r\n",
+            "",
+            r#""HTTP 302 (moved to https://other.test/socket.io/)","code":302"#,
+            "use https://other.test in the URL",
+        ),
+    ] {
+        let mut chat = Chat::idle(POLLING).await;
+        chat.start().await;
+        chat.upstream.get().await.reply_with(status, headers, body);
+        let heard = chat
+            .consumer
+            .hear(&lifecycle(
+                &format!(
+                    r#""event":"connect_error","message":"xhr poll error","phase":"http","description":{more},"hint":…hint,"source":"transport""#
+                ),
+                true,
+            ))
+            .await;
+        assert!(heard["hint"].contains(hint), "{status}: {}", &heard["hint"]);
+    }
+    // A server that does not know the session of its own handshake is several servers.
+    let mut chat = Chat::idle(POLLING).await;
+    chat.start().await;
+    chat.upstream.get().await.reply(200, OPEN);
+    chat.upstream.get().await.reply(400, r#"{"code":1,"message":"Session ID unknown"}"#);
+    let heard = chat.consumer.next_notification().await;
+    assert!(heard.contains("sticky sessions"), "{heard}");
+    // Servers close WebSockets at another path without a word.
+    let mut chat = Chat::idle("").await;
+    chat.start().await;
+    chat.upstream.handshake().await.reset();
+    let heard = chat.consumer.next_notification().await;
+    assert!(heard.contains(r#""phase":"http""#), "{heard}");
+    chat.upstream.handshake().await.hang_up().await;
+    let heard = loop {
+        let line = chat.consumer.next_notification().await;
+        if line.contains("closed before") {
+            break line;
+        }
+    };
+    assert!(heard.contains("option path"), "{heard}");
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::fmt::Write as _;
+
 use common::daemon::Folder;
 use common::node::NodeServer;
 use common::relay::{Asked, Authority, Relay, Rules, UnixRelay};
@@ -74,7 +76,9 @@ async fn the_official_server_is_reached_every_way() {
                 ("up", r#"["polling", "websocket"]"#, "websocket"),
             ] {
                 let name = format!("{way}-{scheme}-{label}");
-                config += &format!(
+                // Writing to a String cannot fail.
+                let _ = write!(
+                    config,
                     "[connections.{name}]\nurl = \"{scheme}://localhost:{port}\"\ntransports = {transports}\n{option}\n"
                 );
                 expected.push((name, ends_on));
@@ -139,7 +143,8 @@ async fn every_connection_goes_through_the_proxy_and_its_password_to_nobody_else
         assert_eq!(proxy.asked().await, server);
         assert_eq!(proxy.asked().await, server);
         assert!(!proxy.was_asked());
-        assert!(!chat.daemon.log().contains("p@ss") && !chat.daemon.log().contains(USER_INFO));
+        let log = chat.daemon.into_log().await;
+        assert!(!log.contains("p@ss") && !log.contains(USER_INFO), "{log}");
     }
 }
 
@@ -235,7 +240,7 @@ async fn a_proxy_that_does_not_help_is_told_apart_from_the_server() {
             if let Some(words) = hint {
                 assert!(heard["hint"].contains(words), "{proxy}: {}", &heard["hint"]);
             }
-            let log = chat.daemon.log();
+            let log = chat.daemon.into_log().await;
             assert!(!log.contains("s3cret") && !log.contains("p@ss") && !log.contains(USER_INFO), "{log}");
         }
     }
@@ -357,4 +362,46 @@ async fn over_a_unix_socket_the_url_still_says_whom_it_is_for() {
         true,
     );
     consumer.hear(&error.replace(r#""chat""#, r#""absent""#)).await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_taken_is_named_as_the_cause() {
+    let mut upstream = Upstream::start().await;
+    let authority = Authority::new();
+    let front = Relay::tls(upstream.port(), &authority).await;
+    let port = front.address().port();
+    let ca_file = format!("tls.ca_file = \"{}\"", authority.file().display());
+    for (url, options, description) in [
+        (
+            format!("https://127.0.0.1:{port}"),
+            String::new(),
+            "the server's certificate is signed by an authority that is not trusted here",
+        ),
+        (
+            format!("wss://127.0.0.1:{port}"),
+            format!("{ca_file}\ntls.server_name = \"other.test\""),
+            "the server's certificate is for 127.0.0.1, localhost, server.test, not other.test",
+        ),
+    ] {
+        let (_daemon, mut consumer) = with_environment(&url, &options, &[]).await;
+        let error = format!(
+            r#""event":"connect_error","message":"websocket error","phase":"tls","description":"{description}","hint":"…","source":"transport""#
+        );
+        consumer.hear(&lifecycle(&error, true)).await;
+    }
+    for options in [&ca_file, "tls.insecure = true"] {
+        let url = format!("https://127.0.0.1:{port}");
+        let (daemon, mut consumer) = with_environment(&url, options, &[]).await;
+        upstream.joined().await;
+        let insecure = options.contains("insecure");
+        let line = consumer.request(r#"{"id":1,"method":"list"}"#).await;
+        assert_eq!(line.contains(r#""insecure":true"#), insecure, "{line}");
+        assert!(insecure || !line.contains("insecure"), "{line}");
+        let log = daemon.into_log().await;
+        assert_eq!(
+            log.contains("connections.chat.tls.insecure: any certificate is taken"),
+            insecure,
+            "{log}"
+        );
+    }
 }

@@ -11,6 +11,7 @@
 mod certificate;
 mod connect;
 mod dial;
+mod environment;
 mod error;
 mod frames;
 mod hint;

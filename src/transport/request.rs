@@ -1,5 +1,6 @@
 //! What requests to one server look like: URL, query, headers, cookies.
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -172,7 +173,7 @@ impl Requests {
         let Some(mut cookies) = self.cookies() else { return };
         for value in answer.get_all(SET_COOKIE) {
             let Ok(text) = value.to_str() else { continue };
-            if text.len() > MAX_COOKIE || cookies.iter_any().count() >= MAX_COOKIES {
+            if text.len() > MAX_COOKIE || !has_room(&mut cookies) {
                 debug!(bytes = text.len(), "cookie dropped: it is too large, or there are too many");
                 continue;
             }
@@ -242,6 +243,16 @@ impl Requests {
         let cookies = self.cookies.as_ref()?;
         Some(cookies.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Whether another cookie may come in. The store keeps what has expired: it is thrown out when the room is needed.
+fn has_room(cookies: &mut CookieStore) -> bool {
+    if cookies.iter_any().count() >= MAX_COOKIES {
+        let living: Vec<_> = cookies.iter_unexpired().cloned().map(Ok::<_, Infallible>).collect();
+        let Ok(store) = CookieStore::from_cookies(living, false);
+        *cookies = store;
+    }
+    cookies.iter_any().count() < MAX_COOKIES
 }
 
 #[cfg(test)]
@@ -402,6 +413,20 @@ mod tests {
         let many: Vec<_> = (0..1000).map(|n| format!("c{n}=1")).collect();
         with.keep_cookies(&answer(&many.iter().map(String::as_str).collect::<Vec<_>>()));
         assert!(sent(&with).len() <= MAX_COOKIES + 1, "the jar is bounded");
+    }
+
+    #[test]
+    fn what_has_expired_makes_room() {
+        let url = Url::parse("http://server.test/").expect("a URL");
+        let dead = (0..MAX_COOKIES).map(|n| {
+            // The store takes what it has read from a file as it is, however old.
+            let old = format!("c{n}=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT");
+            Ok::<_, Infallible>(cookie_store::Cookie::parse(old, &url).expect("a cookie").into_owned())
+        });
+        let Ok(mut cookies) = CookieStore::from_cookies(dead, true);
+        assert_eq!(cookies.iter_any().count(), MAX_COOKIES);
+        assert!(has_room(&mut cookies));
+        assert_eq!(cookies.iter_any().count(), 0);
     }
 
     #[test]

@@ -48,8 +48,10 @@ impl Daemon {
         Consumer::attach(&self.folder.socket()).await
     }
 
-    /// What it has logged so far.
-    pub fn log(&self) -> String {
+    /// Ends it: all that it has logged.
+    pub async fn into_log(mut self) -> String {
+        self.terminate().await;
+        within("the end of the log", &mut self.log.reader).await.expect("the reader does not panic");
         self.log.so_far()
     }
 

@@ -16,8 +16,9 @@ use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 use tracing::debug;
 
+use super::environment::{Advice, Environment};
 use super::error::{Failure, lower_first};
-use super::proxy::{Advice, Environment, Proxy, ProxyScheme, Via, authority};
+use super::proxy::{Proxy, ProxyScheme, Via, authority};
 use super::step::{Step, Watch};
 use super::{Error, Settings, TlsSettings, tls};
 use crate::engineio::Phase;

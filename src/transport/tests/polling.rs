@@ -237,7 +237,13 @@ async fn a_failed_get_tells_why() {
         during(&mut transport, server.request()).await.raw(answer.clone());
         let failed = failure(&mut transport).await;
         assert_eq!((failed.message(), failed.phase()), ("xhr poll error", Some(Phase::Http)), "{answer:?}");
+        let is_too_large = detail.contains("larger than");
         assert_eq!((failed.code(), failed.description()), (status, Some(detail)), "{answer:?}");
+        assert_eq!(
+            failed.hint().is_some_and(|hint| hint.contains("max_payload")),
+            is_too_large,
+            "{answer:?}"
+        );
         server.assert_quiet();
     }
 }

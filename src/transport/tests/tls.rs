@@ -1,5 +1,5 @@
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::server::read_request;
 use super::*;
 use crate::engineio::Phase;
+use crate::transport::Step;
 
 /// An authority whose certificate is in a file.
 struct Authority {
@@ -73,6 +74,15 @@ impl Authority {
 
 /// Opens `kind` to a server that answers with one packet, and receives it.
 async fn attempt(server: ServerConfig, tls: TlsSettings, kind: TransportKind) -> Result<Received, Error> {
+    attempt_watched(server, tls, kind, |_| {}).await
+}
+
+async fn attempt_watched(
+    server: ServerConfig,
+    tls: TlsSettings,
+    kind: TransportKind,
+    watch: impl Fn(&Step<'_>) + Send + Sync + 'static,
+) -> Result<Received, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let settings = Settings { secure: true, tls, ..at(address) };
@@ -96,7 +106,8 @@ async fn attempt(server: ServerConfig, tls: TlsSettings, kind: TransportKind) ->
         stream.flush().await.ok()?;
         Some(stream)
     };
-    let receiving = async { open(settings, kind, None).await?.recv().await };
+    let connector = Connector::watched(settings, Arc::new(watch)).expect("settings that can be used");
+    let receiving = async { connector.open(kind, None).await?.recv().await };
     tokio::join!(serving, receiving).1
 }
 
@@ -261,5 +272,42 @@ async fn a_server_with_tls_alone_is_recognised() {
             (Some(Phase::Http), Some("the server answers with a TLS alert: this port is for TLS"))
         );
         assert!(error.hint().is_some_and(|hint| hint.contains("https://")), "{:?}", error.hint());
+    }
+}
+
+#[tokio::test]
+async fn each_step_is_told_with_its_facts() {
+    let authority = Authority::new();
+    let tls = TlsSettings { ca_file: Some(authority.file()), ..TlsSettings::default() };
+    for (kind, status) in [(TransportKind::Polling, 200), (TransportKind::WebSocket, 101)] {
+        let steps = Arc::new(Mutex::new(Vec::new()));
+        let told = steps.clone();
+        let watch = move |step: &Step<'_>| {
+            if let Step::Secured { certificates, .. } = step {
+                assert_eq!(certificates.len(), 1, "the server's own");
+            }
+            let port =
+                |word: &str| word.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            let text = step.to_string();
+            let words = text.split(' ').map(|word| if port(word) { "ADDRESS" } else { word });
+            let line = format!("{}: {}", step.phase().name(), words.collect::<Vec<_>>().join(" "));
+            told.lock().expect("no holder panics").push(line);
+        };
+        let received = attempt_watched(authority.server("127.0.0.1", false), tls.clone(), kind, watch).await;
+        assert_eq!(received, Ok(Received::Packet(text("a"))));
+        let steps = steps.lock().expect("no holder panics");
+        assert_eq!(
+            *steps,
+            [
+                "dns: looking up 127.0.0.1",
+                "dns: 127.0.0.1 is 127.0.0.1",
+                "tcp: connecting to ADDRESS",
+                "tcp: connected to ADDRESS",
+                "tls: TLS handshake with 127.0.0.1",
+                "tls: 127.0.0.1 is secured TLSv1_3 TLS13_AES_256_GCM_SHA384",
+                "http: GET /socket.io/",
+                &format!("http: answered with {status}"),
+            ]
+        );
     }
 }

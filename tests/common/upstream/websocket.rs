@@ -23,7 +23,12 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    pub async fn accept(mut self) -> Ws {
+    pub async fn accept(self) -> Ws {
+        self.accept_with("").await
+    }
+
+    /// As [`accept`](Self::accept), with further header lines, each ended by CRLF.
+    pub async fn accept_with(mut self, headers: &str) -> Ws {
         let key = self.request.header("sec-websocket-key").expect("a WebSocket request has a key");
         let accept = derive_accept_key(key.as_bytes());
         let protocol = match self.request.header("sec-websocket-protocol") {
@@ -33,7 +38,7 @@ impl Handshake {
             None => String::new(),
         };
         self.write(&format!(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n{protocol}\r\n"
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n{protocol}{headers}\r\n"
         ))
         .await;
         let Self { request, stream, rest, transcript } = self;
@@ -51,6 +56,11 @@ impl Handshake {
     pub async fn write(&mut self, text: &str) {
         self.transcript.add(&format!("< {}", text.escape_debug()));
         self.stream.write_all(text.as_bytes()).await.expect("the client reads");
+    }
+
+    /// Closes the connection without an answer.
+    pub async fn hang_up(mut self) {
+        self.stream.shutdown().await.expect("the client is there");
     }
 
     /// Resets the connection.
