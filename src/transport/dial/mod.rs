@@ -106,19 +106,12 @@ impl Dialler {
                     Ok(ip) => socks::Target::Address((ip, port).into()),
                     Err(_) => socks::Target::Name(host, port),
                 };
-                self.ask_socks(proxy, target).await
+                self.ask_socks(proxy, &[target]).await
             }
             ProxyScheme::Socks5 => {
                 let addresses = tcp::resolve(host, port, self.watch()).await?;
-                let mut asked = Err(Failure::new(Phase::Dns, "the name has no address"));
-                // The proxy may know one family only: an address that it cannot reach is not the last word.
-                for address in addresses {
-                    asked = self.ask_socks(proxy, socks::Target::Address(address)).await;
-                    if asked.is_ok() {
-                        break;
-                    }
-                }
-                asked
+                let targets: Vec<_> = addresses.into_iter().map(socks::Target::Address).collect();
+                self.ask_socks(proxy, &targets).await
             }
         };
         asked.map_err(|failure| failure.of_proxy(proxy))
@@ -137,12 +130,23 @@ impl Dialler {
         Ok(stream)
     }
 
-    async fn ask_socks(&self, proxy: &Proxy, target: socks::Target<'_>) -> Result<Stream, Failure> {
-        let mut stream = reach(proxy, None, self.watch()).await?;
-        self.watch.step(&Step::Asking { proxy, target: &target.to_string() });
-        socks::open(&mut stream, target, proxy.credentials.as_ref()).await?;
-        self.watch.step(&Step::Granted { proxy });
-        Ok(stream)
+    /// The targets one after the other: the proxy may know one family only, so that an address that it cannot reach is
+    /// not the last word. That it cannot be reached itself, or does not want us, is.
+    async fn ask_socks(&self, proxy: &Proxy, targets: &[socks::Target<'_>]) -> Result<Stream, Failure> {
+        let mut refusal = Failure::new(Phase::Proxy, "there is nothing to ask for");
+        for target in targets {
+            let mut stream = reach(proxy, None, self.watch()).await?;
+            socks::greet(&mut stream, proxy.credentials.as_ref()).await?;
+            self.watch.step(&Step::Asking { proxy, target: &target.to_string() });
+            match socks::connect(&mut stream, *target).await {
+                Ok(()) => {
+                    self.watch.step(&Step::Granted { proxy });
+                    return Ok(stream);
+                }
+                Err(failure) => refusal = failure,
+            }
+        }
+        Err(refusal)
     }
 }
 

@@ -37,13 +37,12 @@ const REPLIES: [&str; 8] = [
     "it knows no addresses of this kind",
 ];
 
-/// Asks the proxy at the other end of `stream` to connect to `target`.
-pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
+/// Asks the proxy at the other end of `stream`, which has been greeted, to connect to `target`. A connection is good for
+/// one such question.
+pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     target: Target<'_>,
-    credentials: Option<&Credentials>,
 ) -> Result<(), Failure> {
-    greet(stream, credentials).await?;
     let mut request = vec![VERSION, CONNECT, 0];
     let port = match target {
         Target::Address(address) => {
@@ -72,8 +71,8 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     answer(stream).await
 }
 
-/// Agrees on how to authenticate, and does it.
-async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+/// Agrees with the proxy on how to authenticate, and does it.
+pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     credentials: Option<&Credentials>,
 ) -> Result<(), Failure> {
@@ -171,7 +170,11 @@ mod tests {
             }
             theirs.shutdown().await.expect("the client listens");
         };
-        let (opened, ()) = tokio::join!(open(&mut ours, target, credentials), proxy);
+        let asked = async {
+            greet(&mut ours, credentials).await?;
+            connect(&mut ours, target).await
+        };
+        let (opened, ()) = tokio::join!(asked, proxy);
         opened.map_err(|failure| {
             assert_eq!(failure.phase, Phase::Proxy);
             failure.detail

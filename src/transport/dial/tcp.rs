@@ -20,7 +20,7 @@ use crate::transport::step::{Step, Watch};
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// Time between two such questions.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// Questions without an answer before the connection is given up; with `USER_TIMEOUT` that one decides.
+/// Questions without an answer before the connection is given up: all in all as long as `USER_TIMEOUT`.
 const KEEPALIVE_COUNT: u32 = 3;
 /// How long what was sent, or asked, may stay unacknowledged. Without it the system repeats itself for a quarter of an
 /// hour. The session's heartbeat (45 s with the server's defaults) judges an open session earlier; this one is for
