@@ -102,6 +102,42 @@ fn secrets_do_not_show() {
 }
 
 #[test]
+fn the_way_to_a_server_is_printed_without_its_password() {
+    let folder = Folder::new();
+    let file = folder.file(
+        "siod.toml",
+        r#"
+        [defaults]
+        url = "http://h"
+        proxy = "http://proxy.example.com:3128"
+        [connections.a]
+        [connections.b]
+        proxy = "none"
+        [connections.c]
+        proxy = "SOCKS5://me:s3cret@127.0.0.1"
+        [connections.d]
+        unix_socket = "${XDG_RUNTIME_DIR}/not-there-yet.sock"
+        "#,
+    );
+    let text = load(&sources(&[&file]), &environment()).unwrap().effective();
+    let ways: Vec<_> = text
+        .lines()
+        .filter(|line| ["[connections", "proxy", "unix_socket"].iter().any(|start| line.starts_with(start)))
+        .collect();
+    let expected = [
+        "[connections.a]",
+        r#"proxy = "http://proxy.example.com:3128""#,
+        "[connections.b]",
+        r#"proxy = "none""#,
+        "[connections.c]",
+        r#"proxy = "socks5://***@127.0.0.1:1080""#,
+        "[connections.d]",
+        r#"unix_socket = "/run/user/1000/not-there-yet.sock""#,
+    ];
+    assert_eq!(ways, expected);
+}
+
+#[test]
 fn insecure_connections_are_warned_of() {
     let insecure = config_of("valid/everything.toml").warnings();
     let expected = "connections.Ticks.tls.insecure: any certificate is taken, so anyone on the way can read and change what is sent";

@@ -55,7 +55,8 @@ impl ConnectionOptions {
     /// The settings of this connection, with `defaults` under its own options.
     ///
     /// `query` and `extra_headers` are merged by name; a connection with an auth source of its own takes none from
-    /// `defaults`, and one with `proxy` or `unix_socket` neither of the two. The error is the first of those that [`ConnectionOptions::resolve_all`] finds.
+    /// `defaults`, and one with `proxy` or `unix_socket` neither of the two. The error is the first of those that
+    /// [`ConnectionOptions::resolve_all`] finds.
     pub fn resolve(self, defaults: &ConnectionOptions) -> Result<ConnectionSettings, OptionError> {
         self.resolve_all(defaults).map_err(|mut errors| errors.swap_remove(0))
     }

@@ -1,7 +1,8 @@
 //! A WebSocket's messages, with the library that frames them out of sight.
 //!
-//! The one file that knows tungstenite, and the place where a library with permessage-deflate would go. No extension is offered; fragments, masking, pings and the close handshake are
-//! dealt with here, and the rest of the transport sees whole text and binary messages.
+//! The one file that knows tungstenite, and the place where a library with permessage-deflate would go. No extension is
+//! offered; fragments, masking, pings and the close handshake are dealt with here, and the rest of the transport sees
+//! whole text and binary messages.
 
 use std::io;
 use std::task::{Context, Poll, ready};

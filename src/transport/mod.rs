@@ -1,8 +1,8 @@
 //! Moves Engine.IO packets and knows no meaning: HTTP long-polling and WebSocket, plain or over TLS.
 //!
 //! A [`Connector`] belongs to one server and its settings, and opens [`Transport`]s. Handshake, heartbeat and upgrade
-//! are decided above; nothing here looks into a packet. Both transports reach the server by one dialler: directly, through
-//! a proxy or over a Unix socket.
+//! are decided above; nothing here looks into a packet. Both transports reach the server by one dialler: directly,
+//! through a proxy or over a Unix socket.
 //!
 //! Everything runs inside the caller's polls: no task is spawned (name resolution excepted, which uses the runtime's
 //! blocking threads), and dropping a [`Transport`] or a future closes its sockets. There are no timeouts but the short

@@ -16,7 +16,8 @@ use crate::transport::step::{Step, Watch};
 
 /// Idle time after which the system asks the peer whether it is still there. An open session is never idle for longer
 /// than the server's `pingInterval` (25 s by default), so these questions are for connections between two requests and
-/// for sessions whose heartbeat rests while programs catch up. Short enough for home routers, which forget after a minute.
+/// for sessions whose heartbeat rests while programs catch up. Short enough for home routers, which forget what is idle
+/// after a minute.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// Time between two such questions.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
