@@ -34,6 +34,10 @@ const FLUSH: Duration = Duration::from_millis(500);
 const LOUD: [&str; 7] =
     ["cookie_store", "hyper", "hyper_util", "rustls", "tokio_tungstenite", "tungstenite", "want"];
 
+/// What is silent until a directive names it: frames, and a library that calls every certificate an error that we
+/// report ourselves.
+const OFF: [&str; 2] = ["siod::wire", "rustls_platform_verifier"];
+
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -170,7 +174,10 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
         return Err(refused(level));
     }
     let quiet = overall.map_or(LevelFilter::WARN, |overall| overall.min(LevelFilter::WARN));
-    let caps = LOUD.iter().map(|target| format!("{target}={quiet}")).chain(["siod::wire=off".to_owned()]);
+    let caps = LOUD
+        .iter()
+        .map(|target| format!("{target}={quiet}"))
+        .chain(OFF.iter().map(|target| format!("{target}=off")));
     let caps = caps.filter_map(|cap| cap.parse().ok());
     // Of two directives for one target the later counts.
     Ok(caps.chain(directives).fold(EnvFilter::default(), EnvFilter::add_directive))
