@@ -18,9 +18,10 @@ use tracing::warn;
 use super::lines::Line;
 use super::message::{self, API_VERSION, Error, ErrorKind, Request};
 use super::reply::{self, Reply};
+use crate::engineio::Revision;
 use crate::hub::channel::ConnectFailure;
 use crate::hub::notice::Time;
-use crate::hub::options::{ConnectionOptions, check_name};
+use crate::hub::options::{ConnectionOptions, NO_AUTH, check_name};
 use crate::hub::subscription::{Filter, LifecycleFilter, Pattern};
 use crate::hub::{self, Connection, Consumer, Hub, Opener, Role, Snapshot, Start, Subscription, inbox};
 use crate::json;
@@ -186,7 +187,7 @@ impl Dispatcher {
                 let params = check!(request.params::<message::Connect<'_>>());
                 let connection = check!(self.connection(&params.connection));
                 if let Some(auth) = params.auth {
-                    let auth = check!(read_auth(auth));
+                    let auth = check!(read_auth(&connection, auth));
                     set_auth(&connection, auth).await;
                 }
                 self.connect(&connection, params.wait, reply).await;
@@ -203,7 +204,7 @@ impl Dispatcher {
             Method::SetAuth => {
                 let params = check!(request.params::<message::SetAuth<'_>>());
                 let connection = check!(self.connection(&params.connection));
-                let auth = check!(read_auth(params.auth));
+                let auth = check!(read_auth(&connection, params.auth));
                 set_auth(&connection, auth).await;
                 reply.ok(&Empty {});
             }
@@ -345,7 +346,7 @@ impl Dispatcher {
     fn prepare_emit(&self, params: &message::Emit<'_>) -> Result<(Connection, Emit), Error> {
         let connection = self.connection(&params.connection)?;
         let name = Name::new(&params.event);
-        if name.is_reserved() {
+        if name.is_reserved_in(connection.settings.manager.transport.revision) {
             let message = format!("{:?} is a reserved event name; nothing was sent", params.event);
             return Err(Error::new(ErrorKind::ReservedEvent, message));
         }
@@ -502,9 +503,12 @@ async fn set_auth(connection: &Connection, auth: Auth) {
     set.await;
 }
 
-fn read_auth(auth: &RawValue) -> Result<Auth, Error> {
+fn read_auth(connection: &Connection, auth: &RawValue) -> Result<Auth, Error> {
     match auth.get() {
         "null" => Ok(Auth::None),
+        _ if connection.settings.manager.transport.revision == Revision::V3 => {
+            Err(Error::new(ErrorKind::InvalidParams, NO_AUTH))
+        }
         object if object.starts_with('{') => Ok(Auth::Fixed(ByteString::from(json::minify(object).as_ref()))),
         _ => Err(Error::new(ErrorKind::InvalidParams, "auth must be an object, or null for none")),
     }

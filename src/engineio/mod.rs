@@ -1,16 +1,21 @@
-//! The session layer, Engine.IO protocol 4: packets, payloads, the handshake and the life of one session.
+//! The session layer, Engine.IO in its revisions 3 and 4: packets, payloads, the handshake and the life of one session.
 //!
 //! Nothing here does IO or reads a clock.
 
 mod details;
 mod handshake;
+mod heartbeat;
 mod packet;
+mod packet_v3;
 pub mod payload;
+pub mod payload_v3;
+mod revision;
 mod session;
 
 pub use details::{Details, Phase};
 pub use handshake::{Handshake, HandshakeError};
 pub use packet::{DecodeError, Frame, Message, Packet};
+pub use revision::{Packets, Revision, SET_ENGINE_3, SET_ENGINE_4};
 pub use session::{CloseReason, Event, Session, UPGRADE_TIMEOUT};
 
 /// How the packets of a session travel.

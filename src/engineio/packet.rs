@@ -8,6 +8,8 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use super::Revision;
+
 /// Standard alphabet, padded when encoding; the official decoder takes unpadded input too, so this one does.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
@@ -51,7 +53,7 @@ pub enum Frame {
     Binary(Bytes),
 }
 
-/// A packet that no Engine.IO 4 peer may send.
+/// A packet that no Engine.IO peer may send.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Nothing where a packet was expected.
@@ -66,6 +68,12 @@ pub enum DecodeError {
     /// A polling body that is no UTF-8.
     #[error("payload is not UTF-8")]
     Utf8,
+    /// A polling body of revision 3 whose lengths do not fit what is there.
+    #[error("the length of a packet is missing or wrong")]
+    Length,
+    /// A handshake of another revision than the one that was asked for.
+    #[error("the server speaks Engine.IO {}", .0.number())]
+    OtherRevision(Revision),
 }
 
 impl Packet {
@@ -84,10 +92,7 @@ impl Packet {
             '4' => Ok(Self::Message(Message::Text(data()))),
             '5' => Ok(Self::Upgrade),
             '6' => Ok(Self::Noop),
-            'b' => {
-                let bytes = BASE64.decode(&text[1..]).map_err(|_| DecodeError::Base64)?;
-                Ok(Self::decode_binary(bytes.into()))
-            }
+            'b' => decode_base64(&text[1..]),
             other => Err(DecodeError::UnknownType(other)),
         }
     }
@@ -117,8 +122,7 @@ impl Packet {
             Self::Message(Message::Text(data)) => ('4', data.as_ref()),
             Self::Message(Message::Binary(bytes)) => {
                 out.push('b');
-                BASE64.encode_string(bytes, out);
-                return;
+                return encode_base64(bytes, out);
             }
             Self::Upgrade => ('5', ""),
             Self::Noop => ('6', ""),
@@ -130,22 +134,40 @@ impl Packet {
     /// Bytes of the text form, exactly; at least 1.
     pub fn payload_size(&self) -> usize {
         match self {
-            Self::Open(data) | Self::Ping(data) | Self::Pong(data) | Self::Message(Message::Text(data)) => {
-                1 + data.len()
-            }
             Self::Message(Message::Binary(bytes)) => 1 + 4 * bytes.len().div_ceil(3),
-            Self::Close | Self::Upgrade | Self::Noop => 1,
+            _ => 1 + self.text().map_or(0, |data| data.len()),
+        }
+    }
+
+    /// Its data, where that is text.
+    pub(super) fn text(&self) -> Option<&ByteString> {
+        match self {
+            Self::Open(data) | Self::Ping(data) | Self::Pong(data) | Self::Message(Message::Text(data)) => {
+                Some(data)
+            }
+            Self::Message(Message::Binary(_)) | Self::Close | Self::Upgrade | Self::Noop => None,
         }
     }
 }
 
+/// A binary message from its base64.
+pub(super) fn decode_base64(text: &str) -> Result<Packet, DecodeError> {
+    let bytes = BASE64.decode(text).map_err(|_| DecodeError::Base64)?;
+    Ok(Packet::decode_binary(bytes.into()))
+}
+
+/// Appends the base64 of a binary message.
+pub(super) fn encode_base64(bytes: &[u8], out: &mut String) {
+    BASE64.encode_string(bytes, out);
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    pub(crate) fn packets() -> impl Strategy<Value = Packet> {
+    pub(in crate::engineio) fn packets() -> impl Strategy<Value = Packet> {
         let text = any::<String>().prop_map(ByteString::from).boxed();
         prop_oneof![
             text.clone().prop_map(Packet::Open),

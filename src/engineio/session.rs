@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use bytestring::ByteString;
 use tracing::debug;
 
-use super::{Details, Handshake, Message, Packet, Phase, TransportKind};
+use super::heartbeat::Heartbeat;
+use super::{Details, Handshake, Message, Packet, Phase, Revision, TransportKind};
 
 /// How long an upgrade may take before the session stays on polling. The official client waits for ever, its
 /// server for this long.
@@ -18,7 +19,7 @@ pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why a session ended other than by [`Session::close`]; the words are those of the official client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The server sent no ping in time.
+    /// The server sent no ping in time, or did not answer ours.
     PingTimeout,
     /// The server, or the network for it, closed the connection.
     TransportClose,
@@ -61,10 +62,9 @@ pub enum Event {
 enum State {
     /// Waiting for the server's OPEN packet.
     Opening,
-    /// Exchanging messages; no ping until `deadline` ends the session.
+    /// Exchanging messages until the heartbeat fails.
     Open {
-        heartbeat: Duration,
-        deadline: Instant,
+        heartbeat: Heartbeat,
         upgrade: Upgrade,
     },
     Closed,
@@ -84,6 +84,7 @@ enum Upgrade {
 #[derive(Debug)]
 pub struct Session {
     state: State,
+    revision: Revision,
     transport: TransportKind,
     may_upgrade: bool,
     /// Since when the deadline rests; a new deadline rests from its own beginning.
@@ -95,9 +96,10 @@ pub struct Session {
 
 impl Session {
     /// A session about to be opened on `transport`; `may_upgrade` when a WebSocket is welcome later.
-    pub fn new(transport: TransportKind, may_upgrade: bool) -> Self {
+    pub fn new(revision: Revision, transport: TransportKind, may_upgrade: bool) -> Self {
         Self {
             state: State::Opening,
+            revision,
             transport,
             may_upgrade,
             held_since: None,
@@ -131,15 +133,18 @@ impl Session {
 
     /// A packet came on the session's transport.
     pub fn handle_packet(&mut self, now: Instant, packet: Packet) {
+        if let State::Open { heartbeat, .. } = &mut self.state
+            && heartbeat.hear(now, &packet)
+        {
+            self.held_since = self.held_since.map(|_| now);
+        }
         match (&mut self.state, packet) {
             (State::Opening, Packet::Open(body)) => self.open(now, &body),
             (State::Opening, packet) => {
                 let what = packet_name(&packet);
                 self.fail(format!("expected the handshake, got a packet of type {what}"));
             }
-            (State::Open { heartbeat, deadline, .. }, Packet::Ping(_)) => {
-                *deadline = now + *heartbeat;
-                self.held_since = self.held_since.map(|_| now);
+            (State::Open { .. }, Packet::Ping(_)) if self.revision == Revision::V4 => {
                 self.outbox.push_back(Packet::Pong(ByteString::new()));
             }
             (State::Open { .. }, Packet::Message(message)) => self.events.push_back(Event::Message(message)),
@@ -201,17 +206,21 @@ impl Session {
 
     /// The driver reads again.
     pub fn release(&mut self, now: Instant) {
-        if let (Some(since), State::Open { deadline, .. }) = (self.held_since.take(), &mut self.state) {
-            *deadline += now.saturating_duration_since(since);
+        if let (Some(since), State::Open { heartbeat, .. }) = (self.held_since.take(), &mut self.state) {
+            heartbeat.rested(now.saturating_duration_since(since));
         }
     }
 
     /// A deadline of [`Session::poll_timeout`] may have passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let State::Open { deadline, upgrade, .. } = &self.state else { return };
-        if self.held_since.is_none() && now >= *deadline {
+        let State::Open { heartbeat, upgrade } = &mut self.state else { return };
+        if self.held_since.is_none() && now >= heartbeat.deadline() {
             self.end(CloseReason::PingTimeout, None);
             return;
+        }
+        if heartbeat.ping(now) {
+            self.outbox.push_back(Packet::Ping(ByteString::new()));
+            self.held_since = self.held_since.map(|_| now);
         }
         match upgrade {
             Upgrade::Probing { deadline } | Upgrade::Pausing { deadline } if now >= *deadline => {
@@ -223,13 +232,13 @@ impl Session {
 
     /// When [`Session::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let State::Open { deadline, upgrade, .. } = &self.state else { return None };
-        let heartbeat = self.held_since.is_none().then_some(*deadline);
+        let State::Open { heartbeat, upgrade } = &self.state else { return None };
+        let deadline = self.held_since.is_none().then_some(heartbeat.deadline());
         let upgrade = match upgrade {
             Upgrade::Idle => None,
             Upgrade::Probing { deadline } | Upgrade::Pausing { deadline } => Some(*deadline),
         };
-        [heartbeat, upgrade].into_iter().flatten().min()
+        [deadline, heartbeat.next_ping(), upgrade].into_iter().flatten().min()
     }
 
     /// The next packet for the session's transport; none while an upgrade pauses it.
@@ -260,7 +269,7 @@ impl Session {
             Ok(handshake) => handshake,
             Err(error) => return self.fail(error.to_string()),
         };
-        let heartbeat = handshake.ping_interval + handshake.ping_timeout;
+        let heartbeat = Heartbeat::new(self.revision, &handshake, now);
         let upgrade = self.may_upgrade
             && self.transport == TransportKind::Polling
             && handshake.upgrades.iter().any(|name| name == TransportKind::WebSocket.name());
@@ -272,7 +281,7 @@ impl Session {
             Upgrade::Idle
         };
         self.held_since = self.held_since.map(|_| now);
-        self.state = State::Open { heartbeat, deadline: now + heartbeat, upgrade };
+        self.state = State::Open { heartbeat, upgrade };
     }
 
     fn abandon_upgrade(&mut self, message: String) {

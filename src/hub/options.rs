@@ -18,7 +18,7 @@ use crate::hub::log;
 use crate::hub::quantity::{Duration, Size};
 use crate::manager;
 
-pub use crate::hub::resolve::OptionError;
+pub use crate::hub::resolve::{NO_AUTH, OptionError};
 pub(crate) use crate::hub::target::is_secret_name;
 
 /// Everything about one connection; equal settings are the same connection.
@@ -69,7 +69,7 @@ pub struct ConnectionOptions {
     pub remember_upgrade: Option<bool>,
     /// WebSocket sub-protocols to offer. Default none.
     pub protocols: Option<Vec<String>>,
-    /// The Engine.IO revision. Only 4 is supported.
+    /// The Engine.IO revision, 4 or 3. Default 4; 3 is for servers before Socket.IO 3.
     pub engine: Option<u32>,
     /// How packets are written. Only `json` is supported.
     pub parser: Option<Parser>,

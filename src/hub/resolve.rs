@@ -8,7 +8,7 @@ use std::time::Duration as StdDuration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::engineio::TransportKind;
+use crate::engineio::{Revision, TransportKind};
 use crate::hub::log;
 use crate::hub::options::{
     ConnectionOptions, ConnectionSettings, HistoryOptions, OnConnectError, OnServerDisconnect, Parser,
@@ -34,6 +34,9 @@ impl OptionError {
         Self { key: key.into(), message: message.into() }
     }
 }
+
+/// Why an auth object cannot be used with revision 3, and what can.
+pub const NO_AUTH: &str = "there is no auth object with engine = 3; put what the server asks for into query";
 
 /// Headers that make a request what it is; another value would break it.
 const OWN_HEADERS: [HeaderName; 12] = [
@@ -79,6 +82,7 @@ impl ConnectionOptions {
         let via = options.via(&mut check);
         let transports = options.transports(&mut check);
         let protocols = options.protocols(&mut check);
+        let revision = options.revision(&mut check);
         let auth = options.auth_source(&mut check);
         let backoff = options.backoff(&mut check);
         let history = options.history(&mut check);
@@ -97,6 +101,7 @@ impl ConnectionOptions {
         let mut query: BTreeMap<_, _> = options.query.into_iter().flatten().map(|(k, v)| (k, v.0)).collect();
         query.extend(target.query);
         let transport = transport::Settings {
+            revision,
             secure: target.secure,
             host: target.host,
             port: target.port,
@@ -200,15 +205,32 @@ impl ConnectionOptions {
     fn refuse_unsupported(&self, check: &mut Check) {
         let some = |list: Option<usize>| list.is_some_and(|length| length > 0);
         for (key, asked, what) in [
-            ("engine", self.engine == Some(3), "engine = 3"),
             ("on_connect", some(self.on_connect.as_ref().map(Vec::len)), "on_connect"),
             ("parser", self.parser == Some(Parser::Msgpack), "parser = \"msgpack\""),
             ("retries", self.retries.is_some_and(|retries| retries > 0), "retries"),
         ] {
             check.that(!asked, key, format!("{what} is not supported by this version of siod; leave it out"));
         }
-        if let Some(engine) = self.engine.filter(|engine| !matches!(engine, 3 | 4)) {
-            check.refuse::<()>("engine", format!("found {engine}, expected 4, the revision of Engine.IO"));
+    }
+
+    fn revision(&self, check: &mut Check) -> Revision {
+        match self.engine {
+            None | Some(4) => Revision::V4,
+            Some(3) => {
+                for (key, given) in [
+                    ("auth", self.auth.is_some()),
+                    ("auth_file", self.auth_file.is_some()),
+                    ("auth_command", self.auth_command.is_some()),
+                ] {
+                    check.that(!given, key, NO_AUTH);
+                }
+                Revision::V3
+            }
+            Some(other) => {
+                let message = format!("found {other}, expected 3 or 4, the revision of Engine.IO");
+                check.refuse::<()>("engine", message);
+                Revision::V4
+            }
         }
     }
 
@@ -493,6 +515,7 @@ mod tests {
             url: "http://h".into(),
             manager: manager::Settings {
                 transport: transport::Settings {
+                    revision: Revision::V4,
                     secure: false,
                     host: "h".into(),
                     port: 80,
@@ -707,7 +730,15 @@ mod tests {
                 r#""auth_command":["/a"],"auth_file":"/b""#,
                 "auth_command: auth_file and auth_command both say who we are; keep one",
             ),
-            (r#""engine":5"#, "engine: found 5, expected 4, the revision of Engine.IO"),
+            (r#""engine":5"#, "engine: found 5, expected 3 or 4, the revision of Engine.IO"),
+            (
+                r#""engine":3,"auth":{}"#,
+                "auth: there is no auth object with engine = 3; put what the server asks for into query",
+            ),
+            (
+                r#""engine":3,"auth_file":"/a""#,
+                "auth_file: there is no auth object with engine = 3; put what the server asks for into query",
+            ),
         ] {
             let json = format!(r#"{{"url":"http://h",{member}}}"#);
             let error = options(&json).resolve(&ConnectionOptions::default()).unwrap_err();
@@ -718,7 +749,6 @@ mod tests {
     #[test]
     fn not_built_yet() {
         for (member, what) in [
-            (r#""engine":3"#, "engine: engine = 3"),
             (r#""on_connect":[{"event":"login","expect":{"ok":true}}]"#, "on_connect: on_connect"),
             (r#""parser":"msgpack""#, "parser: parser = \"msgpack\""),
             (r#""retries":3"#, "retries: retries"),

@@ -13,10 +13,10 @@ use bytestring::ByteString;
 use super::backoff::Backoff;
 use super::pace::Pace;
 use super::{ConnectionState, Lifecycle, Settings, Source, Status};
-use crate::engineio::{self, CloseReason, Details, Message, Session, TransportKind};
+use crate::engineio::{self, CloseReason, Details, Message, Revision, SET_ENGINE_3, Session, TransportKind};
 use crate::socketio::socket::{self, DisconnectReason, Emit, EmitError, Sent, Socket};
-use crate::socketio::{self, AckError, Args, Body, Decoder, Name};
-use crate::transport;
+use crate::socketio::{self, AckError, Args, Body, Decoder, Name, OldServer};
+use crate::transport::{self, encode_query};
 
 /// Attachments taken in one incoming packet, as the official decoder does.
 const MAX_INCOMING_ATTACHMENTS: usize = 10;
@@ -171,6 +171,10 @@ pub struct State<T> {
     websocket_worked: bool,
     random: fastrand::Rng,
     decoder: Decoder,
+    /// With revision 3, the server's ways put as those of a server of today.
+    old_server: Option<OldServer>,
+    /// With revision 4, the server has joined us to a namespace as only one that is too old for it does.
+    is_outdated: bool,
     encoded: Vec<Message>,
     actions: VecDeque<Action>,
     outputs: VecDeque<(Key, Output<T>)>,
@@ -179,12 +183,20 @@ pub struct State<T> {
 impl<T> State<T> {
     /// A stopped Manager without sockets; `seed` for the jitter, `pace` for the distance to other Managers' attempts.
     pub fn new(settings: Settings, pace: Arc<Pace>, seed: u64) -> Self {
+        let revision = settings.transport.revision;
+        let old_server = match revision {
+            Revision::V3 => Some(OldServer::new(encode_query(&settings.transport.query))),
+            Revision::V4 => None,
+        };
         Self {
             backoff: Backoff::new(settings.backoff.clone()),
             pace,
             questions: 0,
             held: false,
-            decoder: Decoder::new(MAX_INCOMING_ATTACHMENTS, settings.transport.max_payload),
+            decoder: Decoder::new(MAX_INCOMING_ATTACHMENTS, settings.transport.max_payload)
+                .with_revision(revision),
+            old_server,
+            is_outdated: false,
             settings,
             phase: Phase::Stopped,
             sockets: BTreeMap::new(),
@@ -584,7 +596,7 @@ impl<T> State<T> {
         let kind = untried.pop_front().unwrap_or(TransportKind::WebSocket);
         let may_upgrade =
             self.settings.upgrade && self.settings.transports.contains(&TransportKind::WebSocket);
-        let session = Session::new(kind, may_upgrade);
+        let session = Session::new(self.settings.transport.revision, kind, may_upgrade);
         self.phase = Phase::Opening { session, deadline, untried };
         self.actions.push_back(Action::Open(kind));
     }
@@ -742,6 +754,10 @@ impl<T> State<T> {
         let sid = handshake.sid;
         self.phase = Phase::Open { session, sid: sid.clone(), since: now };
         self.decoder.reset();
+        self.is_outdated = false;
+        if let Some(old_server) = &mut self.old_server {
+            old_server.begin(&sid);
+        }
         self.actions.push_back(Action::Opened { sid, max_payload: handshake.max_payload });
         for key in self.active_keys() {
             self.authenticate(key);
@@ -761,6 +777,18 @@ impl<T> State<T> {
                 return self.close_session(now, DisconnectReason::ParseError, Some(&details), true);
             }
         };
+        let Some(old_server) = &mut self.old_server else {
+            self.is_outdated |= matches!(packet.body, Body::Connect(None));
+            return self.handle_socket_packet(now, packet);
+        };
+        old_server.handle_packet(packet);
+        transmit(&mut self.phase, &mut self.encoded, old_server);
+        while let Some(packet) = self.old_server.as_mut().and_then(OldServer::poll_packet) {
+            self.handle_socket_packet(now, packet);
+        }
+    }
+
+    fn handle_socket_packet(&mut self, now: Instant, packet: socketio::Packet) {
         let Some(key) = self.by_namespace.get(&packet.namespace).copied() else {
             return self.handle_orphan(packet);
         };
@@ -790,7 +818,7 @@ impl<T> State<T> {
             && matches!(packet.body, Body::Connect(_))
         {
             let leave = socketio::Packet { body: Body::Disconnect, ..packet };
-            send(&mut self.phase, &mut self.encoded, &leave);
+            self.send(leave);
         } else {
             tracing::debug!("packet for a namespace without a socket ignored");
         }
@@ -804,7 +832,10 @@ impl<T> State<T> {
             if self.settings.try_all_transports && !untried.is_empty() {
                 return self.try_next(deadline, untried);
             }
-            let details = details.unwrap_or_else(|| Details::new(reason.as_str()));
+            let mut details = details.unwrap_or_else(|| Details::new(reason.as_str()));
+            if let Some(hint) = self.settings.transport.revision.mismatch(&details) {
+                details.hint = Some(hint.into());
+            }
             return self.attempt_failed(now, &details);
         }
         self.websocket_worked &= reason != CloseReason::TransportError;
@@ -842,13 +873,28 @@ impl<T> State<T> {
 
     /// Takes what the socket wants sent and said.
     fn pump(&mut self, key: Key) {
-        let Some(entry) = self.sockets.get_mut(&key) else { return };
-        while let Some(packet) = entry.socket.poll_transmit() {
-            send(&mut self.phase, &mut self.encoded, &packet);
+        while let Some(packet) = self.sockets.get_mut(&key).and_then(|entry| entry.socket.poll_transmit()) {
+            if let Some(answer) = self.send(packet)
+                && let Some(entry) = self.sockets.get_mut(&key)
+                && let Err(details) = entry.socket.handle_packet(answer)
+            {
+                tracing::debug!(details.message, "answer refused");
+            }
         }
         while let Some(event) = self.sockets.get_mut(&key).and_then(|entry| entry.socket.poll_event()) {
             self.socket_event(key, event);
         }
+    }
+
+    /// The server's answer, where an old one has given it before.
+    fn send(&mut self, packet: socketio::Packet) -> Option<Body> {
+        let Some(old_server) = &mut self.old_server else {
+            send(&mut self.phase, &mut self.encoded, &packet);
+            return None;
+        };
+        let answer = old_server.send(packet);
+        transmit(&mut self.phase, &mut self.encoded, old_server);
+        answer
     }
 
     fn socket_event(&mut self, key: Key, event: socket::Event<T>) {
@@ -865,7 +911,12 @@ impl<T> State<T> {
                 return self.lifecycle(key, Lifecycle::Connect { id, recovered, transport });
             }
             socket::Event::Refused { message, data } => {
-                let details = Details { phase: Some(engineio::Phase::Namespace), ..Details::new(message) };
+                let outdated = self.is_outdated || message == socket::OLD_SERVER;
+                let details = Details {
+                    phase: Some(engineio::Phase::Namespace),
+                    hint: outdated.then_some(SET_ENGINE_3.into()),
+                    ..Details::new(message)
+                };
                 return self.connect_error(key, Source::Server, details, data);
             }
             socket::Event::JoinFailed(details) => {
@@ -904,6 +955,13 @@ impl<T> State<T> {
             status.state = ConnectionState::Disconnected;
         }
         self.outputs.push_back((key, Output::Lifecycle { event, status }));
+    }
+}
+
+/// Sends what is to go to an old server.
+fn transmit(phase: &mut Phase, encoded: &mut Vec<Message>, old_server: &mut OldServer) {
+    while let Some(packet) = old_server.poll_transmit() {
+        send(phase, encoded, &packet);
     }
 }
 

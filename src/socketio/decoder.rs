@@ -6,10 +6,10 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::{Args, Packet, binary, text};
-use crate::engineio::Message;
+use crate::engineio::{Message, Revision};
 use crate::json;
 
-/// A message that no Socket.IO 5 peer may send. The session cannot go on after one.
+/// A message that no Socket.IO peer may send. The session cannot go on after one.
 ///
 /// The texts start as those of the official decoder, detail follows behind a colon. Payloads are never quoted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,7 @@ pub enum DecodeError {
 pub struct Decoder {
     max_attachments: usize,
     max_payload: usize,
+    revision: Revision,
     unfinished: Option<Unfinished>,
 }
 
@@ -70,7 +71,14 @@ impl Decoder {
     /// Takes packets with at most `max_attachments` (the official decoder: 10) and `max_payload` bytes, text and
     /// attachments together.
     pub fn new(max_attachments: usize, max_payload: usize) -> Self {
-        Self { max_attachments, max_payload, unfinished: None }
+        Self { max_attachments, max_payload, revision: Revision::V4, unfinished: None }
+    }
+
+    /// The rules of the Socket.IO protocol that goes with this revision: 4 with Engine.IO 3, where servers may use any
+    /// event name and say more in CONNECT and ERROR, else 5.
+    #[must_use]
+    pub fn with_revision(self, revision: Revision) -> Self {
+        Self { revision, ..self }
     }
 
     /// Takes the next message; gives a packet once it is complete.
@@ -97,7 +105,7 @@ impl Decoder {
 
     fn text(&mut self, text: &ByteString) -> Result<Option<Packet>, DecodeError> {
         self.check_size(text.len())?;
-        let (packet, missing) = text::parse(text, self.max_attachments)?;
+        let (packet, missing) = text::parse(text, self.max_attachments, self.revision)?;
         if missing == 0 {
             return Ok(Some(packet));
         }
@@ -258,8 +266,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_messages_make_it_panic(messages in proptest::collection::vec(any_message(), 0..12)) {
-            let mut decoder = Decoder::new(3, 200);
+        fn no_messages_make_it_panic(
+            old in any::<bool>(),
+            messages in proptest::collection::vec(any_message(), 0..12),
+        ) {
+            let revision = if old { Revision::V3 } else { Revision::V4 };
+            let mut decoder = Decoder::new(3, 200).with_revision(revision);
             for message in messages {
                 if let Ok(Some(packet)) = decoder.decode(message) {
                     packet.encode(&mut Vec::new());

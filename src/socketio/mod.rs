@@ -1,4 +1,4 @@
-//! The message layer, Socket.IO protocol 5: packets, attachments, acks and one namespace's life.
+//! The message layer, Socket.IO protocols 5 and 4: packets, attachments, acks and one namespace's life.
 //!
 //! Nothing here does IO or reads a clock.
 
@@ -7,6 +7,7 @@ mod args;
 mod binary;
 mod decoder;
 mod name;
+mod old_server;
 mod packet;
 pub mod socket;
 mod text;
@@ -15,6 +16,7 @@ pub use acks::AckError;
 pub use args::Args;
 pub use binary::BinaryError;
 pub use decoder::{DecodeError, Decoder};
-pub use name::{Name, RESERVED};
+pub use name::{Name, RESERVED, RESERVED_V4};
+pub use old_server::OldServer;
 pub use packet::{Body, Packet, encode_ack, encode_event};
 pub use socket::{DisconnectReason, Emit, EmitError, Sent, Socket};

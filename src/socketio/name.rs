@@ -5,11 +5,26 @@ use std::borrow::Cow;
 use bytes::BufMut;
 use bytestring::ByteString;
 
+use crate::engineio::Revision;
 use crate::json;
 
 /// Names that no application may emit or receive.
 pub const RESERVED: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+/// What socket.io-client 2 keeps to itself besides; a server of its time can be brought down by an `error` event.
+pub const RESERVED_V4: [&str; 10] = [
+    "connect_timeout",
+    "connecting",
+    "error",
+    "ping",
+    "pong",
+    "reconnect",
+    "reconnect_attempt",
+    "reconnect_error",
+    "reconnect_failed",
+    "reconnecting",
+];
 
 /// An event's name as JSON text: a string with its quotes and escapes as upstream wrote them, or a number.
 ///
@@ -61,6 +76,12 @@ impl Name {
     /// Whether it is one of [`RESERVED`], however it is written.
     pub fn is_reserved(&self) -> bool {
         self.is_string() && RESERVED.contains(&self.decoded().as_ref())
+    }
+
+    /// Whether no program may emit it to a server of this revision: [`RESERVED`], and [`RESERVED_V4`] in protocol 4.
+    pub fn is_reserved_in(&self, revision: Revision) -> bool {
+        let old = revision == Revision::V3 && self.is_string();
+        self.is_reserved() || (old && RESERVED_V4.contains(&self.decoded().as_ref()))
     }
 
     fn is_string(&self) -> bool {
@@ -143,6 +164,11 @@ mod tests {
             assert!(Name::new(name).is_reserved(), "{name}");
         }
         assert!(Name::from_json(r#""\u0063onnect""#).unwrap().is_reserved());
+        for name in RESERVED.iter().chain(&RESERVED_V4) {
+            assert!(Name::new(name).is_reserved_in(Revision::V3), "{name}");
+            assert_eq!(Name::new(name).is_reserved_in(Revision::V4), RESERVED.contains(name), "{name}");
+        }
+        assert!(!Name::from_json("7").unwrap().is_reserved_in(Revision::V3));
         for text in [r#""error""#, r#""Connect""#, r#""connect ""#, r#""""#, "0"] {
             assert!(!Name::from_json(text).unwrap().is_reserved(), "{text}");
         }

@@ -6,10 +6,15 @@
 use bytestring::ByteString;
 
 use super::{Args, Body, DecodeError, Name, Packet};
+use crate::engineio::Revision;
 use crate::json;
 
 /// The packet that `text` begins, and how many attachments are to follow.
-pub(super) fn parse(text: &ByteString, max_attachments: usize) -> Result<(Packet, usize), DecodeError> {
+pub(super) fn parse(
+    text: &ByteString,
+    max_attachments: usize,
+    revision: Revision,
+) -> Result<(Packet, usize), DecodeError> {
     let kind = text.chars().next().ok_or(DecodeError::Payload("the packet is empty"))?;
     let rest = &text[kind.len_utf8()..];
     let (attachments, rest) = match kind {
@@ -21,13 +26,23 @@ pub(super) fn parse(text: &ByteString, max_attachments: usize) -> Result<(Packet
     let (id, payload) = split_id(rest)?;
 
     let body = match kind {
-        '0' => Body::Connect(optional(text, payload, b"{", "CONNECT takes an object")?),
+        '0' => {
+            let (starts, demand) = match revision {
+                Revision::V3 => (&b"{[n"[..], "CONNECT takes an object, an array or null"),
+                Revision::V4 => (&b"{"[..], "CONNECT takes an object"),
+            };
+            Body::Connect(optional(text, payload, starts, demand)?)
+        }
         '1' if payload.is_empty() => Body::Disconnect,
         '1' => return Err(DecodeError::Payload("DISCONNECT takes none")),
-        '2' | '5' => event(text, id, payload)?,
+        '2' | '5' => event(text, id, payload, revision)?,
         '3' | '6' => Body::Ack { id, args: ack(text, payload)? },
         _ => {
-            Body::ConnectError(optional(text, payload, b"{\"", "CONNECT_ERROR takes an object or a string")?)
+            let (starts, demand) = match revision {
+                Revision::V3 => (&b"{\"[n"[..], "ERROR takes an object, a string, an array or null"),
+                Revision::V4 => (&b"{\""[..], "CONNECT_ERROR takes an object or a string"),
+            };
+            Body::ConnectError(optional(text, payload, starts, demand)?)
         }
     };
     let namespace = namespace.map_or(ByteString::from_static("/"), |name| text.slice_ref(name));
@@ -87,12 +102,12 @@ fn optional(
     Ok(Some(json::minify_shared(text.slice_ref(payload.trim_ascii_end()))))
 }
 
-fn event(text: &ByteString, id: Option<u64>, payload: &str) -> Result<Body, DecodeError> {
+fn event(text: &ByteString, id: Option<u64>, payload: &str, revision: Revision) -> Result<Body, DecodeError> {
     let items = array_items(payload, "an event takes an array")?;
     let (first, others) = json::split_first(items).ok_or(DecodeError::Payload("an event needs a name"))?;
     let name = Name::from_valid(text.slice_ref(first))
         .ok_or(DecodeError::Payload("an event's name must be a string or a number"))?;
-    if name.is_reserved() {
+    if revision == Revision::V4 && name.is_reserved() {
         return Err(DecodeError::Payload("an event must not have a reserved name"));
     }
     Ok(Body::Event { id, name, args: plain(text, others) })
@@ -121,6 +136,10 @@ fn plain(text: &ByteString, items: &str) -> Args {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(text: &ByteString, max_attachments: usize) -> Result<(Packet, usize), DecodeError> {
+        super::parse(text, max_attachments, Revision::V4)
+    }
 
     #[test]
     fn decodes_headers() {
@@ -191,6 +210,37 @@ mod tests {
             ("51-", "invalid payload: an event takes an array"),
         ] {
             assert_eq!(parse(&text.into(), 10).unwrap_err().to_string(), message, "{text}");
+        }
+    }
+
+    #[test]
+    fn protocol_4_takes_more_in_some_places() {
+        let plain = |body| Packet { namespace: "/a".into(), body };
+        let json = |text: &'static str| Some(ByteString::from_static(text));
+        let event = |name: &str| Body::Event { id: None, name: Name::new(name), args: Args::default() };
+        for (text, body) in [
+            ("0/a,", Body::Connect(None)),
+            ("0/a,[1]", Body::Connect(json("[1]"))),
+            ("0/a,null", Body::Connect(json("null"))),
+            ("4/a,{}", Body::ConnectError(json("{}"))),
+            ("4/a,[\"a\", 1]", Body::ConnectError(json("[\"a\", 1]"))),
+            ("4/a,null", Body::ConnectError(json("null"))),
+            (r#"2/a,["connect"]"#, event("connect")),
+            (r#"2/a,["disconnect"]"#, event("disconnect")),
+        ] {
+            let text = ByteString::from(text);
+            assert_eq!(super::parse(&text, 10, Revision::V3), Ok((plain(body.clone()), 0)), "{text}");
+            let differs = !matches!(body, Body::Connect(None)) && text != "4/a,{}";
+            assert_eq!(parse(&text, 10).is_err(), differs, "{text}");
+        }
+        for (text, message) in [
+            ("0\"x\"", "invalid payload: CONNECT takes an object, an array or null"),
+            ("0no", "invalid payload: expected ident at line 1 column 2"),
+            ("4/a,true", "invalid payload: ERROR takes an object, a string, an array or null"),
+            ("1{}", "invalid payload: DISCONNECT takes none"),
+        ] {
+            let refused = super::parse(&text.into(), 10, Revision::V3).unwrap_err();
+            assert_eq!(refused.to_string(), message, "{text}");
         }
     }
 

@@ -11,7 +11,7 @@ use super::request::{HttpRequest, Requests};
 use super::step::{Log, Step, Watch};
 use super::websocket::WebSocket;
 use super::{Error, Settings, Transport, upgrade};
-use crate::engineio::TransportKind;
+use crate::engineio::{Revision, TransportKind};
 
 /// Opens transports to one server; cheap to clone.
 ///
@@ -24,6 +24,7 @@ pub struct Connector {
 
 /// What the transports of one [`Connector`] have in common.
 pub(super) struct Shared {
+    pub(super) revision: Revision,
     pub(super) dialler: Dialler,
     pub(super) requests: Requests,
     /// Largest message taken, in bytes.
@@ -58,6 +59,7 @@ impl Connector {
     /// As [`Connector::new`], with somebody who hears each step to the server as it is taken.
     pub fn watched(settings: Settings, watch: Arc<dyn Watch>) -> Result<Self, Error> {
         let shared = Shared {
+            revision: settings.revision,
             dialler: Dialler::new(&settings, watch)?,
             requests: Requests::new(&settings)?,
             max_payload: settings.max_payload,
@@ -77,7 +79,7 @@ impl Connector {
             }
             TransportKind::WebSocket => {
                 let frames = upgrade::open(&self.shared, sid).await.map_err(Error::WebSocket)?;
-                Ok(Transport::WebSocket(Box::new(WebSocket::new(frames))))
+                Ok(Transport::WebSocket(Box::new(WebSocket::new(frames, self.shared.revision))))
             }
         }
     }

@@ -38,14 +38,17 @@ pub use connect::Connector;
 pub use error::{Error, Failure};
 pub use polling::Polling;
 pub use proxy::{Proxy, ProxyScheme, Via};
+pub use request::encode_query;
 pub use step::{Step, Watch};
 pub use websocket::WebSocket;
 
-use crate::engineio::{Packet, TransportKind};
+use crate::engineio::{Packet, Revision, TransportKind};
 
 /// Where the server is and how requests to it look. One per Manager; equal settings can share a connection.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// The revision of Engine.IO to speak.
+    pub revision: Revision,
     /// https and wss, rather than http and ws.
     pub secure: bool,
     /// Host name or address; an IPv6 address without brackets.

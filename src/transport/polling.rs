@@ -20,7 +20,7 @@ use super::error::Failure;
 use super::http1::{HttpConnection, exchange};
 use super::request::HttpRequest;
 use super::{Error, Received};
-use crate::engineio::{Packet, Phase, payload};
+use crate::engineio::{DecodeError, Packet, Packets, Phase, Revision};
 
 /// Bytes a body of packets may have beyond the largest message: type digits, separators, small packets around it.
 const BODY_SLACK: usize = 64 * 1024;
@@ -40,7 +40,7 @@ pub struct Polling {
     get: Lane,
     post: Lane,
     /// What the last GET brought and has not been yielded.
-    inbox: payload::Packets,
+    inbox: Packets,
     pause: Pause,
     opened: bool,
     /// A POST has failed; packets that are here already, or with the GET under way, come first.
@@ -68,7 +68,7 @@ impl Polling {
             posting: 0,
             get: Lane::default(),
             post: Lane::default(),
-            inbox: payload::Packets::default(),
+            inbox: Packets::default(),
             pause: Pause::No,
             opened: false,
             post_failed: None,
@@ -77,7 +77,7 @@ impl Polling {
     }
 
     pub(super) fn send(&mut self, packet: Packet) {
-        self.queued += packet.payload_size();
+        self.queued += self.shared.revision.size_in_body(&packet);
         self.queue.push_back(packet);
     }
 
@@ -130,7 +130,12 @@ impl Polling {
             }
             match self.get.poll(cx) {
                 Poll::Ready(answer) => match answer.and_then(readable) {
-                    Ok(body) => self.inbox = payload::decode(body),
+                    Ok(body) => {
+                        if let Err(error) = self.check_revision(&body) {
+                            return Poll::Ready(Err(self.fail(error.into())));
+                        }
+                        self.inbox = self.shared.revision.decode_body(body);
+                    }
                     Err(failure) => return Poll::Ready(Err(self.fail(Error::Poll(failure)))),
                 },
                 Poll::Pending => break,
@@ -175,13 +180,23 @@ impl Polling {
         }
     }
 
+    /// The answer that opens a session says in which revision; servers before Socket.IO 3 know only theirs.
+    fn check_revision(&self, body: &[u8]) -> Result<(), DecodeError> {
+        match Revision::of_handshake(body) {
+            Some(other) if self.sid.is_none() && other != self.shared.revision => {
+                Err(DecodeError::OtherRevision(other))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn start_post(&mut self) -> Result<(), Failure> {
         let waiting = self.queue.len();
-        let Some(body) = payload::take_body(&mut self.queue, self.max_payload) else {
+        let revision = self.shared.revision;
+        let Some(body) = revision.take_body(&mut self.queue, self.max_payload) else {
             return Ok(());
         };
-        let separators = waiting - self.queue.len() - 1;
-        self.queued -= body.len() - separators;
+        self.queued -= body.len() - revision.separators(waiting - self.queue.len());
         self.posting = body.len();
         let request = self.shared.requests.post(self.sid.as_deref(), body)?;
         self.post.start(self.shared.clone(), request, POST_ANSWER);

@@ -19,7 +19,7 @@ use url::Url;
 
 use super::error::Failure;
 use super::{Error, Settings};
-use crate::engineio::{Phase, TransportKind};
+use crate::engineio::{Phase, Revision, TransportKind};
 
 /// A request as hyper takes it.
 pub(super) type HttpRequest = Request<Full<Bytes>>;
@@ -67,12 +67,13 @@ const MAX_COOKIE: usize = 4096;
 
 /// The server, and everything of a request that does not change.
 pub(super) struct Requests {
+    revision: Revision,
     /// Scheme, host and port, for whoever wants to know.
     origin: String,
     /// The same with the path, for judging cookies.
     url: Url,
     path: String,
-    /// The user's parameters, encoded, each followed by `&`.
+    /// The user's parameters, encoded; `&` ends them if there are some.
     query: String,
     headers: HeaderMap,
     protocols: Option<HeaderValue>,
@@ -111,14 +112,13 @@ impl Requests {
             none if none.is_empty() => None,
             list => Some(HeaderValue::from_str(&list).map_err(|error| bad("protocols", &list, &error))?),
         };
-        let mut query = String::new();
-        for (name, value) in settings.query.iter().filter(|(name, _)| !OURS.contains(&name.as_str())) {
-            query.extend(utf8_percent_encode(name, COMPONENT));
-            query.push('=');
-            query.extend(utf8_percent_encode(value, COMPONENT));
+        let users = settings.query.iter().filter(|(name, _)| !OURS.contains(&name.as_str()));
+        let mut query = encode_query(users);
+        if !query.is_empty() {
             query.push('&');
         }
         let requests = Self {
+            revision: settings.revision,
             origin,
             url,
             path: settings.path.clone(),
@@ -201,10 +201,18 @@ impl Requests {
 
     /// Path and query, as they stand in the request line.
     fn uri(&self, kind: TransportKind, sid: Option<&str>) -> Result<Uri, Failure> {
-        let mut text = format!("{}?{}EIO=4&transport={}", self.path, self.query, kind.name());
-        if let Some(sid) = sid {
-            text.push_str("&sid=");
-            text.extend(utf8_percent_encode(sid, COMPONENT));
+        let eio = self.revision.number();
+        let mut text = format!("{}?{}EIO={eio}&transport={}", self.path, self.query, kind.name());
+        match sid {
+            Some(sid) => {
+                text.push_str("&sid=");
+                text.extend(utf8_percent_encode(sid, COMPONENT));
+            }
+            // Binary data is to come as text, as it always does in revision 4.
+            None if self.revision == Revision::V3 && kind == TransportKind::Polling => {
+                text.push_str("&b64=1");
+            }
+            None => {}
         }
         if kind == TransportKind::Polling {
             // Every URL is new, so no cache on the way answers for the server.
@@ -253,6 +261,20 @@ fn has_room(cookies: &mut CookieStore) -> bool {
         *cookies = store;
     }
     cookies.iter_any().count() < MAX_COOKIES
+}
+
+/// Parameters as a query string, keys and values written as `encodeURIComponent` does, without a `?`.
+pub fn encode_query<'a>(parameters: impl IntoIterator<Item = &'a (String, String)>) -> String {
+    let mut query = String::new();
+    for (name, value) in parameters {
+        if !query.is_empty() {
+            query.push('&');
+        }
+        query.extend(utf8_percent_encode(name, COMPONENT));
+        query.push('=');
+        query.extend(utf8_percent_encode(value, COMPONENT));
+    }
+    query
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tracing::debug;
 use super::dial::Stream;
 use super::frames::Frames;
 use super::{Error, Received};
-use crate::engineio::{Frame, Packet};
+use crate::engineio::{Packet, Revision};
 
 /// How long a close frame's answer is waited for.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
@@ -23,6 +23,7 @@ const FRAME_HEADER: usize = 6;
 /// The WebSocket transport. `S` is the connection underneath.
 pub struct WebSocket<S = Stream> {
     frames: Frames<S>,
+    revision: Revision,
     queue: VecDeque<Packet>,
     /// Weight of `queue`, and of what `frames` has taken since it was last flushed.
     queued: usize,
@@ -35,9 +36,10 @@ pub struct WebSocket<S = Stream> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    pub(super) fn new(frames: Frames<S>) -> Self {
+    pub(super) fn new(frames: Frames<S>, revision: Revision) -> Self {
         Self {
             frames,
+            revision,
             queue: VecDeque::new(),
             queued: 0,
             unflushed: 0,
@@ -74,11 +76,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         {
             return Poll::Ready(self.fail(error));
         }
-        let received = match ready!(self.frames.poll_next(cx)) {
-            Ok(Frame::Text(text)) => Packet::decode_text(text).map_err(Error::from),
-            Ok(Frame::Binary(bytes)) => Ok(Packet::decode_binary(bytes)),
-            Err(error) => Err(error),
-        };
+        let received = ready!(self.frames.poll_next(cx))
+            .and_then(|frame| self.revision.decode_frame(frame).map_err(Error::from));
         match received {
             Ok(packet) => Poll::Ready(Ok(Received::Packet(packet))),
             Err(error) => Poll::Ready(self.fail(error)),
@@ -109,7 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             let weight = weight(&packet);
             self.queued -= weight;
             self.unflushed += weight;
-            self.frames.start_send(packet.encode())?;
+            self.frames.start_send(self.revision.encode_frame(&packet))?;
         }
         if self.unflushed > 0 {
             ready!(self.frames.poll_flush(cx))?;

@@ -3,6 +3,8 @@
 use super::*;
 use crate::engineio::Frame;
 
+mod our_pings;
+
 const OPEN: &str = r#"0{"sid":"S","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000}"#;
 const OPEN_WITHOUT_UPGRADES: &str = r#"0{"sid":"S","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#;
 const NOTHING: [&str; 0] = [];
@@ -147,7 +149,7 @@ fn an_upgrade_is_tried_only_where_it_can_work() {
         ),
     ] {
         let mut peer = Peer::new(transport);
-        peer.session = Session::new(transport, may_upgrade);
+        peer.session = Session::new(Revision::V4, transport, may_upgrade);
         assert_eq!(peer.hears(0, open), ["opened S"], "{transport:?} {may_upgrade} {open}");
     }
 }
@@ -312,7 +314,11 @@ struct Peer {
 
 impl Peer {
     fn new(transport: TransportKind) -> Self {
-        Self { start: Instant::now(), session: Session::new(transport, true) }
+        Self::of(Revision::V4, transport)
+    }
+
+    fn of(revision: Revision, transport: TransportKind) -> Self {
+        Self { start: Instant::now(), session: Session::new(revision, transport, true) }
     }
 
     /// Opened at 0 s; pings are due every 25 s and may be 20 s late.

@@ -15,6 +15,7 @@ mod attempts;
 mod comebacks;
 mod losses;
 mod namespaces;
+mod old_servers;
 mod upgrades;
 
 /// Something that befalls the world, and what it says then.
@@ -266,6 +267,7 @@ fn event(name: &str) -> Emit {
 pub(in crate::manager) fn settings() -> Settings {
     Settings {
         transport: crate::transport::Settings {
+            revision: Revision::V4,
             secure: false,
             host: "localhost".into(),
             port: 1,

@@ -11,11 +11,12 @@ use std::pin::pin;
 use std::task::Poll;
 
 use super::{Connector, Error, Received, Settings, TlsSettings, Transport, Via};
-use crate::engineio::{Message, Packet, TransportKind};
+use crate::engineio::{Message, Packet, Revision, TransportKind};
 
 /// Settings of a server that does not exist, to be changed by each test.
 pub(super) fn settings() -> Settings {
     Settings {
+        revision: Revision::V4,
         secure: false,
         host: "server.test".to_owned(),
         port: 80,

@@ -61,7 +61,11 @@ async fn in_memory(buffer: usize) -> (WebSocket<Counted>, WebSocketStream<Duplex
     let (client, server) = duplex(buffer);
     let counts = Arc::new(Counts::default());
     let client = Counted { stream: client, counts: counts.clone() };
-    (WebSocket::new(Frames::new(client, b"", MAX_PAYLOAD).await), server_end(server).await, counts)
+    (
+        WebSocket::new(Frames::new(client, b"", MAX_PAYLOAD).await, Revision::V4),
+        server_end(server).await,
+        counts,
+    )
 }
 
 /// A stream that counts the calls made to write.
