@@ -98,7 +98,7 @@ impl Revision {
     /// speaks only the other.
     ///
     /// A server of revision 4 refuses revision 3 with a text over HTTP; asked for a WebSocket it writes that text, head
-    /// and all, where frames should be.
+    /// and all, where frames should be (Socket.IO 4), or says nothing at all (3).
     pub fn mismatch(self, failure: &Details) -> Option<&'static str> {
         let description = failure.description.as_deref().unwrap_or_default();
         let answered_in = |other: Self| description == DecodeError::OtherRevision(other).to_string();
@@ -106,7 +106,8 @@ impl Revision {
             Self::V4 => answered_in(Self::V3).then_some(SET_ENGINE_3),
             Self::V3 => {
                 let refused = description.contains("Unsupported protocol version");
-                let broke = failure.message == "websocket error" && failure.phase == Some(Phase::Engine);
+                let is_opened = failure.phase == Some(Phase::Engine);
+                let broke = is_opened && matches!(failure.message.as_str(), "websocket error" | "timeout");
                 (answered_in(Self::V4) || refused || broke).then_some(SET_ENGINE_4)
             }
         }
@@ -169,6 +170,8 @@ mod tests {
             (Revision::V3, failure("websocket error", "HTTP 404", Phase::Http), None),
             (Revision::V4, failure("websocket error", "reserved bits", Phase::Engine), None),
             (Revision::V4, failure("xhr poll error", poll, Phase::Http), None),
+            (Revision::V3, failure("timeout", "no handshake", Phase::Engine), Some("engine = 4")),
+            (Revision::V4, failure("timeout", "no handshake", Phase::Engine), None),
             (Revision::V3, Details::new("timeout"), None),
         ] {
             let said = revision.mismatch(&failure);

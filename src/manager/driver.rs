@@ -431,7 +431,7 @@ impl Driver {
     fn heard(&mut self, heard: Heard) {
         let now = self.clock.now();
         match heard {
-            Heard::Opened => {}
+            Heard::Opened => self.state.handle_transport_opened(),
             Heard::Received(Received::Packet(packet)) => self.state.handle_packet(now, packet),
             Heard::Received(Received::Paused) => self.state.handle_paused(now),
             Heard::Lost(error) => {

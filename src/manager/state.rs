@@ -118,7 +118,7 @@ enum Phase {
     /// The next attempt begins at `until`.
     Waiting { until: Instant },
     /// An attempt: a session is being opened on the first of several transports.
-    Opening { session: Session, deadline: Instant, untried: VecDeque<TransportKind> },
+    Opening { session: Session, deadline: Instant, untried: VecDeque<TransportKind>, websocket_open: bool },
     /// The session `sid` is open.
     Open { session: Session, sid: String, since: Instant },
 }
@@ -392,6 +392,13 @@ impl<T> State<T> {
         }
     }
 
+    /// The transport of [`Action::Open`] is there; the handshake has yet to come.
+    pub fn handle_transport_opened(&mut self) {
+        if let Phase::Opening { session, websocket_open, .. } = &mut self.phase {
+            *websocket_open = session.transport() == TransportKind::WebSocket;
+        }
+    }
+
     /// A packet came on the session's transport.
     pub fn handle_packet(&mut self, now: Instant, packet: engineio::Packet) {
         if let Some(session) = self.session_mut() {
@@ -451,6 +458,7 @@ impl<T> State<T> {
             return;
         }
         match auth {
+            Ok(_) if self.old_server.as_ref().is_some_and(OldServer::is_spent) => self.begin_anew(now),
             Ok(auth) => {
                 entry.auth_backoff.reset();
                 entry.socket.join(now, auth);
@@ -512,9 +520,14 @@ impl<T> State<T> {
             Phase::Opening { deadline, .. } if now >= *deadline && self.held => {
                 *deadline = now + self.settings.timeout;
             }
-            Phase::Opening { deadline, .. } if now >= *deadline => {
+            Phase::Opening { deadline, websocket_open, .. } if now >= *deadline => {
+                let mut details = Details::new("timeout");
+                if *websocket_open {
+                    details.phase = Some(engineio::Phase::Engine);
+                    details.description = Some("the WebSocket is open, but no handshake came".into());
+                }
                 self.actions.push_back(Action::Close { graceful: false, last: Vec::new() });
-                self.attempt_failed(now, &Details::new("timeout"));
+                self.attempt_failed(now, details);
             }
             Phase::Open { session, .. } => {
                 session.handle_timeout(now);
@@ -597,11 +610,14 @@ impl<T> State<T> {
         let may_upgrade =
             self.settings.upgrade && self.settings.transports.contains(&TransportKind::WebSocket);
         let session = Session::new(self.settings.transport.revision, kind, may_upgrade);
-        self.phase = Phase::Opening { session, deadline, untried };
+        self.phase = Phase::Opening { session, deadline, untried, websocket_open: false };
         self.actions.push_back(Action::Open(kind));
     }
 
-    fn attempt_failed(&mut self, now: Instant, details: &Details) {
+    fn attempt_failed(&mut self, now: Instant, mut details: Details) {
+        if let Some(hint) = self.settings.transport.revision.mismatch(&details) {
+            details.hint = Some(hint.into());
+        }
         self.phase = Phase::Stopped;
         self.websocket_worked = false;
         let message = details.message.clone();
@@ -832,23 +848,56 @@ impl<T> State<T> {
             if self.settings.try_all_transports && !untried.is_empty() {
                 return self.try_next(deadline, untried);
             }
-            let mut details = details.unwrap_or_else(|| Details::new(reason.as_str()));
-            if let Some(hint) = self.settings.transport.revision.mismatch(&details) {
-                details.hint = Some(hint.into());
-            }
-            return self.attempt_failed(now, &details);
+            let details = details.unwrap_or_else(|| Details::new(reason.as_str()));
+            return self.attempt_failed(now, details);
         }
         self.websocket_worked &= reason != CloseReason::TransportError;
         self.close_session(now, DisconnectReason::Closed(reason), details.as_ref(), false);
     }
 
-    /// The open session is over; what its sockets owe and wait for is settled, and what follows is decided.
+    /// A new session takes the place of the open one, for the sake of the sockets that wait. To them it is no failure.
+    fn begin_anew(&mut self, now: Instant) {
+        let mut waiting = self.active_keys();
+        waiting.retain(|key| self.sockets.get(key).is_some_and(|entry| !entry.socket.is_connected()));
+        for key in &waiting {
+            if let Some(entry) = self.sockets.get_mut(key) {
+                entry.socket.deactivate();
+            }
+        }
+        let details =
+            Details::new("an old server lets nobody back into / on the same session; a new one begins");
+        let reason = DisconnectReason::Closed(CloseReason::TransportClose);
+        self.end_session(now, reason, Some(&details), true, Phase::Waiting { until: now });
+        for key in &waiting {
+            if let Some(entry) = self.sockets.get_mut(key) {
+                entry.socket.connect();
+            }
+        }
+        self.begin_attempt(now);
+    }
+
+    /// The open session is over, and what follows is decided.
     fn close_session(
         &mut self,
         now: Instant,
         reason: DisconnectReason,
         details: Option<&Details>,
         graceful: bool,
+    ) {
+        if let Phase::Open { .. } = self.phase {
+            self.end_session(now, reason, details, graceful, Phase::Stopped);
+            self.schedule(now, details.and_then(|details| details.retry_after));
+        }
+    }
+
+    /// The open session is over; what its sockets owe and wait for is settled.
+    fn end_session(
+        &mut self,
+        now: Instant,
+        reason: DisconnectReason,
+        details: Option<&Details>,
+        graceful: bool,
+        next: Phase,
     ) {
         let Phase::Open { session, since, .. } = &mut self.phase else { return };
         if now.saturating_duration_since(*since) >= self.settings.stable_after {
@@ -857,7 +906,7 @@ impl<T> State<T> {
         session.close();
         let last = std::iter::from_fn(|| session.poll_transmit()).collect();
         self.actions.push_back(Action::Close { graceful, last });
-        self.phase = Phase::Stopped;
+        self.phase = next;
         self.decoder.reset();
         self.orphans.clear();
         for key in self.keys() {
@@ -868,7 +917,6 @@ impl<T> State<T> {
                 self.pump(key);
             }
         }
-        self.schedule(now, details.and_then(|details| details.retry_after));
     }
 
     /// Takes what the socket wants sent and said.

@@ -101,6 +101,7 @@ impl Toml {
         self.plain("upgrade", manager.upgrade);
         self.plain("remember_upgrade", manager.remember_upgrade);
         self.strings("protocols", transport.protocols.iter().map(String::as_str));
+        self.plain("engine", transport.revision.number());
         self.plain("reconnection", manager.reconnection);
         if let Some(attempts) = manager.reconnection_attempts {
             self.plain("reconnection_attempts", attempts);

@@ -42,7 +42,7 @@ enum Root {
     Due,
     /// We are in, whether a socket here wants that or not.
     In,
-    /// Refused, kicked or left: now it takes a CONNECT like any other.
+    /// Refused, kicked or left; nobody is let in again on this session.
     Out,
 }
 
@@ -66,20 +66,20 @@ impl OldServer {
         *self = Self { sid: sid.to_owned(), ..Self::new(std::mem::take(&mut self.query)) };
     }
 
+    /// Whether it takes a new session to join anything more: out of `/` once, the server of version 2 does not say
+    /// when it lets somebody in again, and lets nobody into other namespaces before.
+    pub fn is_spent(&self) -> bool {
+        self.root == Root::Out
+    }
+
     /// Takes a packet of ours. Where the server's answer is known already it comes back instead of going out.
     pub fn send(&mut self, packet: Packet) -> Option<Body> {
         let is_root = *packet.namespace == *ROOT;
         match packet.body {
             Body::Connect(_) if is_root && self.root == Root::In => return Some(self.join(packet.namespace)),
-            Body::Connect(_) if is_root => {
-                self.root_asked = true;
-                self.ask_for_root();
-            }
+            Body::Connect(_) if is_root => self.root_asked = true,
             Body::Connect(_) if self.root == Root::In => self.ask_for(&packet.namespace),
-            Body::Connect(_) => {
-                self.held.push(packet.namespace);
-                self.ask_for_root();
-            }
+            Body::Connect(_) => self.held.push(packet.namespace),
             Body::Disconnect => {
                 self.leave(&packet.namespace);
                 self.outbox.push_back(packet);
@@ -130,13 +130,6 @@ impl OldServer {
         self.inbox.pop_front()
     }
 
-    fn ask_for_root(&mut self) {
-        if self.root == Root::Out {
-            self.root = Root::Due;
-            self.outbox.push_back(Packet { namespace: ROOT.into(), body: Body::Connect(None) });
-        }
-    }
-
     fn ask_for(&mut self, namespace: &ByteString) {
         let namespace = match self.query.as_str() {
             "" => namespace.clone(),
@@ -183,23 +176,33 @@ impl OldServer {
     }
 }
 
-/// An ERROR as a refusal of protocol 5: a text is the message, all else is data, whose `message` serves if it
-/// has one.
+/// An ERROR as a refusal of protocol 5: a text is the message, all else is data, whose `message` serves if it has one.
 fn refusal(payload: Option<ByteString>) -> Body {
     #[derive(Deserialize)]
-    struct Refusal<'a> {
+    struct Lenient<'a> {
         #[serde(borrow)]
         message: Option<&'a RawValue>,
     }
     let Some(data) = payload else { return Body::ConnectError(None) };
-    let message = match data.as_bytes().first() {
-        Some(b'"') => return Body::ConnectError(Some(data)),
-        Some(b'{') => serde_json::from_str::<Refusal<'_>>(&data).ok().and_then(|refusal| refusal.message),
-        // An array would fill the members by position.
-        Some(_) | None => None,
-    };
-    let message = message.map_or("\"\"", RawValue::get);
+    let is_object = data.starts_with('{');
+    if data.starts_with('"') || (is_object && is_refusal(&data)) {
+        return Body::ConnectError(Some(data));
+    }
+    // An array would fill the members by position.
+    let object = is_object.then(|| serde_json::from_str::<Lenient<'_>>(&data).ok()).flatten();
+    let message = object.and_then(|object| object.message).map_or("\"\"", RawValue::get);
     Body::ConnectError(Some(format!(r#"{{"message":{message},"data":{data}}}"#).into()))
+}
+
+/// Later servers that let old clients in refuse an unknown namespace in the words of protocol 5.
+fn is_refusal(object: &str) -> bool {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Strict {
+        #[serde(rename = "message")]
+        _message: String,
+    }
+    serde_json::from_str::<Strict>(object).is_ok()
 }
 
 /// An ERROR as an event.

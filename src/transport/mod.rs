@@ -77,6 +77,7 @@ pub struct Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
+            .field("revision", &self.revision)
             .field("secure", &self.secure)
             .field("host", &self.host)
             .field("port", &self.port)

@@ -2,8 +2,8 @@
 //
 //   node server.mjs MODULES [OPTIONS]
 //
-// MODULES is the folder that holds node_modules. OPTIONS is a JSON object: `package` (default "socket.io-4"), all else
-// goes to the server. The first line printed is the port on loopback. Each line of stdin is a command, a JSON
+// MODULES is the folder that holds node_modules. OPTIONS is a JSON object: `package` (default "socket.io-4", back to
+// "socket.io-2"), `refuse` to let nobody into `/`, all else goes to the server. The first line printed is the port on loopback. Each line of stdin is a command, a JSON
 // object with the member `do`; when it has taken effect, its name is printed. The end of stdin ends the server.
 
 import { createServer } from "node:http";
@@ -11,27 +11,35 @@ import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
 const [modules, options = "{}"] = process.argv.slice(2);
-const { package: name = "socket.io-4", ...serverOptions } = JSON.parse(options);
-const { Server } = createRequire(`${modules}/package.json`)(name);
+const { package: name = "socket.io-4", refuse = false, ...serverOptions } = JSON.parse(options);
+const loaded = createRequire(`${modules}/package.json`)(name);
+const Server = loaded.Server ?? loaded;
 
 let io;
+const sockets = new Set();
 const streams = new Set();
 
 function start(port) {
   const http = createServer().on("connection", (stream) => streams.add(stream));
   io = new Server(http, serverOptions);
+  if (refuse) io.use((socket, next) => next(new Error("not today")));
   io.on("connection", serve);
   io.of("/room").on("connection", serve);
   io.of("/private")
     .use((socket, next) => {
-      if (socket.handshake.auth.token === "secret") return next();
+      if (token(socket) === "secret") return next();
       next(Object.assign(new Error("not authorized"), { data: { code: "E1" } }));
     })
     .on("connection", serve);
   return new Promise((started) => http.listen(port, "127.0.0.1", started));
 }
 
+// Old clients have no auth object; what they send instead is found here or there.
+const token = ({ handshake }) => handshake.auth?.token ?? handshake.query.token;
+
 function serve(socket) {
+  sockets.add(socket);
+  socket.on("disconnect", () => sockets.delete(socket));
   // Gives back what it got: to the acknowledgement where one is asked for, else as an event.
   socket.on("echo", (...args) => {
     const answer = typeof args.at(-1) === "function" ? args.pop() : (...back) => socket.emit("echo", ...back);
@@ -48,7 +56,11 @@ function serve(socket) {
     for (let i = 0; i < count; i++) socket.emit("n", i);
   });
   socket.on("who", (answer) => answer(socket.nsp.name, socket.handshake.auth, socket.conn.transport.name));
+  socket.on("self", (answer) => answer(socket.id, token(socket)));
   socket.on("kick", () => socket.disconnect());
+  // An ERROR packet to who is connected, which only old servers have.
+  socket.on("complain", (what) => socket.error(what));
+  socket.on("beats", () => socket.conn.on("heartbeat", () => socket.emit("beat")));
   socket.on("join", (room, answer) => {
     socket.join(room);
     answer();
@@ -58,7 +70,7 @@ function serve(socket) {
 const commands = {
   emit: ({ to, event, args = [] }) => (to ? io.to(to) : io).emit(event, ...args),
   // Leaves the namespace for the client.
-  kick: () => io.disconnectSockets(),
+  kick: () => sockets.forEach((socket) => socket.disconnect()),
   // Ends the sessions below, as a proxy that restarts would.
   drop: () => Object.values(io.engine.clients).forEach((client) => client.close()),
   restart: async () => {
@@ -71,7 +83,7 @@ const commands = {
 
 // Says goodbye to the clients, and waits for none of them.
 async function stop() {
-  const closed = io.close();
+  const closed = new Promise((closed) => io.close(closed));
   for (const stream of streams) stream.end(() => stream.destroy());
   streams.clear();
   await closed;

@@ -94,25 +94,20 @@ fn other_namespaces_wait_for_the_root_and_take_the_query() {
 }
 
 #[test]
-fn a_root_that_was_left_has_to_be_asked_for() {
-    for kicked in [false, true] {
-        for next in ["0", "0/admin,"] {
-            let mut peer = Peer::in_root();
-            peer.says("0");
-            if kicked {
-                assert_eq!(peer.hears("1"), ["< 1"]);
-            } else {
-                assert_eq!(peer.says("1"), ["> 1"]);
-            }
-            assert_eq!(peer.says(next), ["> 0"]);
-            assert_eq!(peer.says("0/more,"), NOTHING, "once is enough");
-            let answer = peer.hears("0");
-            if next == "0" {
-                assert_eq!(answer, ["> 0/more,", r#"< 0{"sid":"S"}"#]);
-            } else {
-                assert_eq!(answer, ["> 0/admin,", "> 0/more,"]);
-            }
-        }
+fn out_of_the_root_the_session_is_spent() {
+    let leave: fn(&mut Peer) = |peer| assert_eq!(peer.says("1"), ["> 1"]);
+    let kick: fn(&mut Peer) = |peer| assert_eq!(peer.hears("1"), ["< 1"]);
+    for end in [leave, kick] {
+        let mut peer = Peer::in_root();
+        peer.says("0");
+        peer.says("0/admin,");
+        peer.hears("0/admin,");
+        assert!(!peer.0.is_spent());
+        end(&mut peer);
+        assert!(peer.0.is_spent());
+        assert_eq!(peer.says(r#"2/admin,["a"]"#), [r#"> 2/admin,["a"]"#], "who is in stays in");
+        peer.0.begin("T");
+        assert!(!peer.0.is_spent());
     }
 }
 
@@ -123,6 +118,8 @@ fn an_error_refuses_who_has_asked() {
         ("", ""),
         (r#"{"code":"E1"}"#, r#"{"message":"","data":{"code":"E1"}}"#),
         (r#"{"message":"no","n":1.50}"#, r#"{"message":"no","data":{"message":"no","n":1.50}}"#),
+        (r#"{"message":"Invalid namespace"}"#, r#"{"message":"Invalid namespace"}"#),
+        (r#"{"message":7}"#, r#"{"message":7,"data":{"message":7}}"#),
         (r#"["a"]"#, r#"{"message":"","data":["a"]}"#),
         ("null", r#"{"message":"","data":null}"#),
     ] {
@@ -135,7 +132,7 @@ fn an_error_refuses_who_has_asked() {
         peer.says("0");
         let both = [format!("< 4{refusal}"), format!("< 4/admin,{refusal}")];
         assert_eq!(peer.hears(&format!("4{payload}")), both, "{payload}: without / nothing is joined");
-        assert_eq!(peer.says("0/admin,"), ["> 0"], "{payload}: it may be tried again");
+        assert!(peer.0.is_spent(), "{payload}");
     }
 }
 

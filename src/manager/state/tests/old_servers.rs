@@ -48,14 +48,43 @@ fn other_namespaces_follow_with_the_query_and_take_their_ids_from_the_session() 
 }
 
 #[test]
+fn whoever_comes_after_the_root_was_left_gets_a_new_session() {
+    for (reconnection, comes_back) in [(true, ROOT), (false, ROOT), (true, 3)] {
+        let mut world = world_with(|settings| settings.reconnection = reconnection);
+        world.state.add(3, socket_settings("/third"), Returns::default(), 1);
+        world.connect(ROOT);
+        world.opens();
+        world.hears("40");
+        assert_eq!(world.connect(CHAT), ["> 40/chat?token=a%20b,"]);
+        world.hears("40/chat,");
+        assert_eq!(world.disconnect(ROOT), ["/ disconnect io client disconnect, inactive", "> 41"]);
+        assert_eq!(world.hears(r#"42/chat,["on"]"#), [r#"/chat event "on"()"#]);
+        assert_eq!(
+            world.connect(comes_back),
+            [
+                "[close the transport after nothing]",
+                "[open websocket]",
+                "/chat disconnect transport close: an old server lets nobody back into / on the same session; a new one begins",
+            ],
+            "{comes_back}"
+        );
+        assert_eq!(world.opens(), ["[opened S]"]);
+        let joined = world.hears("40");
+        assert!(joined.contains(&"> 40/chat?token=a%20b,".to_owned()), "{joined:?}");
+        let who = if comes_back == ROOT { "/ connect S websocket" } else { "> 40/third?token=a%20b," };
+        assert!(joined.contains(&who.to_owned()), "{joined:?}");
+    }
+}
+
+#[test]
 fn a_namespace_that_was_left_is_joined_again_on_the_same_session() {
     let mut world = connected();
+    world.connect(CHAT);
+    world.hears("40/chat,");
+    assert_eq!(world.hears("41/chat,"), ["/chat disconnect io server disconnect, inactive"]);
     assert_eq!(world.connect(CHAT), ["> 40/chat?token=a%20b,"]);
     world.hears("40/chat,");
-    assert_eq!(world.disconnect(ROOT), ["/ disconnect io client disconnect, inactive", "> 41"]);
-    assert_eq!(world.connect(ROOT), ["> 40"]);
-    assert_eq!(world.hears("40"), ["/ connect S websocket"]);
-    assert_eq!(world.hears("41/chat,"), ["/chat disconnect io server disconnect, inactive"]);
+    assert_eq!(world.disconnect(CHAT), ["/chat disconnect io client disconnect, inactive", "> 41/chat,"]);
     assert_eq!(world.connect(CHAT), ["> 40/chat?token=a%20b,"]);
 }
 
@@ -169,6 +198,24 @@ fn who_speaks_the_wrong_revision_is_told_so() {
         world.state.handle_lost(world.now, false, refused.clone());
         assert_eq!(hints(&mut world), [hint]);
         assert!(world.state.status(ROOT).active, "it is tried again");
+    }
+}
+
+#[test]
+fn a_websocket_without_a_handshake_is_told_from_one_that_never_opened() {
+    for (opened, revision, hint) in [
+        (true, Revision::V3, Some(engineio::SET_ENGINE_4.into())),
+        (true, Revision::V4, None),
+        (false, Revision::V3, None),
+    ] {
+        let mut world = world_with(|settings| settings.transport.revision = revision);
+        world.connect(ROOT);
+        if opened {
+            world.state.handle_transport_opened();
+        }
+        world.now += Duration::from_secs(20);
+        world.state.handle_timeout(world.now);
+        assert_eq!(hints(&mut world), [hint]);
     }
 }
 
