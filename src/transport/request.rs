@@ -321,6 +321,14 @@ mod tests {
     }
 
     #[test]
+    fn revision_3_asks_for_text_when_a_polling_session_opens() {
+        let requests = requests(|settings| settings.revision = Revision::V3);
+        assert_eq!(target(requests.upgrade(None, "k")), "/socket.io/?EIO=3&transport=websocket");
+        assert!(target(requests.get(None)).starts_with("/socket.io/?EIO=3&transport=polling&b64=1&t="));
+        assert!(target(requests.get(Some("s"))).starts_with("/socket.io/?EIO=3&transport=polling&sid=s&t="));
+    }
+
+    #[test]
     fn the_host_is_written_as_in_a_url() {
         for (secure, host, port, origin, header) in [
             (false, "a.test", 80, "http://a.test", "a.test"),
