@@ -23,7 +23,12 @@ struct Session {
 impl Session {
     /// A connection `chat` to `namespace`, joined, and on its last transport.
     async fn start(way: &(&str, &str), namespace: &str, more: &str) -> Self {
-        let server = NodeServer::start("{}").await;
+        Self::start_with("{}", way, namespace, more).await
+    }
+
+    /// As [`start`](Self::start), with options for the server.
+    async fn start_with(server: &str, way: &(&str, &str), namespace: &str, more: &str) -> Self {
+        let server = NodeServer::start(server).await;
         let url = server.url();
         let (options, transport) = way;
         let daemon = Daemon::start(&format!(
@@ -133,6 +138,30 @@ async fn bytes_go_both_ways_at_any_depth() {
                 &format!(r#""args":[{{"$binary":"{large}"}}],"binary":true"#),
             )
             .await;
+    }
+}
+
+#[tokio::test]
+async fn the_server_takes_what_is_let_through_and_no_more_is() {
+    for way in &WAYS[..2] {
+        let mut session = Session::start_with(r#"{"maxHttpBufferSize":1000}"#, way, "", "").await;
+        // `421["echo",""]` and `4` before base64 are what travels beside it.
+        let largest = format!(r#""event":"echo","args":["{}"]"#, "x".repeat(1000 - 14));
+        session.ask(r#""event":"echo""#, r#""args":[]"#).await;
+        session.ask(&largest, &largest[r#""event":"echo","#.len()..]).await;
+        let bytes = |length: usize| {
+            let base64 = "AAAA".repeat(length / 3);
+            format!(r#""binary":true,"event":"echo","args":[{{"$binary":"{base64}"}}]"#)
+        };
+        let most = if way.1 == "polling" { 747 } else { 999 };
+        session.ask(&bytes(most), r#""args":[{"…":…}],"binary":true"#).await;
+        for too_large in [largest.replace("xxx", "xxxx"), bytes(most + 3)] {
+            let request = format!(
+                r#"{{"id":1,"method":"emit","params":{{"connection":"chat","ack":true,{too_large}}}}}"#
+            );
+            session.consumer.call(&request, &common::refusal("1", -32602, "invalid_params")).await;
+        }
+        session.ask(r#""event":"who""#, r#""args":[…]"#).await;
     }
 }
 

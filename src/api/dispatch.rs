@@ -26,7 +26,7 @@ use crate::hub::subscription::{Filter, LifecycleFilter, Pattern};
 use crate::hub::{self, Connection, Consumer, Hub, Opener, Role, Snapshot, Start, Subscription, inbox};
 use crate::json;
 use crate::manager::{self, Auth, Effect, Effects, Manager, Ticket};
-use crate::socketio::{AckError, Args, Emit, EmitError, Name, Sent};
+use crate::socketio::{AckError, AnswerError, Args, Emit, EmitError, Name, Sent};
 
 /// What all consumers share.
 #[derive(Debug)]
@@ -370,14 +370,16 @@ impl Dispatcher {
 
     async fn ack(&mut self, connection: Connection, number: u64, args: Args, reply: Reply) {
         let effect = self.effect_on(connection.socket.manager()).await;
-        let done = Box::new(move |open: bool| {
-            if open {
-                reply.ok(&Empty {});
-            } else {
-                let message = format!(
-                    "nobody waits for an answer to {number}: it was answered, or its session is gone"
-                );
-                reply.error(&Error::new(ErrorKind::UnknownAck, message));
+        let done = Box::new(move |result: Result<(), AnswerError>| {
+            match result {
+                Ok(()) => reply.ok(&Empty {}),
+                Err(error @ AnswerError::Unknown) => {
+                    let message = format!("nobody waits for an answer to {number}: {error}");
+                    reply.error(&Error::new(ErrorKind::UnknownAck, message));
+                }
+                Err(AnswerError::TooLarge(error)) => {
+                    reply.error(&Error::new(ErrorKind::InvalidParams, error.to_string()));
+                }
             }
             drop(effect);
         });
@@ -454,6 +456,9 @@ impl Ticket for EmitTicket {
             Err(error @ (EmitError::BufferFull(_) | EmitError::TooManyPending)) => {
                 return self.reply.error(&Error::new(ErrorKind::BufferFull, error.to_string()));
             }
+            Err(EmitError::TooLarge(error)) => {
+                return self.reply.error(&Error::new(ErrorKind::InvalidParams, error.to_string()));
+            }
         };
         self.reply.ok(&EmitResult { status, active });
     }
@@ -474,6 +479,9 @@ impl Ticket for EmitTicket {
             Err(AckError::Timeout) => {
                 let message = format!("the server of {name:?} did not answer in time");
                 self.reply.error(&Error::new(ErrorKind::AckTimeout, message));
+            }
+            Err(AckError::TooLarge(error)) => {
+                self.reply.error(&Error::new(ErrorKind::InvalidParams, error.to_string()));
             }
             Err(AckError::Disconnected) => {
                 let message = format!(

@@ -21,7 +21,7 @@ use super::sticky::Sticky;
 use super::subscription::Filter;
 use crate::engineio::{Details, Phase, TransportKind};
 use crate::manager::{ConnectionState, Counters, Lifecycle, Observer, Room, Source, Status};
-use crate::socketio::{Args, Name};
+use crate::socketio::{Args, Loss, Name};
 
 /// `outgoing` lines that may wait for a consumer; a watcher further behind misses the oldest.
 const OUTGOING: log::Settings = log::Settings { events: 4096, bytes: 1024 * 1024 };
@@ -608,6 +608,10 @@ impl Observer for Channel {
         inner.outgoing.append(Kind::Event, size, |_, out: &mut BytesMut| {
             self.encoder.outgoing(out, name, args, &consumer)
         });
+    }
+
+    fn lost(&self, name: &Name, loss: Loss) {
+        tracing::warn!(connection = self.name, event = %name.decoded(), %loss, "an emit was given up");
     }
 
     fn is_watched(&self) -> bool {

@@ -311,6 +311,7 @@ impl Driver {
                 client.observer.outgoing(&name, &args, sender);
                 client.unpublished = true;
             }
+            (Output::Lost { name, loss }, Some(client)) => client.observer.lost(&name, loss),
             (Output::Answer { ticket: Waiter::Emit(ticket), result }, _) => {
                 self.update(key);
                 ticket.answered(result);
@@ -325,7 +326,13 @@ impl Driver {
                 }
                 done(());
             }
-            (Output::Event { .. } | Output::Lifecycle { .. } | Output::Outgoing { .. }, None)
+            (
+                Output::Event { .. }
+                | Output::Lifecycle { .. }
+                | Output::Outgoing { .. }
+                | Output::Lost { .. },
+                None,
+            )
             | (Output::Answer { .. } | Output::Done(_), _) => {}
         }
     }
@@ -483,7 +490,9 @@ impl Driver {
             }
             Command::Answer { key, number, args, permit, done } => {
                 let answered = self.state.answer(key, number, args);
-                self.keep_permit(permit);
+                if answered.is_ok() {
+                    self.keep_permit(permit);
+                }
                 done(answered);
             }
             Command::AbandonAcks { done } => {

@@ -25,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::engineio::{Details, TransportKind};
-use crate::socketio::{AckError, Args, DisconnectReason, Emit, EmitError, Name, Sent, socket};
+use crate::socketio::{
+    AckError, AnswerError, Args, DisconnectReason, Emit, EmitError, Loss, Name, Sent, socket,
+};
 use crate::transport;
 
 /// Bytes of emits on their way to the transport of one Manager; whoever brings more waits.
@@ -248,6 +250,8 @@ pub trait Observer: Send + Sync {
     fn lifecycle(&self, event: &Lifecycle, status: &Status);
     /// What [`Observer::is_watched`] asked for.
     fn outgoing(&self, name: &Name, args: &Args, sender: u64);
+    /// An emit that was taken will not reach the server.
+    fn lost(&self, name: &Name, loss: Loss);
     /// Whether [`Observer::outgoing`] is wanted.
     fn is_watched(&self) -> bool;
     /// Where the connection stands, whenever that or a counter changed.
@@ -319,7 +323,7 @@ enum Command {
         number: u64,
         args: Args,
         permit: Option<OwnedSemaphorePermit>,
-        done: Done<bool>,
+        done: Done<Result<(), AnswerError>>,
     },
     AbandonAcks {
         done: Done,
@@ -394,9 +398,8 @@ impl SocketHandle {
         self.manager.send(Command::Emit { key: self.key, emit, permit, ticket, effect });
     }
 
-    /// Waits until the transport takes more, then answers the server's question; `done` hears whether it was still
-    /// open.
-    pub async fn answer(&self, number: u64, args: Args, done: Done<bool>) {
+    /// Waits until the transport takes more, then answers the server's question; `done` hears what became of it.
+    pub async fn answer(&self, number: u64, args: Args, done: Done<Result<(), AnswerError>>) {
         let permit = self.permit(args.size()).await;
         self.manager.send(Command::Answer { key: self.key, number, args, permit, done });
     }

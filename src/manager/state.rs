@@ -14,8 +14,10 @@ use super::backoff::Backoff;
 use super::pace::Pace;
 use super::{ConnectionState, Lifecycle, Settings, Source, Status};
 use crate::engineio::{self, CloseReason, Details, Message, Revision, SET_ENGINE_3, Session, TransportKind};
-use crate::socketio::socket::{self, DisconnectReason, Emit, EmitError, Sent, Socket};
-use crate::socketio::{self, AckError, Args, Body, Decoder, Name, OldServer};
+use crate::socketio::socket::{self, DisconnectReason, Emit, EmitError, Sent, Socket, Transmit};
+use crate::socketio::{
+    self, AckError, AnswerError, Args, Body, DecodeError, Decoder, Limit, Loss, Name, OldServer,
+};
 use crate::transport::{self, encode_query};
 
 /// Attachments taken in one incoming packet, as the official decoder does.
@@ -107,6 +109,13 @@ pub enum Output<T> {
         /// What came.
         result: Result<Args, AckError>,
     },
+    /// An emit that was taken will not reach the server.
+    Lost {
+        /// Its name.
+        name: Name,
+        /// Why.
+        loss: Loss,
+    },
     /// Everything before the command that left this ticket has been passed on.
     Done(T),
 }
@@ -169,6 +178,8 @@ pub struct State<T> {
     attempt: u32,
     /// The last WebSocket came to be and nothing has failed since.
     websocket_worked: bool,
+    /// What the server takes on this session; after it, what it took.
+    limit: Limit,
     random: fastrand::Rng,
     decoder: Decoder,
     /// With revision 3, the server's ways put as those of a server of today.
@@ -204,6 +215,7 @@ impl<T> State<T> {
             orphans: HashMap::new(),
             attempt: 0,
             websocket_worked: false,
+            limit: Limit::default(),
             random: fastrand::Rng::with_seed(seed),
             encoded: Vec::new(),
             actions: VecDeque::new(),
@@ -244,8 +256,10 @@ impl<T> State<T> {
     pub fn add(&mut self, key: Key, settings: socket::Settings, returns: Returns, first_ack: u64) {
         self.by_namespace.insert(settings.namespace.clone(), key);
         let unanswered = self.orphans.remove(&settings.namespace);
+        let mut socket = Socket::new(settings, first_ack, unanswered);
+        socket.set_limit(self.limit);
         let entry = Entry {
-            socket: Socket::new(settings, first_ack, unanswered),
+            socket,
             reconnecting: false,
             recovered: false,
             auth: AuthState::Idle,
@@ -325,9 +339,9 @@ impl<T> State<T> {
         Some(answer)
     }
 
-    /// Answers a question of the server; false if nobody waits for it any more.
-    pub fn answer(&mut self, key: Key, number: u64, args: Args) -> bool {
-        let Some(entry) = self.sockets.get_mut(&key) else { return false };
+    /// Answers a question of the server; see [`Socket::answer`].
+    pub fn answer(&mut self, key: Key, number: u64, args: Args) -> Result<(), AnswerError> {
+        let entry = self.sockets.get_mut(&key).ok_or(AnswerError::Unknown)?;
         let answered = entry.socket.answer(number, args);
         self.pump(key);
         answered
@@ -457,11 +471,15 @@ impl<T> State<T> {
         if !open || !entry.socket.is_waiting() {
             return;
         }
-        match auth {
-            Ok(_) if self.old_server.as_ref().is_some_and(OldServer::is_spent) => self.begin_anew(now),
-            Ok(auth) => {
+        if auth.is_ok() && self.old_server.as_ref().is_some_and(OldServer::is_spent) {
+            return self.begin_anew(now);
+        }
+        let joined = auth.and_then(|auth| {
+            entry.socket.join(now, auth).map_err(|error| format!("the auth object is too large: {error}"))
+        });
+        match joined {
+            Ok(()) => {
                 entry.auth_backoff.reset();
-                entry.socket.join(now, auth);
                 self.pump(key);
             }
             Err(message) => {
@@ -750,6 +768,7 @@ impl<T> State<T> {
                 engineio::Event::Pause => self.actions.push_back(Action::Pause),
                 engineio::Event::Switch => {
                     self.websocket_worked = true;
+                    self.set_limit(Limit { base64: false, ..self.limit });
                     self.actions.push_back(Action::Switch);
                     self.broadcast(&Lifecycle::Upgrade { transport: TransportKind::WebSocket });
                 }
@@ -767,6 +786,8 @@ impl<T> State<T> {
             return;
         };
         self.websocket_worked |= session.transport() == TransportKind::WebSocket;
+        let base64 = session.transport() == TransportKind::Polling;
+        self.set_limit(Limit { max_payload: handshake.max_payload, base64 });
         let sid = handshake.sid;
         self.phase = Phase::Open { session, sid: sid.clone(), since: now };
         self.decoder.reset();
@@ -784,13 +805,25 @@ impl<T> State<T> {
         }
     }
 
+    fn set_limit(&mut self, limit: Limit) {
+        self.limit = limit;
+        for entry in self.sockets.values_mut() {
+            entry.socket.set_limit(limit);
+        }
+    }
+
     fn handle_message(&mut self, now: Instant, message: Message) {
         let packet = match self.decoder.decode(message) {
             Ok(Some(packet)) => packet,
             Ok(None) => return,
             Err(error) => {
+                let reason = match error {
+                    // As for one message that is too large, which the transport does not even take.
+                    DecodeError::TooLarge { .. } => DisconnectReason::Closed(CloseReason::TransportError),
+                    _ => DisconnectReason::ParseError,
+                };
                 let details = Details::new(error.to_string());
-                return self.close_session(now, DisconnectReason::ParseError, Some(&details), true);
+                return self.close_session(now, reason, Some(&details), true);
             }
         };
         let Some(old_server) = &mut self.old_server else {
@@ -921,8 +954,17 @@ impl<T> State<T> {
 
     /// Takes what the socket wants sent and said.
     fn pump(&mut self, key: Key) {
-        while let Some(packet) = self.sockets.get_mut(&key).and_then(|entry| entry.socket.poll_transmit()) {
-            if let Some(answer) = self.send(packet)
+        while let Some(transmit) = self.sockets.get_mut(&key).and_then(|entry| entry.socket.poll_transmit()) {
+            let answer = match transmit {
+                Transmit::Packet(packet) => self.send(packet),
+                Transmit::Message(message) => {
+                    if let Phase::Open { session, .. } = &mut self.phase {
+                        session.send(message);
+                    }
+                    None
+                }
+            };
+            if let Some(answer) = answer
                 && let Some(entry) = self.sockets.get_mut(&key)
                 && let Err(details) = entry.socket.handle_packet(answer)
             {
@@ -950,6 +992,7 @@ impl<T> State<T> {
             socket::Event::Event { name, args, ack } => Output::Event { name, args, ack },
             socket::Event::Answer { ticket, result } => Output::Answer { ticket, result },
             socket::Event::Outgoing { name, args, sender } => Output::Outgoing { name, args, sender },
+            socket::Event::Lost { name, loss } => Output::Lost { name, loss },
             socket::Event::Connect { id, recovered } => {
                 if let Some(entry) = self.sockets.get_mut(&key) {
                     entry.reconnecting = false;

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
+use super::TooLarge;
+
 /// Answers owed to the server at the most; beyond it the oldest question can no longer be answered. The official
 /// client keeps them all, which a daemon cannot.
 pub const MAX_OWED: usize = 65_536;
@@ -14,6 +16,8 @@ pub enum AckError {
     Timeout,
     /// The connection was lost, or closed, before.
     Disconnected,
+    /// Its event waited for the connection, and this server does not take one so large.
+    TooLarge(TooLarge),
 }
 
 /// Pending answers of the server, each with whoever waits for it. The ids count from 0 and are never used twice,
@@ -40,6 +44,11 @@ impl<T> Pending<T> {
     /// Nobody waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// The id that [`Pending::insert`] will give next.
+    pub fn next_id(&self) -> u64 {
+        self.next_id
     }
 
     /// Waits for an answer, until `deadline` if there is one; gives the id to send.
@@ -108,9 +117,14 @@ impl Owed {
         number
     }
 
-    /// Someone answers `number`: the wire id to answer under, once.
-    pub fn answer(&mut self, number: u64) -> Option<u64> {
-        self.wire_ids.remove(&number)
+    /// The wire id under which to answer `number`, while it may be answered.
+    pub fn wire_id(&self, number: u64) -> Option<u64> {
+        self.wire_ids.get(&number).copied()
+    }
+
+    /// `number` was answered and cannot be again.
+    pub fn answered(&mut self, number: u64) {
+        self.wire_ids.remove(&number);
     }
 
     /// The session is gone and its questions with it.
@@ -173,10 +187,11 @@ mod tests {
         let mut owed = Owed::new(10);
         assert_eq!([owed.ask(0), owed.ask(7), owed.ask(0)], [10, 11, 12]);
         for (number, wire_id) in [(11, Some(7)), (11, None), (9, None), (13, None), (12, Some(0))] {
-            assert_eq!(owed.answer(number), wire_id, "{number}");
+            assert_eq!(owed.wire_id(number), wire_id, "{number}");
+            owed.answered(number);
         }
         owed.forget();
-        assert_eq!(owed.answer(10), None);
+        assert_eq!(owed.wire_id(10), None);
         assert_eq!(owed.ask(0), 13, "numbers go on");
     }
 
@@ -187,8 +202,8 @@ mod tests {
             owed.ask(wire_id);
         }
         assert_eq!(owed.wire_ids.len(), MAX_OWED);
-        assert_eq!(owed.answer(0), None);
-        assert_eq!(owed.answer(1), Some(1));
-        assert_eq!(owed.answer(MAX_OWED as u64), Some(MAX_OWED as u64));
+        assert_eq!(owed.wire_id(0), None);
+        assert_eq!(owed.wire_id(1), Some(1));
+        assert_eq!(owed.wire_id(MAX_OWED as u64), Some(MAX_OWED as u64));
     }
 }

@@ -67,14 +67,20 @@ impl Body {
 }
 
 /// [`Packet::encode`] for an event whose parts belong to others.
-pub fn encode_event(namespace: &str, id: Option<u64>, name: &Name, args: &Args, out: &mut Vec<Message>) {
+pub(super) fn encode_event(
+    namespace: &str,
+    id: Option<u64>,
+    name: &Name,
+    args: &Args,
+    out: &mut Vec<Message>,
+) {
     let kind = if args.has_binary() { '5' } else { '2' };
     let comma = if args.is_empty() { "" } else { "," };
     encode(kind, namespace, id, &["[", name.as_json(), comma, args.json(), "]"], args, out);
 }
 
 /// [`Packet::encode`] for an ack whose parts belong to others.
-pub fn encode_ack(namespace: &str, id: Option<u64>, args: &Args, out: &mut Vec<Message>) {
+fn encode_ack(namespace: &str, id: Option<u64>, args: &Args, out: &mut Vec<Message>) {
     let kind = if args.has_binary() { '6' } else { '3' };
     encode(kind, namespace, id, &["[", args.json(), "]"], args, out);
 }

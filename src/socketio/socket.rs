@@ -11,8 +11,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::acks::{AckError, Owed, Pending};
-use super::{Args, Body, Name, Packet};
-use crate::engineio::{CloseReason, Details};
+use super::packet::encode_event;
+use super::{Args, Body, Limit, Name, Packet, TooLarge};
+use crate::engineio::{CloseReason, Details, Message};
 
 /// Events that may come before the CONNECT answer, in bytes; recovered sessions send what was missed there.
 pub const MAX_EARLY: usize = 16 * 1024 * 1024;
@@ -117,6 +118,22 @@ pub enum Event<T> {
         /// The `sender` of the emit.
         sender: u64,
     },
+    /// An emit that was taken will not reach the server.
+    Lost {
+        /// Its name.
+        name: Name,
+        /// Why.
+        loss: Loss,
+    },
+}
+
+/// What goes to the server next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transmit {
+    /// CONNECT or DISCONNECT, still to be encoded: old servers want them otherwise.
+    Packet(Packet),
+    /// A message of an event or an answer. A packet's messages follow each other, with nothing between them.
+    Message(Message),
 }
 
 /// One emit.
@@ -145,6 +162,14 @@ pub enum Sent {
     Dropped,
 }
 
+/// Why an emit that was taken does not reach the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Loss {
+    /// It waited for the connection, and then the server did not take one so large.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+}
+
 /// Why an emit was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EmitError {
@@ -154,6 +179,20 @@ pub enum EmitError {
     /// Too many acks are waited for.
     #[error("too many acks are pending ({MAX_PENDING}); wait for some, or give them a timeout")]
     TooManyPending,
+    /// The server would end the session.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+}
+
+/// Why a question of the server was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// It was answered before, or its session is gone.
+    #[error("it was answered, or its session is gone")]
+    Unknown,
+    /// The server would end the session. The question stays open.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 #[derive(Debug)]
@@ -200,8 +239,9 @@ pub struct Socket<T> {
     /// The CONNECT to send once that one is answered, whose auth object was another.
     queued: Option<Joining>,
     watched: bool,
+    limit: Limit,
     sent: u64,
-    outbox: VecDeque<Packet>,
+    outbox: VecDeque<Transmit>,
     events: VecDeque<Event<T>>,
 }
 
@@ -232,6 +272,7 @@ impl<T> Socket<T> {
             unanswered,
             queued: None,
             watched: false,
+            limit: Limit::default(),
             sent: 0,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
@@ -296,6 +337,11 @@ impl<T> Socket<T> {
         self.watched = watched;
     }
 
+    /// What the server takes from now on; without a session, what it took last.
+    pub fn set_limit(&mut self, limit: Limit) {
+        self.limit = limit;
+    }
+
     /// Wants to be connected; true if it did not before.
     pub fn connect(&mut self) -> bool {
         let starts = !self.is_active();
@@ -306,18 +352,21 @@ impl<T> Socket<T> {
     }
 
     /// The session is open and `auth`, a JSON object, is at hand: sends CONNECT. Only once a session, whoever asks
-    /// again: a second CONNECT would end it.
-    pub fn join(&mut self, now: Instant, auth: Option<&str>) {
+    /// again: a second CONNECT would end it. An auth object that is too large for the server would end it too, and is
+    /// not sent.
+    pub fn join(&mut self, now: Instant, auth: Option<&str>) -> Result<(), TooLarge> {
         if !self.is_waiting() {
-            return;
+            return Ok(());
         }
-        self.state = State::Joining { deadline: now + self.settings.timeout };
         let payload = self.recovery.payload(auth);
+        self.limit.check(&self.encode(Body::Connect(payload.clone())))?;
+        self.state = State::Joining { deadline: now + self.settings.timeout };
         match &self.unanswered {
             None => self.ask(payload),
             Some(sent) if *sent == payload => {}
             Some(_) => self.queued = Some(payload),
         }
+        Ok(())
     }
 
     /// Leaves, and stays away until [`Socket::connect`]. What is buffered stays.
@@ -425,17 +474,26 @@ impl<T> Socket<T> {
         if !connected && self.send_buffer_bytes + outgoing.size() > self.settings.send_buffer {
             return (Err(EmitError::BufferFull(self.settings.send_buffer)), Some(ticket));
         }
+        if emit.ack.is_some() {
+            if self.pending.len() >= MAX_PENDING {
+                return (Err(EmitError::TooManyPending), Some(ticket));
+            }
+            outgoing.id = Some(self.pending.next_id());
+        }
+        let messages = self.encode_event(&outgoing);
+        // One that waits may find another transport.
+        let limit = Limit { base64: self.limit.base64 && connected, ..self.limit };
+        if let Err(too_large) = limit.check(&messages) {
+            return (Err(too_large.into()), Some(ticket));
+        }
         let mut rest = Some(ticket);
         if let Some(timeout) = emit.ack {
-            if self.pending.len() >= MAX_PENDING {
-                return (Err(EmitError::TooManyPending), rest);
-            }
             let timeout = timeout.or(self.settings.ack_timeout);
             let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
             outgoing.id = rest.take().map(|ticket| self.pending.insert(ticket, deadline));
         }
         if connected {
-            self.hand_over(outgoing);
+            self.hand_over(&outgoing, messages);
             (Ok(Sent::Sent), rest)
         } else {
             self.send_buffer_bytes += outgoing.size();
@@ -444,11 +502,14 @@ impl<T> Socket<T> {
         }
     }
 
-    /// Answers the server's question `number`; false if it was answered before, or its session is gone.
-    pub fn answer(&mut self, number: u64, args: Args) -> bool {
-        let Some(wire_id) = self.owed.answer(number) else { return false };
-        self.transmit(Body::Ack { id: Some(wire_id), args });
-        true
+    /// Answers the server's question `number`, once and in its own session.
+    pub fn answer(&mut self, number: u64, args: Args) -> Result<(), AnswerError> {
+        let wire_id = self.owed.wire_id(number).ok_or(AnswerError::Unknown)?;
+        let messages = self.encode(Body::Ack { id: Some(wire_id), args });
+        self.limit.check(&messages)?;
+        self.owed.answered(number);
+        self.outbox.extend(messages.into_iter().map(Transmit::Message));
+        Ok(())
     }
 
     /// Nobody will be answered any more: the connection is closed for good, or the daemon ends.
@@ -480,8 +541,8 @@ impl<T> Socket<T> {
         }
     }
 
-    /// The next packet to send.
-    pub fn poll_transmit(&mut self) -> Option<Packet> {
+    /// The next message to send. Those of one packet follow each other.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.outbox.pop_front()
     }
 
@@ -514,7 +575,11 @@ impl<T> Socket<T> {
         }
         self.send_buffer_bytes = 0;
         for outgoing in std::mem::take(&mut self.send_buffer) {
-            self.hand_over(outgoing);
+            let messages = self.encode_event(&outgoing);
+            match self.limit.check(&messages) {
+                Ok(()) => self.hand_over(&outgoing, messages),
+                Err(too_large) => self.lose(outgoing, too_large),
+            }
         }
         self.events.push_back(Event::Connect { id, recovered });
     }
@@ -550,17 +615,38 @@ impl<T> Socket<T> {
         self.events.push_back(Event::Event { name, args, ack });
     }
 
-    fn hand_over(&mut self, outgoing: Outgoing) {
-        let Outgoing { name, args, id, sender } = outgoing;
+    fn hand_over(&mut self, outgoing: &Outgoing, messages: Vec<Message>) {
         self.sent += 1;
         if self.watched {
-            self.events.push_back(Event::Outgoing { name: name.clone(), args: args.clone(), sender });
+            let (name, args) = (outgoing.name.clone(), outgoing.args.clone());
+            self.events.push_back(Event::Outgoing { name, args, sender: outgoing.sender });
         }
-        self.transmit(Body::Event { id, name, args });
+        self.outbox.extend(messages.into_iter().map(Transmit::Message));
+    }
+
+    /// What was taken while the server's limit was not known, or another, is not sent; nobody is left waiting.
+    fn lose(&mut self, outgoing: Outgoing, too_large: TooLarge) {
+        if let Some(ticket) = outgoing.id.and_then(|id| self.pending.remove(id)) {
+            self.events.push_back(Event::Answer { ticket, result: Err(AckError::TooLarge(too_large)) });
+        }
+        self.events.push_back(Event::Lost { name: outgoing.name, loss: too_large.into() });
+    }
+
+    fn encode(&self, body: Body) -> Vec<Message> {
+        let mut messages = Vec::new();
+        Packet { namespace: self.settings.namespace.clone(), body }.encode(&mut messages);
+        messages
+    }
+
+    fn encode_event(&self, Outgoing { name, args, id, .. }: &Outgoing) -> Vec<Message> {
+        let mut messages = Vec::new();
+        encode_event(&self.settings.namespace, *id, name, args, &mut messages);
+        messages
     }
 
     fn transmit(&mut self, body: Body) {
-        self.outbox.push_back(Packet { namespace: self.settings.namespace.clone(), body });
+        let packet = Packet { namespace: self.settings.namespace.clone(), body };
+        self.outbox.push_back(Transmit::Packet(packet));
     }
 
     fn leave(&mut self, reason: DisconnectReason, details: Option<Details>) {

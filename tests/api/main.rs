@@ -7,6 +7,7 @@ mod acks;
 mod control;
 mod emit;
 mod lag;
+mod limits;
 mod open;
 mod replay;
 mod sticky;

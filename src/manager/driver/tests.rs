@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::*;
 use crate::manager::state::tests as state_tests;
 use crate::manager::{Effects, Lifecycle, Returns};
-use crate::socketio::{AckError, Args, EmitError, Name};
+use crate::socketio::{AckError, Args, EmitError, Loss, Name};
 
 const OPEN: &str = r#"0{"sid":"S","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#;
 
@@ -39,6 +39,8 @@ impl Observer for Ear {
     }
 
     fn outgoing(&self, _: &Name, _: &Args, _: u64) {}
+
+    fn lost(&self, _: &Name, _: Loss) {}
 
     fn is_watched(&self) -> bool {
         false

@@ -190,6 +190,7 @@ impl World {
             Output::Outgoing { name, .. } => format!("{namespace} outgoing {}", name.as_json()),
             Output::Answer { ticket, result: Ok(args) } => format!("{ticket} answered {}", args.json()),
             Output::Answer { ticket, result: Err(error) } => format!("{ticket} failed: {error:?}"),
+            Output::Lost { name, loss } => format!("{namespace} lost {}: {loss}", name.as_json()),
             Output::Done(ticket) => format!("done {ticket}"),
         }
     }

@@ -6,7 +6,11 @@ use crate::socketio::Decoder;
 
 mod emits;
 mod joining;
+mod limits;
 mod recovery;
+
+/// What a test begins with.
+type Scene = fn() -> Peer;
 
 const NOTHING: [&str; 0] = [];
 const JOINED: &str = r#"0/chat,{"sid":"A"}"#;
@@ -44,7 +48,7 @@ impl Peer {
     }
 
     fn join(&mut self, auth: Option<&str>) -> Vec<String> {
-        self.socket.join(self.start, auth);
+        self.socket.join(self.start, auth).unwrap();
         self.out()
     }
 
@@ -87,10 +91,10 @@ impl Peer {
     }
 
     fn answer(&mut self, number: u64, args: &str) -> Vec<String> {
-        if self.socket.answer(number, Args::from_array(args.into()).unwrap()) {
-            self.out()
-        } else {
-            vec!["unknown".into()]
+        match self.socket.answer(number, Args::from_array(args.into()).unwrap()) {
+            Ok(()) => self.out(),
+            Err(AnswerError::Unknown) => vec!["unknown".into()],
+            Err(AnswerError::TooLarge(error)) => vec![error.to_string()],
         }
     }
 
@@ -99,14 +103,17 @@ impl Peer {
         while let Some(event) = self.socket.poll_event() {
             out.push(line(event));
         }
-        let mut messages = Vec::new();
-        while let Some(packet) = self.socket.poll_transmit() {
-            packet.encode(&mut messages);
-        }
-        for message in messages {
-            match crate::engineio::Packet::Message(message).encode() {
-                Frame::Text(text) => out.push(format!("> {}", &text[1..])),
-                Frame::Binary(bytes) => out.push(format!("> {:?}", &bytes[..])),
+        while let Some(transmit) = self.socket.poll_transmit() {
+            let mut messages = Vec::new();
+            match transmit {
+                Transmit::Packet(packet) => packet.encode(&mut messages),
+                Transmit::Message(message) => messages.push(message),
+            }
+            for message in messages {
+                match crate::engineio::Packet::Message(message).encode() {
+                    Frame::Text(text) => out.push(format!("> {}", &text[1..])),
+                    Frame::Binary(bytes) => out.push(format!("> {:?}", &bytes[..])),
+                }
             }
         }
         out
@@ -134,6 +141,7 @@ fn line(event: Event<String>) -> String {
         Event::Answer { ticket, result: Err(error) } => {
             format!("answer {ticket}: {}", format!("{error:?}").to_lowercase())
         }
+        Event::Lost { name, loss } => format!("lost {}: {loss}", name.as_json()),
         Event::Outgoing { name, sender, .. } => format!("outgoing {} by {sender}", name.as_json()),
     }
 }

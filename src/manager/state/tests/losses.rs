@@ -123,10 +123,10 @@ fn events_come_in_order_with_their_attachments() {
     assert_eq!(world.hears(r#"451-7["a",{"_placeholder":true,"num":0}]"#), NOTHING);
     assert_eq!(world.hears("bAQI="), [r#"/ event "a"({"_placeholder":true,"num":0}) ?1"#]);
     assert_eq!(world.hears(r#"42["b",1.50]"#), [r#"/ event "b"(1.50)"#]);
-    assert!(world.state.answer(ROOT, 1, Args::from_array("[1]".into()).unwrap()));
+    world.state.answer(ROOT, 1, Args::from_array("[1]".into()).unwrap()).unwrap();
     assert_eq!(world.out(), ["> 437[1]"]);
-    assert!(!world.state.answer(ROOT, 1, Args::default()));
-    assert!(!world.state.answer(9, 1, Args::default()), "no such socket");
+    assert_eq!(world.state.answer(ROOT, 1, Args::default()), Err(AnswerError::Unknown));
+    assert_eq!(world.state.answer(9, 1, Args::default()), Err(AnswerError::Unknown), "no such socket");
 }
 
 #[test]
@@ -237,4 +237,79 @@ fn nothing_is_heard_or_sent_after_the_end() {
     assert_eq!(world.fails("late"), NOTHING);
     assert_eq!(world.emit(ROOT, "e"), Sent::Buffered);
     assert_eq!(world.out(), NOTHING);
+}
+
+#[test]
+fn what_no_server_may_send_ends_the_session() {
+    let half = "1".repeat(800_000);
+    let placeholders = format!(r#"451-["e"{}]"#, r#",{"_placeholder":true,"num":0}"#.repeat(3));
+    let large = "packet too large: text and attachments exceed 1048576 bytes";
+    for (messages, told) in [
+        (vec!["459999-[\"e\"]".into()], "parse error: too many attachments: at most 10 are taken"),
+        (
+            vec!["4599999999999999999999999-[\"e\"]".into()],
+            "parse error: too many attachments: at most 10 are taken",
+        ),
+        (
+            vec![r#"451-["e",{"_placeholder":true,"num":0}]"#.into(), "bAA==".into(), "bAA==".into()],
+            "parse error: got binary data when not reconstructing a packet",
+        ),
+        // Two halves of what is too large, and one part that is used three times over.
+        (vec![r#"452-["e"]"#.into(), format!("b{half}"), format!("b{half}")], large),
+        (vec![placeholders, format!("b{half}")], large),
+    ] {
+        let mut world = World::connected();
+        let told = if told == large { format!("transport error: {large}") } else { told.to_owned() };
+        let mut out = Vec::new();
+        for message in &messages {
+            out = world.hears(message);
+        }
+        assert_eq!(out, [format!("/ disconnect {told}").as_str(), "[close the transport after nothing]"]);
+    }
+}
+
+#[test]
+fn what_the_server_takes_is_what_its_latest_session_takes() {
+    let open = |max: usize| {
+        format!(r#"0{{"sid":"S","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":{max}}}"#)
+    };
+    let mut world = World::new();
+    world.connect(ROOT);
+    world.hears(&open(12));
+    world.hears(r#"40{"sid":"A"}"#);
+    assert!(matches!(world.emit_as(ROOT, event("1234567")), Err(EmitError::TooLarge(_))), "13 bytes");
+    assert_eq!(world.emit(ROOT, "123456"), Sent::Sent);
+    world.out();
+    world.is_closed();
+    assert!(
+        matches!(world.emit_as(ROOT, event("1234567")), Err(EmitError::TooLarge(_))),
+        "nothing newer is known"
+    );
+    assert_eq!(world.emit(ROOT, "123456"), Sent::Buffered);
+    assert_eq!(world.emit(ROOT, "1"), Sent::Buffered);
+    world.at(1);
+    world.hears(&open(11));
+    let lost = "/ lost \"123456\": a packet of 12 bytes is more than the server takes: 11 (its maxPayload); it was not sent";
+    assert_eq!(world.hears(r#"40{"sid":"B"}"#), [lost, "/ connect B websocket", r#"> 42["1"]"#]);
+    // A socket that comes later knows it too, and a server that names no limit has none.
+    assert_eq!(world.connect(CHAT), ["> 40/chat,"]);
+    world.remove(CHAT);
+    world.state.add(CHAT, socket_settings("/chat"), Returns::default(), 1);
+    assert!(matches!(world.emit_as(CHAT, event("1")), Err(EmitError::TooLarge(_))), "with the namespace");
+    world.is_closed();
+    world.at(3);
+    world.opens();
+    assert_eq!(world.emit(CHAT, "1"), Sent::Buffered);
+}
+
+#[test]
+fn an_auth_object_too_large_for_the_server_is_a_failure_of_the_source() {
+    let mut world = World::new();
+    world.auth = None;
+    world.connect(ROOT);
+    world.hears(r#"0{"sid":"S","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":10}"#);
+    let error = "the auth object is too large: a packet of 15 bytes is more than the server takes: 10 (its maxPayload); it was not sent";
+    assert_eq!(world.auth(ROOT, Ok(Some(r#"{"token":"1"}"#))), [format!("/ connect_error (auth) {error}")]);
+    assert_eq!(world.at(1), ["[authenticate 1]"]);
+    assert_eq!(world.auth(ROOT, Ok(Some("{}"))), ["> 40{}"]);
 }

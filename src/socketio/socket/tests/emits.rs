@@ -2,9 +2,6 @@
 
 use super::*;
 
-/// What a test begins with.
-type Scene = fn() -> Peer;
-
 #[test]
 fn the_send_buffer_goes_first_and_in_order() {
     let mut peer = Peer::new();

@@ -9,7 +9,7 @@ type Blow = fn(&mut Peer) -> Vec<String>;
 fn connect_is_sent_once_a_session_whoever_asks() {
     let mut peer = Peer::new();
     assert!(!peer.socket.is_active());
-    peer.socket.join(peer.start, None);
+    peer.socket.join(peer.start, None).unwrap();
     assert_eq!(peer.out(), NOTHING, "nobody wants it connected");
 
     assert!(peer.socket.connect());
