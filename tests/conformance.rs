@@ -229,6 +229,46 @@ async fn a_middleware_refuses_and_lets_in_whom_it_likes() {
 }
 
 #[tokio::test]
+async fn emits_are_sent_again_until_they_are_answered() {
+    for way in WAYS {
+        // What is answered at its second try has a third, should the machine be slow.
+        let mut session = Session::start(way, "", "retries = 2\nack_timeout = \"100ms\"").await;
+        session.emit(r#""event":"insist","args":["first",2]"#).await;
+        session.emit(r#""event":"insist","args":["never",9]"#).await;
+        session
+            .ask(r#""event":"insist","args":["last",2]"#, r#""args":[["first",…],["never",3],["last",…]]"#)
+            .await;
+        session
+            .consumer
+            .call(
+                r#"{"id":1,"method":"emit","params":{"connection":"chat","event":"insist","args":["too often",4],"ack":true}}"#,
+                &common::refusal("1", -32003, "ack_timeout"),
+            )
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn emits_survive_a_lost_connection_in_order() {
+    for way in WAYS {
+        let mut session = Session::start(way, "", "retries = 1").await;
+        session.emit(r#""event":"insist","args":["a",2]"#).await;
+        session.emit(r#""event":"insist","args":["b",1]"#).await;
+        session.send(r#"{"id":1,"method":"emit","params":{"connection":"chat","event":"insist","args":["c",1],"ack":true}}"#).await;
+        session.server.command(r#"{"do":"hear","what":"a"}"#).await;
+        session.server.command(r#"{"do":"drop"}"#).await;
+        session.consumer.hear(&lifecycle(r#""event":"disconnect","…":…"#, true)).await;
+        session
+            .consumer
+            .expect_answer(r#"{"jsonrpc":"2.0","id":1,"result":{"args":[["a",2],["b",1],["c",1]]}}"#)
+            .await;
+        let list =
+            r#"{"jsonrpc":"2.0","id":1,"result":{"connections":[{"buffered":0,"pending_acks":0,"…":…}]}}"#;
+        session.consumer.call(r#"{"id":1,"method":"list"}"#, list).await;
+    }
+}
+
+#[tokio::test]
 async fn a_kick_is_final_and_a_lost_or_restarted_server_is_not() {
     for way in WAYS {
         let mut session = Session::start(way, "", "").await;

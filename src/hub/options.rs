@@ -93,7 +93,7 @@ pub struct ConnectionOptions {
     pub multiplex: Option<bool>,
     /// Timeout of emits that wait for an answer and name none. Default: none.
     pub ack_timeout: Option<Duration>,
-    /// Tries of an emit. Not supported; 0 asks for none.
+    /// Times that an emit is sent again until it is answered, in strict order. Default 0.
     pub retries: Option<u32>,
     /// After a refusal by the server. Default `manual`.
     pub on_connect_error: Option<OnConnectError>,

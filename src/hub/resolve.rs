@@ -130,6 +130,7 @@ impl ConnectionOptions {
             namespace: target.namespace.into(),
             auth,
             ack_timeout: options.ack_timeout.map(|timeout| timeout.0),
+            retries: options.retries.unwrap_or(0),
             send_buffer: options.send_buffer.map_or(4 << 20, |size| size.0),
             max_attachments: options.max_attachments.unwrap_or(10),
             returns: manager::Returns {
@@ -207,7 +208,6 @@ impl ConnectionOptions {
         for (key, asked, what) in [
             ("on_connect", some(self.on_connect.as_ref().map(Vec::len)), "on_connect"),
             ("parser", self.parser == Some(Parser::Msgpack), "parser = \"msgpack\""),
-            ("retries", self.retries.is_some_and(|retries| retries > 0), "retries"),
         ] {
             check.that(!asked, key, format!("{what} is not supported by this version of siod; leave it out"));
         }
@@ -542,6 +542,7 @@ mod tests {
                 namespace: "/".into(),
                 auth: Auth::None,
                 ack_timeout: None,
+                retries: 0,
                 send_buffer: 4 * 1024 * 1024,
                 max_attachments: 10,
                 returns: manager::Returns::default(),
@@ -751,7 +752,6 @@ mod tests {
         for (member, what) in [
             (r#""on_connect":[{"event":"login","expect":{"ok":true}}]"#, "on_connect: on_connect"),
             (r#""parser":"msgpack""#, "parser: parser = \"msgpack\""),
-            (r#""retries":3"#, "retries: retries"),
         ] {
             let json = format!(r#"{{"url":"http://h",{member}}}"#);
             let error = options(&json).resolve(&ConnectionOptions::default()).unwrap_err();

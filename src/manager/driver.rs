@@ -489,14 +489,14 @@ impl Driver {
                 drop(effect);
             }
             Command::Answer { key, number, args, permit, done } => {
-                let answered = self.state.answer(key, number, args);
+                let answered = self.state.answer(self.clock.now(), key, number, args);
                 if answered.is_ok() {
                     self.keep_permit(permit);
                 }
                 done(answered);
             }
             Command::AbandonAcks { done } => {
-                self.state.abandon_acks();
+                self.state.abandon_acks(self.clock.now());
                 let keys = self.state.keys();
                 self.state.fence(keys.first().copied().unwrap_or_default(), Waiter::Done(done));
             }

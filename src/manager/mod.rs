@@ -67,7 +67,9 @@ pub struct SocketSettings {
     pub auth: Auth,
     /// Timeout of emits with ack that name none.
     pub ack_timeout: Option<Duration>,
-    /// Bytes of events that may wait while not connected.
+    /// Times that an unanswered emit is sent again; 0: emits do not wait for each other's answers.
+    pub retries: u32,
+    /// Bytes of events that may wait: for the connection, or with `retries` for an answer.
     pub send_buffer: usize,
     /// Attachments an emit may have.
     pub max_attachments: usize,
@@ -451,6 +453,7 @@ impl SocketSettings {
             namespace: self.namespace.clone(),
             timeout,
             ack_timeout: self.ack_timeout,
+            retries: self.retries,
             send_buffer: self.send_buffer,
         }
     }

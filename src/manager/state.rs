@@ -275,7 +275,7 @@ impl<T> State<T> {
         self.disconnect(now, key);
         if let Some(entry) = self.sockets.get_mut(&key) {
             entry.socket.abandon_acks();
-            self.pump(key);
+            self.pump(now, key);
         }
         if let Some(Entry { socket, .. }) = self.sockets.remove(&key) {
             self.by_namespace.remove(socket.namespace());
@@ -319,7 +319,7 @@ impl<T> State<T> {
         entry.comeback = None;
         entry.reconnecting = false;
         entry.auth = AuthState::Idle;
-        self.pump(key);
+        self.pump(now, key);
         self.stop_when_idle(now);
     }
 
@@ -335,15 +335,15 @@ impl<T> State<T> {
         self.end_expired_session(now);
         let writable = writable && self.session().is_some_and(|session| !session.is_paused());
         let answer = self.sockets.get_mut(&key)?.socket.emit(now, emit, ticket, writable);
-        self.pump(key);
+        self.pump(now, key);
         Some(answer)
     }
 
     /// Answers a question of the server; see [`Socket::answer`].
-    pub fn answer(&mut self, key: Key, number: u64, args: Args) -> Result<(), AnswerError> {
+    pub fn answer(&mut self, now: Instant, key: Key, number: u64, args: Args) -> Result<(), AnswerError> {
         let entry = self.sockets.get_mut(&key).ok_or(AnswerError::Unknown)?;
         let answered = entry.socket.answer(number, args);
-        self.pump(key);
+        self.pump(now, key);
         answered
     }
 
@@ -353,11 +353,11 @@ impl<T> State<T> {
     }
 
     /// Tells all who wait for acks that none will come: the daemon ends.
-    pub fn abandon_acks(&mut self) {
+    pub fn abandon_acks(&mut self, now: Instant) {
         for key in self.keys() {
             if let Some(entry) = self.sockets.get_mut(&key) {
                 entry.socket.abandon_acks();
-                self.pump(key);
+                self.pump(now, key);
             }
         }
     }
@@ -480,7 +480,7 @@ impl<T> State<T> {
         match joined {
             Ok(()) => {
                 entry.auth_backoff.reset();
-                self.pump(key);
+                self.pump(now, key);
             }
             Err(message) => {
                 let delay = entry.auth_backoff.next(self.random.f64());
@@ -567,7 +567,7 @@ impl<T> State<T> {
                 entry.auth = AuthState::Idle;
                 self.authenticate(key);
             }
-            self.pump(key);
+            self.pump(now, key);
         }
         if !late.is_empty() {
             self.joins_timed_out(now, &late);
@@ -844,13 +844,13 @@ impl<T> State<T> {
         let ends = matches!(packet.body, Body::Disconnect | Body::Connect(_) | Body::ConnectError(_));
         let Some(entry) = self.sockets.get_mut(&key) else { return };
         let (was_active, was_connected) = (entry.socket.is_active(), entry.socket.is_connected());
-        let result = entry.socket.handle_packet(packet.body);
+        let result = entry.socket.handle_packet(now, packet.body);
         let returns = if was_connected { entry.returns.kicked } else { entry.returns.refused };
         if was_active && !entry.socket.is_active() && returns {
             entry.comeback = Some(now + self.settings.backoff.patient(self.random.f64()));
             entry.reconnecting = true;
         }
-        self.pump(key);
+        self.pump(now, key);
         if let Err(details) = result {
             self.close_session(now, DisconnectReason::ParseError, Some(&details), true);
         } else if ends {
@@ -947,13 +947,13 @@ impl<T> State<T> {
                 entry.socket.handle_closed(reason, details);
                 entry.reconnecting |= entry.socket.is_active();
                 entry.auth = AuthState::Idle;
-                self.pump(key);
+                self.pump(now, key);
             }
         }
     }
 
     /// Takes what the socket wants sent and said.
-    fn pump(&mut self, key: Key) {
+    fn pump(&mut self, now: Instant, key: Key) {
         while let Some(transmit) = self.sockets.get_mut(&key).and_then(|entry| entry.socket.poll_transmit()) {
             let answer = match transmit {
                 Transmit::Packet(packet) => self.send(packet),
@@ -966,7 +966,7 @@ impl<T> State<T> {
             };
             if let Some(answer) = answer
                 && let Some(entry) = self.sockets.get_mut(&key)
-                && let Err(details) = entry.socket.handle_packet(answer)
+                && let Err(details) = entry.socket.handle_packet(now, answer)
             {
                 tracing::debug!(details.message, "answer refused");
             }

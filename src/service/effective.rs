@@ -116,6 +116,7 @@ impl Toml {
         if let Some(timeout) = socket.ack_timeout {
             self.duration("ack_timeout", timeout);
         }
+        self.plain("retries", socket.retries);
         let returns = socket.returns;
         self.string("on_connect_error", if returns.refused { "retry" } else { "manual" });
         self.string("on_server_disconnect", if returns.kicked { "reconnect" } else { "manual" });

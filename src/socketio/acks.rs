@@ -51,10 +51,16 @@ impl<T> Pending<T> {
         self.next_id
     }
 
-    /// Waits for an answer, until `deadline` if there is one; gives the id to send.
-    pub fn insert(&mut self, ticket: T, deadline: Option<Instant>) -> u64 {
+    /// An id for what is waited for elsewhere.
+    pub fn take_id(&mut self) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
+        id
+    }
+
+    /// Waits for an answer, until `deadline` if there is one; gives the id to send.
+    pub fn insert(&mut self, ticket: T, deadline: Option<Instant>) -> u64 {
+        let id = self.take_id();
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
         }

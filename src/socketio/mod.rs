@@ -10,6 +10,7 @@ mod limit;
 mod name;
 mod old_server;
 mod packet;
+mod retry;
 pub mod socket;
 mod text;
 

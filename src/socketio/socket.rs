@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::acks::{AckError, Owed, Pending};
 use super::packet::encode_event;
+use super::retry::{self, Queue};
 use super::{Args, Body, Limit, Name, Packet, TooLarge};
 use crate::engineio::{CloseReason, Details, Message};
 
@@ -38,7 +39,10 @@ pub struct Settings {
     pub timeout: Duration,
     /// Timeout of emits with an ack that name none.
     pub ack_timeout: Option<Duration>,
-    /// Bytes that may wait while not connected.
+    /// How often an emit is sent again that is not answered in time; 0: emits are sent once, and none waits for the
+    /// answer to another.
+    pub retries: u32,
+    /// Bytes that may wait: for the connection, or with `retries` for an answer.
     pub send_buffer: usize,
 }
 
@@ -168,13 +172,19 @@ pub enum Loss {
     /// It waited for the connection, and then the server did not take one so large.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    /// All its tries went by without an answer, which nobody waits for.
+    #[error("the server answered none of {tries} tries; it may have got the event")]
+    Unanswered {
+        /// How many there were.
+        tries: u32,
+    },
 }
 
 /// Why an emit was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EmitError {
     /// The send buffer has no room for it.
-    #[error("the send buffer is full ({0} bytes); nothing was dropped, try again once connected")]
+    #[error("the send buffer is full ({0} bytes); nothing was dropped, try again when some of it is sent")]
     BufferFull(usize),
     /// Too many acks are waited for.
     #[error("too many acks are pending ({MAX_PENDING}); wait for some, or give them a timeout")]
@@ -208,16 +218,16 @@ enum State {
 }
 
 #[derive(Debug)]
-struct Outgoing {
+pub(super) struct Outgoing {
     name: Name,
     args: Args,
-    id: Option<u64>,
+    pub(super) id: Option<u64>,
     sender: u64,
 }
 
 impl Outgoing {
     /// What it counts in the send buffer.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.name.as_json().len() + self.args.size() + ENTRY
     }
 }
@@ -231,6 +241,7 @@ pub struct Socket<T> {
     owed: Owed,
     send_buffer: VecDeque<Outgoing>,
     send_buffer_bytes: usize,
+    retry: Queue<T>,
     early: VecDeque<(Option<u64>, Name, Args)>,
     early_bytes: usize,
     recovery: Recovery,
@@ -260,6 +271,7 @@ impl<T> Socket<T> {
     /// that another socket of this namespace left behind on the session, which may go on.
     pub fn new(settings: Settings, first_ack: u64, unanswered: Option<Joining>) -> Self {
         Self {
+            retry: Queue::new(settings.retries),
             settings,
             state: State::Inactive,
             pending: Pending::default(),
@@ -317,14 +329,14 @@ impl<T> Socket<T> {
         self.unanswered.as_ref()
     }
 
-    /// Events that wait for the connection.
+    /// Events that wait for the connection, or in the retry queue for their answer.
     pub fn buffered(&self) -> usize {
-        self.send_buffer.len()
+        self.send_buffer.len() + self.retry.len()
     }
 
     /// Acks that are waited for.
     pub fn pending_acks(&self) -> usize {
-        self.pending.len()
+        self.pending.len() + self.retry.pending()
     }
 
     /// Events handed to the transport so far.
@@ -405,7 +417,7 @@ impl<T> Socket<T> {
     }
 
     /// A packet for this namespace came. An error means that the session has to end.
-    pub fn handle_packet(&mut self, body: Body) -> Result<(), Details> {
+    pub fn handle_packet(&mut self, now: Instant, body: Body) -> Result<(), Details> {
         if matches!(body, Body::Connect(_) | Body::ConnectError(_) | Body::Disconnect) {
             self.unanswered = None;
         }
@@ -419,7 +431,7 @@ impl<T> Socket<T> {
                     self.ask(payload);
                 }
             }
-            Body::Connect(payload) if self.is_joining() => self.joined(payload.as_deref()),
+            Body::Connect(payload) if self.is_joining() => self.joined(now, payload.as_deref()),
             Body::ConnectError(payload) if self.is_joining() => self.refused(payload.as_ref()),
             // The CONNECT of a socket that was told to leave before the answer came.
             Body::Connect(_) if !self.is_active() => self.transmit(Body::Disconnect),
@@ -442,7 +454,11 @@ impl<T> Socket<T> {
                 self.early.push_back((id, name, args));
             }
             Body::Ack { id: Some(id), args } if self.is_connected() => {
-                if let Some(ticket) = self.pending.remove(id) {
+                if let Some(entry) = self.retry.answered(id) {
+                    let answer = entry.ticket.map(|ticket| Event::Answer { ticket, result: Ok(args) });
+                    self.events.extend(answer);
+                    self.try_next(now);
+                } else if let Some(ticket) = self.pending.remove(id) {
                     self.events.push_back(Event::Answer { ticket, result: Ok(args) });
                 }
             }
@@ -470,20 +486,21 @@ impl<T> Socket<T> {
         if emit.volatile && !(connected && writable) {
             return (Ok(Sent::Dropped), Some(ticket));
         }
+        if self.retry.is_in_use() && !emit.volatile {
+            return self.emit_in_turn(now, emit, ticket);
+        }
         let mut outgoing = Outgoing { name: emit.name, args: emit.args, id: None, sender: emit.sender };
         if !connected && self.send_buffer_bytes + outgoing.size() > self.settings.send_buffer {
             return (Err(EmitError::BufferFull(self.settings.send_buffer)), Some(ticket));
         }
         if emit.ack.is_some() {
-            if self.pending.len() >= MAX_PENDING {
+            if self.pending_acks() >= MAX_PENDING {
                 return (Err(EmitError::TooManyPending), Some(ticket));
             }
             outgoing.id = Some(self.pending.next_id());
         }
         let messages = self.encode_event(&outgoing);
-        // One that waits may find another transport.
-        let limit = Limit { base64: self.limit.base64 && connected, ..self.limit };
-        if let Err(too_large) = limit.check(&messages) {
+        if let Err(too_large) = self.check(&messages) {
             return (Err(too_large.into()), Some(ticket));
         }
         let mut rest = Some(ticket);
@@ -515,6 +532,9 @@ impl<T> Socket<T> {
     /// Nobody will be answered any more: the connection is closed for good, or the daemon ends.
     pub fn abandon_acks(&mut self) {
         self.fail_pending(|_| false);
+        let tickets = self.retry.drain().filter_map(|entry| entry.ticket);
+        let result = || Err(AckError::Disconnected);
+        self.events.extend(tickets.map(|ticket| Event::Answer { ticket, result: result() }));
     }
 
     /// When [`Socket::handle_timeout`] wants to be called.
@@ -523,7 +543,7 @@ impl<T> Socket<T> {
             State::Joining { deadline } => Some(deadline),
             State::Inactive | State::Waiting | State::Joined { .. } => None,
         };
-        [joining, self.pending.next_deadline()].into_iter().flatten().min()
+        [joining, self.pending.next_deadline(), self.retry.deadline()].into_iter().flatten().min()
     }
 
     /// A deadline may have passed. True when the CONNECT answer did not come in time; the wait begins anew.
@@ -531,6 +551,10 @@ impl<T> Socket<T> {
         while let Some((id, ticket)) = self.pending.pop_expired(now) {
             self.unbuffer(id);
             self.events.push_back(Event::Answer { ticket, result: Err(AckError::Timeout) });
+        }
+        if self.retry.deadline().is_some_and(|deadline| now >= deadline) {
+            self.fail_try(AckError::Timeout);
+            self.try_next(now);
         }
         match &mut self.state {
             State::Joining { deadline } if now >= *deadline => {
@@ -551,7 +575,7 @@ impl<T> Socket<T> {
         self.events.pop_front()
     }
 
-    fn joined(&mut self, payload: Option<&str>) {
+    fn joined(&mut self, now: Instant, payload: Option<&str>) {
         #[derive(Deserialize)]
         struct Answer {
             sid: Option<String>,
@@ -578,9 +602,13 @@ impl<T> Socket<T> {
             let messages = self.encode_event(&outgoing);
             match self.limit.check(&messages) {
                 Ok(()) => self.hand_over(&outgoing, messages),
-                Err(too_large) => self.lose(outgoing, too_large),
+                Err(too_large) => {
+                    let ticket = outgoing.id.and_then(|id| self.pending.remove(id));
+                    self.lose(outgoing.name, ticket, too_large);
+                }
             }
         }
+        self.try_next(now);
         self.events.push_back(Event::Connect { id, recovered });
     }
 
@@ -615,6 +643,60 @@ impl<T> Socket<T> {
         self.events.push_back(Event::Event { name, args, ack });
     }
 
+    /// [`Socket::emit`] through the retry queue. One that goes out at once needs no room.
+    fn emit_in_turn(&mut self, now: Instant, emit: Emit, ticket: T) -> (Result<Sent, EmitError>, Option<T>) {
+        let goes_out = self.is_connected() && self.retry.len() == 0;
+        let id = Some(self.pending.next_id());
+        let mut outgoing = Outgoing { name: emit.name, args: emit.args, id, sender: emit.sender };
+        if !goes_out && self.retry.bytes() + outgoing.size() > self.settings.send_buffer {
+            return (Err(EmitError::BufferFull(self.settings.send_buffer)), Some(ticket));
+        }
+        if emit.ack.is_some() && self.pending_acks() >= MAX_PENDING {
+            return (Err(EmitError::TooManyPending), Some(ticket));
+        }
+        if let Err(too_large) = self.check(&self.encode_event(&outgoing)) {
+            return (Err(too_large.into()), Some(ticket));
+        }
+        outgoing.id = None;
+        let timeout = emit.ack.flatten().or(self.settings.ack_timeout);
+        let (waits, rest) = if emit.ack.is_some() { (Some(ticket), None) } else { (None, Some(ticket)) };
+        self.retry.push(retry::Entry { outgoing, ticket: waits, timeout, tries: 0 });
+        self.try_next(now);
+        (Ok(if goes_out { Sent::Sent } else { Sent::Buffered }), rest)
+    }
+
+    /// Sends the first entry of the retry queue, unless it is on its way.
+    fn try_next(&mut self, now: Instant) {
+        while self.is_connected()
+            && let Some(mut entry) = self.retry.next_try()
+        {
+            entry.outgoing.id = Some(self.pending.take_id());
+            let messages = self.encode_event(&entry.outgoing);
+            match self.limit.check(&messages) {
+                Ok(()) => {
+                    self.hand_over(&entry.outgoing, messages);
+                    self.retry.sent(now, entry);
+                }
+                Err(too_large) => self.lose(entry.outgoing.name, entry.ticket, too_large),
+            }
+        }
+    }
+
+    /// The try that is on its way has failed; if it was the last, its emit is given up.
+    fn fail_try(&mut self, error: AckError) {
+        let Some(entry) = self.retry.failed() else { return };
+        self.events.push_back(match entry.ticket {
+            Some(ticket) => Event::Answer { ticket, result: Err(error) },
+            None => Event::Lost { name: entry.outgoing.name, loss: Loss::Unanswered { tries: entry.tries } },
+        });
+    }
+
+    /// Whether the server takes these now; what waits may find another transport.
+    fn check(&self, messages: &[Message]) -> Result<(), TooLarge> {
+        let base64 = self.limit.base64 && self.is_connected();
+        Limit { base64, ..self.limit }.check(messages)
+    }
+
     fn hand_over(&mut self, outgoing: &Outgoing, messages: Vec<Message>) {
         self.sent += 1;
         if self.watched {
@@ -625,11 +707,10 @@ impl<T> Socket<T> {
     }
 
     /// What was taken while the server's limit was not known, or another, is not sent; nobody is left waiting.
-    fn lose(&mut self, outgoing: Outgoing, too_large: TooLarge) {
-        if let Some(ticket) = outgoing.id.and_then(|id| self.pending.remove(id)) {
-            self.events.push_back(Event::Answer { ticket, result: Err(AckError::TooLarge(too_large)) });
-        }
-        self.events.push_back(Event::Lost { name: outgoing.name, loss: too_large.into() });
+    fn lose(&mut self, name: Name, ticket: Option<T>, too_large: TooLarge) {
+        let result = Err(AckError::TooLarge(too_large));
+        self.events.extend(ticket.map(|ticket| Event::Answer { ticket, result }));
+        self.events.push_back(Event::Lost { name, loss: too_large.into() });
     }
 
     fn encode(&self, body: Body) -> Vec<Message> {
@@ -655,6 +736,7 @@ impl<T> Socket<T> {
         let buffered: std::collections::HashSet<u64> =
             self.send_buffer.iter().filter_map(|emit| emit.id).collect();
         self.fail_pending(|id| buffered.contains(&id));
+        self.fail_try(AckError::Disconnected);
     }
 
     fn fail_pending(&mut self, keep: impl Fn(u64) -> bool) {

@@ -6,6 +6,7 @@
 // "socket.io-2"), `refuse` to let nobody into `/`, all else goes to the server. The first line printed is the port on loopback. Each line of stdin is a command, a JSON
 // object with the member `do`; when it has taken effect, its name is printed. The end of stdin ends the server.
 
+import { EventEmitter, once } from "node:events";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
@@ -18,6 +19,9 @@ const Server = loaded.Server ?? loaded;
 let io;
 const sockets = new Set();
 const streams = new Set();
+// How often each thing was heard, whoever said it.
+const heard = new Map();
+const hearing = new EventEmitter();
 
 function start(port) {
   const http = createServer().on("connection", (stream) => streams.add(stream));
@@ -61,6 +65,12 @@ function serve(socket) {
   // An ERROR packet to who is connected, which only old servers have.
   socket.on("complain", (what) => socket.error(what));
   socket.on("beats", () => socket.conn.on("heartbeat", () => socket.emit("beat")));
+  // Answers only when it hears something for the nth time: with everything heard so far, how often each.
+  socket.on("insist", (what, nth, answer) => {
+    heard.set(what, (heard.get(what) ?? 0) + 1);
+    hearing.emit(what);
+    if (heard.get(what) >= nth) answer(...heard);
+  });
   socket.on("join", (room, answer) => {
     socket.join(room);
     answer();
@@ -78,6 +88,8 @@ const commands = {
     await stop();
     await start(port);
   },
+  // Waits until it has heard something.
+  hear: ({ what }) => heard.has(what) || once(hearing, what),
   stop: () => stop(),
 };
 

@@ -107,6 +107,7 @@ impl World {
             namespace: "/".into(),
             auth: Auth::None,
             ack_timeout: None,
+            retries: 0,
             send_buffer: 1 << 20,
             max_attachments: 10,
             returns: Returns::default(),

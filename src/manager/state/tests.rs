@@ -298,6 +298,7 @@ fn socket_settings(namespace: &'static str) -> socket::Settings {
         namespace: namespace.into(),
         timeout: Duration::from_secs(20),
         ack_timeout: None,
+        retries: 0,
         send_buffer: 1 << 20,
     }
 }

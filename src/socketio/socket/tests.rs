@@ -8,6 +8,7 @@ mod emits;
 mod joining;
 mod limits;
 mod recovery;
+mod retries;
 
 /// What a test begins with.
 type Scene = fn() -> Peer;
@@ -18,6 +19,7 @@ const JOINED: &str = r#"0/chat,{"sid":"A"}"#;
 /// A socket for `/chat` between its Manager and its server; tickets are the names of the events.
 struct Peer {
     start: Instant,
+    now: Instant,
     socket: Socket<String>,
 }
 
@@ -27,7 +29,8 @@ impl Peer {
     }
 
     fn with(settings: Settings) -> Self {
-        Self { start: Instant::now(), socket: Socket::new(settings, 1, None) }
+        let start = Instant::now();
+        Self { start, now: start, socket: Socket::new(settings, 1, None) }
     }
 
     fn joining() -> Self {
@@ -47,8 +50,15 @@ impl Peer {
         self.start + Duration::from_secs(seconds)
     }
 
+    /// The clock stands at this second, and deadlines are looked at.
+    fn clock(&mut self, seconds: u64) -> Vec<String> {
+        self.now = self.at(seconds);
+        self.socket.handle_timeout(self.now);
+        self.out()
+    }
+
     fn join(&mut self, auth: Option<&str>) -> Vec<String> {
-        self.socket.join(self.start, auth).unwrap();
+        self.socket.join(self.now, auth).unwrap();
         self.out()
     }
 
@@ -67,7 +77,7 @@ impl Peer {
 
     fn hears(&mut self, text: &str) -> Vec<String> {
         let body = self.decode(text);
-        self.socket.handle_packet(body).unwrap();
+        self.socket.handle_packet(self.now, body).unwrap();
         self.out()
     }
 
@@ -82,7 +92,7 @@ impl Peer {
 
     fn emit_writable(&mut self, emit: Emit, writable: bool) -> String {
         let ticket = emit.name.decoded().into_owned();
-        let (outcome, ticket) = self.socket.emit(self.start, emit, ticket, writable);
+        let (outcome, ticket) = self.socket.emit(self.now, emit, ticket, writable);
         let outcome = match outcome {
             Ok(sent) => format!("{sent:?}").to_lowercase(),
             Err(error) => error.to_string(),
@@ -151,6 +161,7 @@ fn settings() -> Settings {
         namespace: "/chat".into(),
         timeout: Duration::from_secs(20),
         ack_timeout: None,
+        retries: 0,
         send_buffer: 1 << 20,
     }
 }

@@ -123,10 +123,14 @@ fn events_come_in_order_with_their_attachments() {
     assert_eq!(world.hears(r#"451-7["a",{"_placeholder":true,"num":0}]"#), NOTHING);
     assert_eq!(world.hears("bAQI="), [r#"/ event "a"({"_placeholder":true,"num":0}) ?1"#]);
     assert_eq!(world.hears(r#"42["b",1.50]"#), [r#"/ event "b"(1.50)"#]);
-    world.state.answer(ROOT, 1, Args::from_array("[1]".into()).unwrap()).unwrap();
+    world.state.answer(world.now, ROOT, 1, Args::from_array("[1]".into()).unwrap()).unwrap();
     assert_eq!(world.out(), ["> 437[1]"]);
-    assert_eq!(world.state.answer(ROOT, 1, Args::default()), Err(AnswerError::Unknown));
-    assert_eq!(world.state.answer(9, 1, Args::default()), Err(AnswerError::Unknown), "no such socket");
+    assert_eq!(world.state.answer(world.now, ROOT, 1, Args::default()), Err(AnswerError::Unknown));
+    assert_eq!(
+        world.state.answer(world.now, 9, 1, Args::default()),
+        Err(AnswerError::Unknown),
+        "no such socket"
+    );
 }
 
 #[test]

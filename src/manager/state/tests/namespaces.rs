@@ -221,7 +221,7 @@ fn nobody_is_answered_when_the_daemon_ends() {
     world.out();
     world.disconnect(CHAT);
     world.emit(CHAT, "c?");
-    world.state.abandon_acks();
+    world.state.abandon_acks(world.now);
     assert_eq!(world.out(), ["a? failed: Disconnected", "c? failed: Disconnected"]);
 }
 

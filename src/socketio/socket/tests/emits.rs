@@ -61,7 +61,7 @@ fn a_full_send_buffer_refuses_and_drops_nothing() {
     assert_eq!(peer.emit(event("a")), "buffered, ticket back");
     assert_eq!(peer.emit(asking("b", None)), "buffered");
     let full = format!(
-        "the send buffer is full ({ROOM_FOR_TWO} bytes); nothing was dropped, try again once connected, ticket back"
+        "the send buffer is full ({ROOM_FOR_TWO} bytes); nothing was dropped, try again when some of it is sent, ticket back"
     );
     assert_eq!(peer.emit(event("c")), full);
     assert_eq!(peer.emit(asking("c", None)), full);

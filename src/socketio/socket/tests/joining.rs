@@ -103,7 +103,8 @@ fn events_before_the_answer_have_a_limit() {
     ] {
         let mut peer = Peer::joining();
         let body = peer.decode(&event);
-        let taken = (0..=at_most).take_while(|_| peer.socket.handle_packet(body.clone()).is_ok()).count();
+        let taken =
+            (0..=at_most).take_while(|_| peer.socket.handle_packet(peer.start, body.clone()).is_ok()).count();
         assert!(taken > 0 && taken <= at_most, "{taken} events of {} bytes", event.len());
     }
 }
