@@ -96,49 +96,95 @@ impl Session {
 async fn events_and_acks_go_both_ways() {
     for way in WAYS {
         let mut session = Session::start(way, "", "").await;
-        session.emit(r#""event":"echo","args":["é😀",1.5,null,[{"a":{}}]]"#).await;
-        session.hear(r#""event":"echo","args":["é😀",1.5,null,[{"a":{}}]]"#).await;
-        session.ask(r#""event":"echo","args":[1,"two"]"#, r#""args":[1,"two"]"#).await;
-        session.ask(r#""event":"echo""#, r#""args":[]"#).await;
-        session.ask(r#""event":"who""#, &format!(r#""args":["/",{{}},"{}"]"#, way.1)).await;
-        session.emit(r#""event":"ask","args":["ready?"]"#).await;
-        let asked = session.hear(r#""event":"question","args":["ready?"],"ack":…ack"#).await;
-        let answer = format!(
-            r#"{{"method":"ack","params":{{"connection":"chat","ack":{},"args":["yes",2]}}}}"#,
-            &asked["ack"]
-        );
-        session.send(&answer).await;
-        session.hear(r#""event":"answered","args":["yes",2]"#).await;
+        events_and_acks(&mut session, way.1).await;
+        bytes(&mut session).await;
+    }
+}
+
+/// The options of the server and of the connection that make both speak MessagePack.
+const MSGPACK: (&str, &str) = (r#"{"parser":"socket.io-msgpack-parser"}"#, "parser = \"msgpack\"");
+
+#[tokio::test]
+async fn msgpack_carries_it_all_too() {
+    for way in WAYS {
+        let mut session = Session::start_with(MSGPACK.0, way, "", MSGPACK.1).await;
+        events_and_acks(&mut session, way.1).await;
+        bytes(&mut session).await;
+        session
+            .ask(
+                r#""event":"echo","args":[-1,9007199254740991,{"deep":[[[{"k":"v"}]]]}]"#,
+                r#""args":[-1,9007199254740991,{"deep":[[[{"k":"v"}]]]}]"#,
+            )
+            .await;
+        session.emit(r#""event":"oddities""#).await;
+        session
+            .hear(
+                r#""event":"oddities","args":[{"out":[null,null]},"2026-01-02T03:04:05.678Z",{"$binary":"AQI="},1099511627776,-0.5],"binary":true"#,
+            )
+            .await;
+        // Binary is in place, so no attachments are counted.
+        let many = [r#"{"$binary":"AQ=="}"#; 11].join(",");
+        session
+            .ask(
+                &format!(r#""event":"echo","args":[{many}],"binary":true"#),
+                &format!(r#""args":[{many}],"binary":true"#),
+            )
+            .await;
     }
 }
 
 #[tokio::test]
-async fn bytes_go_both_ways_at_any_depth() {
-    for way in WAYS {
-        let mut session = Session::start(way, "", "").await;
-        session
-            .emit(r#""event":"binary","args":[{"nested":[{"bytes":{"$binary":"AAEC/w=="}}]}],"binary":true"#)
-            .await;
-        session
-            .hear(
-                r#""event":"binary","args":[true,{"nested":[{"bytes":{"$binary":"AAEC/w=="}},{"$binary":"AP8="}]}],"binary":true"#,
-            )
-            .await;
-        session
-            .ask(
-                r#""event":"echo","args":[{"a":{"$binary":"CQ=="}},"x",{"$binary":"Cg=="}],"binary":true"#,
-                r#""args":[{"a":{"$binary":"CQ=="}},"x",{"$binary":"Cg=="}],"binary":true"#,
-            )
-            .await;
-        // Larger than one frame of any size that libraries like to use.
-        let large = "A".repeat(400_000);
-        session
-            .ask(
-                &format!(r#""event":"echo","args":[{{"$binary":"{large}"}}],"binary":true"#),
-                &format!(r#""args":[{{"$binary":"{large}"}}],"binary":true"#),
-            )
-            .await;
-    }
+async fn json_and_msgpack_do_not_understand_each_other() {
+    let server = NodeServer::start("{}").await;
+    let daemon = Daemon::start(&format!(
+        "[connections.chat]\nurl = \"{}\"\nparser = \"msgpack\"\nauto_connect = false\nreconnection = false\n",
+        server.url()
+    ))
+    .await;
+    let mut consumer = daemon.attach().await;
+    let request = r#"{"id":1,"method":"connect","params":{"connection":"chat","wait":20000}}"#;
+    consumer.call(request, &common::refusal("1", -32009, "connect_failed")).await;
+}
+
+async fn events_and_acks(session: &mut Session, transport: &str) {
+    session.emit(r#""event":"echo","args":["é😀",1.5,null,[{"a":{}}]]"#).await;
+    session.hear(r#""event":"echo","args":["é😀",1.5,null,[{"a":{}}]]"#).await;
+    session.ask(r#""event":"echo","args":[1,"two"]"#, r#""args":[1,"two"]"#).await;
+    session.ask(r#""event":"echo""#, r#""args":[]"#).await;
+    session.ask(r#""event":"who""#, &format!(r#""args":["/",{{}},"{transport}"]"#)).await;
+    session.emit(r#""event":"ask","args":["ready?"]"#).await;
+    let asked = session.hear(r#""event":"question","args":["ready?"],"ack":…ack"#).await;
+    let answer = format!(
+        r#"{{"method":"ack","params":{{"connection":"chat","ack":{},"args":["yes",2]}}}}"#,
+        &asked["ack"]
+    );
+    session.send(&answer).await;
+    session.hear(r#""event":"answered","args":["yes",2]"#).await;
+}
+
+async fn bytes(session: &mut Session) {
+    session
+        .emit(r#""event":"binary","args":[{"nested":[{"bytes":{"$binary":"AAEC/w=="}}]}],"binary":true"#)
+        .await;
+    session
+        .hear(
+            r#""event":"binary","args":[true,{"nested":[{"bytes":{"$binary":"AAEC/w=="}},{"$binary":"AP8="}]}],"binary":true"#,
+        )
+        .await;
+    session
+        .ask(
+            r#""event":"echo","args":[{"a":{"$binary":"CQ=="}},"x",{"$binary":"Cg=="}],"binary":true"#,
+            r#""args":[{"a":{"$binary":"CQ=="}},"x",{"$binary":"Cg=="}],"binary":true"#,
+        )
+        .await;
+    // Larger than one frame of any size that libraries like to use.
+    let large = "A".repeat(400_000);
+    session
+        .ask(
+            &format!(r#""event":"echo","args":[{{"$binary":"{large}"}}],"binary":true"#),
+            &format!(r#""args":[{{"$binary":"{large}"}}],"binary":true"#),
+        )
+        .await;
 }
 
 #[tokio::test]
@@ -193,11 +239,12 @@ async fn rooms_and_namespaces_are_the_server_s_to_tell_apart() {
 
 #[tokio::test]
 async fn a_middleware_refuses_and_lets_in_whom_it_likes() {
-    for way in WAYS {
-        let server = NodeServer::start("{}").await;
+    for (way, (server, parser)) in WAYS.iter().map(|way| (way, ("{}", ""))).chain([(&WAYS[0], MSGPACK)]) {
+        let server = NodeServer::start(server).await;
+        let url = server.url();
         let daemon = Daemon::start(&format!(
-            "[connections.chat]\nurl = \"{}/private\"\nauto_connect = false\n{}\nauth = {{ token = \"wrong\" }}\n[connections.none]\nurl = \"{}/nowhere\"\nauto_connect = false\n",
-            server.url(), way.0, server.url()
+            "[defaults]\nauto_connect = false\n{}\n{parser}\n[connections.chat]\nurl = \"{url}/private\"\nauth = {{ token = \"wrong\" }}\n[connections.none]\nurl = \"{url}/nowhere\"\n",
+            way.0
         ))
         .await;
         let mut consumer = daemon.attach().await;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use siod::engineio::{Message, Revision};
 use siod::json;
-use siod::socketio::{Args, Body, DecodeError, Decoder, Name, Packet};
+use siod::socketio::{Args, Body, DecodeError, Decoder, Name, Packet, Parser};
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -76,7 +76,7 @@ fn valid_packets_decode() {
         if case.op == Op::Encode {
             continue;
         }
-        let mut decoder = Decoder::new(10, 1 << 20).with_revision(revision);
+        let mut decoder = Decoder::new(Parser::Json, 10, 1 << 20).with_revision(revision);
         let results: Result<Vec<_>, DecodeError> =
             case.encoded.iter().map(|frame| decoder.decode(frame.message())).collect();
         let mut packets = results.unwrap_or_else(|error| panic!("{}: {error}", case.name));
@@ -99,7 +99,7 @@ fn packets_encode() {
         let data = case.input.as_ref().or(case.decoded.data.as_ref());
         let packet = case.decoded.packet(data.map(|data| data.get()));
         let mut messages = Vec::new();
-        packet.encode(&mut messages);
+        packet.encode(Parser::Json, &mut messages);
         let expected: Vec<_> = case.encoded.iter().map(Frame::message).collect();
         if case.text_exact {
             assert_eq!(messages, expected, "{}", case.name);
@@ -118,7 +118,7 @@ fn packets_encode() {
 #[test]
 fn invalid_packets_are_refused_with_the_official_words() {
     for (revision, Invalid { name, encoded, official }) in cases(|vectors| vectors.invalid) {
-        let mut decoder = Decoder::new(10, 1 << 20).with_revision(revision);
+        let mut decoder = Decoder::new(Parser::Json, 10, 1 << 20).with_revision(revision);
         let mut before = official.packets_before_error.iter();
         for frame in &encoded[..official.at_frame] {
             let result = decoder.decode(frame.message()).unwrap_or_else(|error| panic!("{name}: {error}"));

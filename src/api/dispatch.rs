@@ -522,12 +522,12 @@ fn read_auth(connection: &Connection, auth: &RawValue) -> Result<Auth, Error> {
     }
 }
 
-fn read_args(args: Option<&RawValue>, binary: bool, max_attachments: usize) -> Result<Args, Error> {
+fn read_args(args: Option<&RawValue>, binary: bool, max_attachments: Option<usize>) -> Result<Args, Error> {
     let array = args.map_or("[]", RawValue::get);
     if !array.starts_with('[') {
         return Err(Error::new(ErrorKind::InvalidParams, "args must be an array"));
     }
-    Args::from_consumer(array, binary, max_attachments)
+    Args::from_consumer(array, binary, max_attachments.unwrap_or(usize::MAX))
         .map_err(|error| Error::new(ErrorKind::InvalidParams, format!("args: {error}")))
 }
 

@@ -17,6 +17,7 @@ use crate::engineio::TransportKind;
 use crate::hub::log;
 use crate::hub::quantity::{Duration, Size};
 use crate::manager;
+use crate::socketio::Parser;
 
 pub use crate::hub::resolve::{NO_AUTH, OptionError};
 pub(crate) use crate::hub::target::is_secret_name;
@@ -71,7 +72,7 @@ pub struct ConnectionOptions {
     pub protocols: Option<Vec<String>>,
     /// The Engine.IO revision, 4 or 3. Default 4; 3 is for servers before Socket.IO 3.
     pub engine: Option<u32>,
-    /// How packets are written. Only `json` is supported.
+    /// How packets are written. Default `json`.
     pub parser: Option<Parser>,
     /// Come back after a failure or loss. Default true.
     pub reconnection: Option<bool>,
@@ -107,7 +108,7 @@ pub struct ConnectionOptions {
     pub history: Option<HistoryOptions>,
     /// The largest message taken. Default 16MiB.
     pub max_payload: Option<Size>,
-    /// Attachments an emit may have. Default 10.
+    /// Attachments an emit may have. Default 10, with `msgpack` no limit.
     pub max_attachments: Option<usize>,
     /// TLS to the server.
     pub tls: Option<TlsOptions>,
@@ -172,16 +173,6 @@ pub struct Step {
     /// How long to wait for the answer.
     #[serde(default)]
     pub timeout: Option<Duration>,
-}
-
-/// How packets are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Parser {
-    /// The default parser: JSON text.
-    Json,
-    /// `socket.io-msgpack-parser`.
-    Msgpack,
 }
 
 /// What follows a refusal by the server.

@@ -11,12 +11,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use crate::engineio::{Revision, TransportKind};
 use crate::hub::log;
 use crate::hub::options::{
-    ConnectionOptions, ConnectionSettings, HistoryOptions, OnConnectError, OnServerDisconnect, Parser,
-    TlsOptions,
+    ConnectionOptions, ConnectionSettings, HistoryOptions, OnConnectError, OnServerDisconnect, TlsOptions,
 };
 use crate::hub::quantity::Duration;
 use crate::hub::target::Target;
 use crate::manager::{self, Auth, backoff};
+use crate::socketio::Parser;
 use crate::transport::{self, Proxy, Via};
 
 /// An option that cannot be used.
@@ -114,12 +114,14 @@ impl ConnectionOptions {
             tls,
             via,
         };
+        let parser = options.parser.unwrap_or(Parser::Json);
         let manager = manager::Settings {
             transport,
             transports,
             try_all_transports: options.try_all_transports.unwrap_or(true),
             upgrade: options.upgrade.unwrap_or(true),
             remember_upgrade: options.remember_upgrade.unwrap_or(false),
+            parser,
             reconnection: options.reconnection.unwrap_or(true),
             reconnection_attempts: options.reconnection_attempts.filter(|attempts| *attempts > 0),
             backoff,
@@ -132,7 +134,7 @@ impl ConnectionOptions {
             ack_timeout: options.ack_timeout.map(|timeout| timeout.0),
             retries: options.retries.unwrap_or(0),
             send_buffer: options.send_buffer.map_or(4 << 20, |size| size.0),
-            max_attachments: options.max_attachments.unwrap_or(10),
+            max_attachments: options.max_attachments.or((parser == Parser::Json).then_some(10)),
             returns: manager::Returns {
                 refused: options.on_connect_error == Some(OnConnectError::Retry),
                 kicked: options.on_server_disconnect == Some(OnServerDisconnect::Reconnect),
@@ -205,10 +207,8 @@ impl ConnectionOptions {
     /// The one list of what is known and not built; an option leaves it when it is.
     fn refuse_unsupported(&self, check: &mut Check) {
         let some = |list: Option<usize>| list.is_some_and(|length| length > 0);
-        for (key, asked, what) in [
-            ("on_connect", some(self.on_connect.as_ref().map(Vec::len)), "on_connect"),
-            ("parser", self.parser == Some(Parser::Msgpack), "parser = \"msgpack\""),
-        ] {
+        for (key, asked, what) in [("on_connect", some(self.on_connect.as_ref().map(Vec::len)), "on_connect")]
+        {
             check.that(!asked, key, format!("{what} is not supported by this version of siod; leave it out"));
         }
     }
@@ -224,6 +224,12 @@ impl ConnectionOptions {
                 ] {
                     check.that(!given, key, NO_AUTH);
                 }
+                let json = self.parser != Some(Parser::Msgpack);
+                check.that(
+                    json,
+                    "parser",
+                    "msgpack goes with engine = 4; servers of revision 3 are spoken to in JSON",
+                );
                 Revision::V3
             }
             Some(other) => {
@@ -532,6 +538,7 @@ mod tests {
                 try_all_transports: true,
                 upgrade: true,
                 remember_upgrade: false,
+                parser: Parser::Json,
                 reconnection: true,
                 reconnection_attempts: None,
                 backoff: backoff::Settings { min: SECOND, max: 5 * SECOND, jitter: 0.5 },
@@ -544,7 +551,7 @@ mod tests {
                 ack_timeout: None,
                 retries: 0,
                 send_buffer: 4 * 1024 * 1024,
-                max_attachments: 10,
+                max_attachments: Some(10),
                 returns: manager::Returns::default(),
             },
             history: log::Settings { events: 16_384, bytes: 8 * 1024 * 1024 },
@@ -656,6 +663,19 @@ mod tests {
     }
 
     #[test]
+    fn attachments_are_counted_where_the_parser_has_them() {
+        for (options, most) in [
+            ("", Some(10)),
+            (r#","max_attachments":3"#, Some(3)),
+            (r#","parser":"msgpack""#, None),
+            (r#","parser":"msgpack","max_attachments":3"#, Some(3)),
+        ] {
+            let settings = settings(&format!(r#"{{"url":"http://h"{options}}}"#));
+            assert_eq!(settings.socket.max_attachments, most, "{options}");
+        }
+    }
+
+    #[test]
     fn refusals() {
         for (member, message) in [
             (r#""timeout":0"#, "timeout: 0 leaves an attempt no time; expected more, like \"20s\""),
@@ -731,6 +751,10 @@ mod tests {
                 r#""auth_command":["/a"],"auth_file":"/b""#,
                 "auth_command: auth_file and auth_command both say who we are; keep one",
             ),
+            (
+                r#""engine":3,"parser":"msgpack""#,
+                "parser: msgpack goes with engine = 4; servers of revision 3 are spoken to in JSON",
+            ),
             (r#""engine":5"#, "engine: found 5, expected 3 or 4, the revision of Engine.IO"),
             (
                 r#""engine":3,"auth":{}"#,
@@ -749,10 +773,9 @@ mod tests {
 
     #[test]
     fn not_built_yet() {
-        for (member, what) in [
-            (r#""on_connect":[{"event":"login","expect":{"ok":true}}]"#, "on_connect: on_connect"),
-            (r#""parser":"msgpack""#, "parser: parser = \"msgpack\""),
-        ] {
+        for (member, what) in
+            [(r#""on_connect":[{"event":"login","expect":{"ok":true}}]"#, "on_connect: on_connect")]
+        {
             let json = format!(r#"{{"url":"http://h",{member}}}"#);
             let error = options(&json).resolve(&ConnectionOptions::default()).unwrap_err();
             let expected = format!("{what} is not supported by this version of siod; leave it out");

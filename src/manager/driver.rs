@@ -506,7 +506,7 @@ impl Driver {
     }
 
     fn add(&mut self, key: Key, settings: SocketSettings, first_ack: u64, observer: Arc<dyn Observer>) {
-        self.state.add(key, settings.for_socket(self.settings.timeout), settings.returns, first_ack);
+        self.state.add(key, settings.for_socket(&self.settings), settings.returns, first_ack);
         let client = Client {
             observer,
             auth: settings.auth.clone(),
@@ -576,7 +576,7 @@ impl Driver {
         let mut active = Vec::new();
         for (key, client) in &mut self.clients {
             let Client { settings, status, last_ack, .. } = client;
-            self.state.add(*key, settings.for_socket(self.settings.timeout), settings.returns, *last_ack + 1);
+            self.state.add(*key, settings.for_socket(&self.settings), settings.returns, *last_ack + 1);
             if status.active {
                 let joined = status.id.is_some();
                 active.push((*key, joined));

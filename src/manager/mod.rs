@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::engineio::{Details, TransportKind};
 use crate::socketio::{
-    AckError, AnswerError, Args, DisconnectReason, Emit, EmitError, Loss, Name, Sent, socket,
+    AckError, AnswerError, Args, DisconnectReason, Emit, EmitError, Loss, Name, Parser, Sent, socket,
 };
 use crate::transport;
 
@@ -46,6 +46,8 @@ pub struct Settings {
     pub upgrade: bool,
     /// Start on WebSocket when the last one in this process worked.
     pub remember_upgrade: bool,
+    /// How packets are written.
+    pub parser: Parser,
     /// Come back after a failure or loss.
     pub reconnection: bool,
     /// Attempts before giving up; absent: no limit.
@@ -71,8 +73,8 @@ pub struct SocketSettings {
     pub retries: u32,
     /// Bytes of events that may wait: for the connection, or with `retries` for an answer.
     pub send_buffer: usize,
-    /// Attachments an emit may have.
-    pub max_attachments: usize,
+    /// Attachments an emit may have; absent: no limit, since the parser has none.
+    pub max_attachments: Option<usize>,
     /// Which words of the server are not taken for final.
     pub returns: Returns,
 }
@@ -448,10 +450,11 @@ fn permits(size: usize) -> u32 {
 }
 
 impl SocketSettings {
-    fn for_socket(&self, timeout: Duration) -> socket::Settings {
+    fn for_socket(&self, manager: &Settings) -> socket::Settings {
         socket::Settings {
             namespace: self.namespace.clone(),
-            timeout,
+            parser: manager.parser,
+            timeout: manager.timeout,
             ack_timeout: self.ack_timeout,
             retries: self.retries,
             send_buffer: self.send_buffer,

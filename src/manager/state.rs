@@ -16,7 +16,7 @@ use super::{ConnectionState, Lifecycle, Settings, Source, Status};
 use crate::engineio::{self, CloseReason, Details, Message, Revision, SET_ENGINE_3, Session, TransportKind};
 use crate::socketio::socket::{self, DisconnectReason, Emit, EmitError, Sent, Socket, Transmit};
 use crate::socketio::{
-    self, AckError, AnswerError, Args, Body, DecodeError, Decoder, Limit, Loss, Name, OldServer,
+    self, AckError, AnswerError, Args, Body, DecodeError, Decoder, Limit, Loss, Name, OldServer, Parser,
 };
 use crate::transport::{self, encode_query};
 
@@ -204,7 +204,7 @@ impl<T> State<T> {
             pace,
             questions: 0,
             held: false,
-            decoder: Decoder::new(MAX_INCOMING_ATTACHMENTS, settings.transport.max_payload)
+            decoder: Decoder::new(settings.parser, MAX_INCOMING_ATTACHMENTS, settings.transport.max_payload)
                 .with_revision(revision),
             old_server,
             is_outdated: false,
@@ -831,7 +831,7 @@ impl<T> State<T> {
             return self.handle_socket_packet(now, packet);
         };
         old_server.handle_packet(packet);
-        transmit(&mut self.phase, &mut self.encoded, old_server);
+        transmit(&mut self.phase, self.settings.parser, &mut self.encoded, old_server);
         while let Some(packet) = self.old_server.as_mut().and_then(OldServer::poll_packet) {
             self.handle_socket_packet(now, packet);
         }
@@ -979,11 +979,11 @@ impl<T> State<T> {
     /// The server's answer, where an old one has given it before.
     fn send(&mut self, packet: socketio::Packet) -> Option<Body> {
         let Some(old_server) = &mut self.old_server else {
-            send(&mut self.phase, &mut self.encoded, &packet);
+            send(&mut self.phase, self.settings.parser, &mut self.encoded, &packet);
             return None;
         };
         let answer = old_server.send(packet);
-        transmit(&mut self.phase, &mut self.encoded, old_server);
+        transmit(&mut self.phase, self.settings.parser, &mut self.encoded, old_server);
         answer
     }
 
@@ -1050,15 +1050,15 @@ impl<T> State<T> {
 }
 
 /// Sends what is to go to an old server.
-fn transmit(phase: &mut Phase, encoded: &mut Vec<Message>, old_server: &mut OldServer) {
+fn transmit(phase: &mut Phase, parser: Parser, encoded: &mut Vec<Message>, old_server: &mut OldServer) {
     while let Some(packet) = old_server.poll_transmit() {
-        send(phase, encoded, &packet);
+        send(phase, parser, encoded, &packet);
     }
 }
 
-fn send(phase: &mut Phase, encoded: &mut Vec<Message>, packet: &socketio::Packet) {
+fn send(phase: &mut Phase, parser: Parser, encoded: &mut Vec<Message>, packet: &socketio::Packet) {
     if let Phase::Open { session, .. } = phase {
-        packet.encode(encoded);
+        packet.encode(parser, encoded);
         for message in encoded.drain(..) {
             session.send(message);
         }

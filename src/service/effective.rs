@@ -102,6 +102,7 @@ impl Toml {
         self.plain("remember_upgrade", manager.remember_upgrade);
         self.strings("protocols", transport.protocols.iter().map(String::as_str));
         self.plain("engine", transport.revision.number());
+        self.string("parser", manager.parser.name());
         self.plain("reconnection", manager.reconnection);
         if let Some(attempts) = manager.reconnection_attempts {
             self.plain("reconnection_attempts", attempts);
@@ -125,7 +126,9 @@ impl Toml {
         self.size("history.bytes", settings.history.bytes);
         self.strings("sticky", settings.sticky.iter().map(String::as_str));
         self.size("max_payload", transport.max_payload);
-        self.plain("max_attachments", socket.max_attachments);
+        if let Some(most) = socket.max_attachments {
+            self.plain("max_attachments", most);
+        }
         for (key, path) in [
             ("tls.ca_file", &tls.ca_file),
             ("tls.cert_file", &tls.cert_file),

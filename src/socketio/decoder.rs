@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::{Args, Packet, binary, text};
+use super::{Args, Packet, Parser, binary, msgpack, text};
 use crate::engineio::{Message, Revision};
 use crate::json;
 
@@ -32,7 +32,13 @@ pub enum DecodeError {
         /// The decoder's limit.
         max: usize,
     },
-    /// A placeholder that refers to no attachment.
+    /// Not MessagePack, where that is the parser.
+    #[error("invalid MessagePack: {0}")]
+    Msgpack(&'static str),
+    /// A member of a MessagePack packet that is missing or of the wrong type.
+    #[error("invalid {0}")]
+    Member(&'static str),
+    /// A placeholder that refers to no attachment, or plain data beside attachments that looks like one.
     #[error("illegal attachments: a placeholder refers to none of them")]
     Placeholder,
     /// A text message while attachments are outstanding.
@@ -52,6 +58,7 @@ pub enum DecodeError {
 /// Puts packets together from the messages of one session.
 #[derive(Debug)]
 pub struct Decoder {
+    parser: Parser,
     max_attachments: usize,
     max_payload: usize,
     revision: Revision,
@@ -68,10 +75,10 @@ struct Unfinished {
 }
 
 impl Decoder {
-    /// Takes packets with at most `max_attachments` (the official decoder: 10) and `max_payload` bytes, text and
-    /// attachments together.
-    pub fn new(max_attachments: usize, max_payload: usize) -> Self {
-        Self { max_attachments, max_payload, revision: Revision::V4, unfinished: None }
+    /// Takes packets with at most `max_attachments` (the official decoder: 10; as JSON only) and `max_payload` bytes,
+    /// text and attachments together.
+    pub fn new(parser: Parser, max_attachments: usize, max_payload: usize) -> Self {
+        Self { parser, max_attachments, max_payload, revision: Revision::V4, unfinished: None }
     }
 
     /// The rules of the Socket.IO protocol that goes with this revision: 4 with Engine.IO 3, where servers may use any
@@ -85,6 +92,12 @@ impl Decoder {
     ///
     /// After an error the unfinished packet, if there was one, is gone.
     pub fn decode(&mut self, message: Message) -> Result<Option<Packet>, DecodeError> {
+        if self.parser == Parser::Msgpack {
+            return match message {
+                Message::Binary(bytes) => msgpack::decode(&bytes, self.max_payload).map(Some),
+                Message::Text(_) => Err(DecodeError::Msgpack("got a text message")),
+            };
+        }
         match (message, self.unfinished.take()) {
             (Message::Text(text), None) => self.text(&text),
             (Message::Binary(bytes), Some(unfinished)) => self.attachment(bytes, unfinished),
@@ -179,7 +192,7 @@ mod tests {
             ),
             (r#"62-7[{"_placeholder":true,"num":1}]"#, &["x", "y"], r#"[{"$binary":"eQ=="}]"#),
         ] {
-            let mut decoder = Decoder::new(10, MIB);
+            let mut decoder = Decoder::new(Parser::Json, 10, MIB);
             assert_eq!(decoder.decode(Message::Text(text.into())), Ok(None));
             let (last, others) = attachments.split_last().unwrap();
             for bytes in others {
@@ -201,7 +214,7 @@ mod tests {
     #[test]
     fn attachments_that_nothing_refers_to_are_dropped() {
         for text in [r#"51-["a",{"$binary":"data"}]"#, "61-5", r#"61-5[{"_placeholder":false}]"#] {
-            let mut decoder = Decoder::new(10, MIB);
+            let mut decoder = Decoder::new(Parser::Json, 10, MIB);
             assert_eq!(decoder.decode(Message::Text(text.into())), Ok(None));
             let packet = decoder.decode(Message::Binary(Bytes::from_static(b"x"))).unwrap().unwrap();
             let (Body::Event { args, .. } | Body::Ack { args, .. }) = packet.body else {
@@ -221,7 +234,7 @@ mod tests {
             r#"{"_placeholder":true,"num":"0"}"#,
             r#"{"_placeholder":true,"num":0,"num":2}"#,
         ] {
-            let mut decoder = Decoder::new(10, MIB);
+            let mut decoder = Decoder::new(Parser::Json, 10, MIB);
             assert_eq!(decoder.decode(Message::Text(format!("52-[1,{object}]").into())), Ok(None));
             assert_eq!(decoder.decode(Message::Binary(Bytes::new())), Ok(None));
             assert_eq!(
@@ -236,7 +249,7 @@ mod tests {
     fn messages_out_of_turn_are_refused_and_forgotten() {
         let header = || Message::Text(r#"51-["a",{"_placeholder":true,"num":0}]"#.into());
         let bytes = || Message::Binary(Bytes::from_static(b"x"));
-        let mut decoder = Decoder::new(10, MIB);
+        let mut decoder = Decoder::new(Parser::Json, 10, MIB);
         assert_eq!(decoder.decode(bytes()), Err(DecodeError::UnexpectedBinary));
         assert_eq!(decoder.decode(header()), Ok(None));
         assert_eq!(decoder.decode(Message::Text("2[1]".into())), Err(DecodeError::UnexpectedText));
@@ -253,7 +266,7 @@ mod tests {
         let once = r#"51-[1,{"_placeholder":true,"num":0}]"#;
         let thrice = format!("51-[1{}]", r#",{"_placeholder":true,"num":0}"#.repeat(3));
         let taken = |text: &str, attachment: usize, max: usize| {
-            let mut decoder = Decoder::new(10, max);
+            let mut decoder = Decoder::new(Parser::Json, 10, max);
             decoder.decode(Message::Text(text.into()))?;
             decoder.decode(Message::Binary(vec![0; attachment].into()))
         };
@@ -271,10 +284,10 @@ mod tests {
             messages in proptest::collection::vec(any_message(), 0..12),
         ) {
             let revision = if old { Revision::V3 } else { Revision::V4 };
-            let mut decoder = Decoder::new(3, 200).with_revision(revision);
+            let mut decoder = Decoder::new(Parser::Json, 3, 200).with_revision(revision);
             for message in messages {
                 if let Ok(Some(packet)) = decoder.decode(message) {
-                    packet.encode(&mut Vec::new());
+                    packet.encode(Parser::Json, &mut Vec::new());
                     if let Body::Event { args, .. } | Body::Ack { args, .. } = packet.body {
                         args.write_array(&mut Vec::new());
                     }
@@ -295,8 +308,8 @@ mod tests {
             let body = if is_ack { Body::Ack { id, args } } else { Body::Event { id, name, args } };
             let packet = Packet { namespace: namespace.into(), body };
             let mut messages = Vec::new();
-            packet.encode(&mut messages);
-            let mut decoder = Decoder::new(10, MIB);
+            packet.encode(Parser::Json, &mut messages);
+            let mut decoder = Decoder::new(Parser::Json, 10, MIB);
             let last = messages.pop().unwrap();
             for message in messages {
                 prop_assert_eq!(decoder.decode(message), Ok(None));

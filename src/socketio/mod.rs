@@ -1,4 +1,5 @@
-//! The message layer, Socket.IO protocols 5 and 4: packets, attachments, acks and one namespace's life.
+//! The message layer, Socket.IO protocols 5 and 4: packets as JSON or MessagePack, attachments, acks and one namespace's
+//! life.
 //!
 //! Nothing here does IO or reads a clock.
 
@@ -7,6 +8,7 @@ mod args;
 mod binary;
 mod decoder;
 mod limit;
+mod msgpack;
 mod name;
 mod old_server;
 mod packet;
@@ -21,5 +23,5 @@ pub use decoder::{DecodeError, Decoder};
 pub use limit::{Limit, TooLarge};
 pub use name::{Name, RESERVED, RESERVED_V4};
 pub use old_server::OldServer;
-pub use packet::{Body, Packet};
+pub use packet::{Body, Packet, Parser};
 pub use socket::{AnswerError, DisconnectReason, Emit, EmitError, Loss, Sent, Socket};

@@ -1,9 +1,30 @@
 //! One Socket.IO packet and how it is written: `51-/chat,7["name",...]`, then its attachments.
 
 use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
 
-use super::{Args, Name};
+use super::{Args, Name, msgpack};
 use crate::engineio::Message;
+
+/// How packets are written; both sides must use the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Parser {
+    /// The default parser: JSON text, binary beside it.
+    Json,
+    /// `socket.io-msgpack-parser`: one binary message each.
+    Msgpack,
+}
+
+impl Parser {
+    /// Its name as options have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Msgpack => "msgpack",
+        }
+    }
+}
 
 /// A packet and the namespace it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +63,12 @@ pub enum Body {
 }
 
 impl Packet {
-    /// Appends the packet's messages: its text, then its attachments. They must reach the transport with nothing
-    /// between them.
-    pub fn encode(&self, out: &mut Vec<Message>) {
+    /// Appends the packet's messages: with JSON its text, then its attachments. They must reach the transport with
+    /// nothing between them.
+    pub fn encode(&self, parser: Parser, out: &mut Vec<Message>) {
+        if parser == Parser::Msgpack {
+            return out.push(msgpack::encode(self));
+        }
         let namespace = &self.namespace;
         match &self.body {
             Body::Connect(payload) => encode_plain('0', namespace, payload.as_deref(), out),
@@ -66,20 +90,12 @@ impl Body {
     }
 }
 
-/// [`Packet::encode`] for an event whose parts belong to others.
-pub(super) fn encode_event(
-    namespace: &str,
-    id: Option<u64>,
-    name: &Name,
-    args: &Args,
-    out: &mut Vec<Message>,
-) {
+fn encode_event(namespace: &str, id: Option<u64>, name: &Name, args: &Args, out: &mut Vec<Message>) {
     let kind = if args.has_binary() { '5' } else { '2' };
     let comma = if args.is_empty() { "" } else { "," };
     encode(kind, namespace, id, &["[", name.as_json(), comma, args.json(), "]"], args, out);
 }
 
-/// [`Packet::encode`] for an ack whose parts belong to others.
 fn encode_ack(namespace: &str, id: Option<u64>, args: &Args, out: &mut Vec<Message>) {
     let kind = if args.has_binary() { '6' } else { '3' };
     encode(kind, namespace, id, &["[", args.json(), "]"], args, out);
@@ -144,7 +160,7 @@ mod tests {
         ] {
             let mut out = Vec::new();
             let packet = Packet { namespace: namespace.into(), body };
-            packet.encode(&mut out);
+            packet.encode(Parser::Json, &mut out);
             assert_eq!(out[0], Message::Text(text.into()));
             let expected = match &packet.body {
                 Body::Event { args, .. } | Body::Ack { args, .. } => args.attachments(),

@@ -11,9 +11,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::acks::{AckError, Owed, Pending};
-use super::packet::encode_event;
 use super::retry::{self, Queue};
-use super::{Args, Body, Limit, Name, Packet, TooLarge};
+use super::{Args, Body, Limit, Name, Packet, Parser, TooLarge};
 use crate::engineio::{CloseReason, Details, Message};
 
 /// Events that may come before the CONNECT answer, in bytes; recovered sessions send what was missed there.
@@ -35,6 +34,8 @@ pub const OLD_SERVER: &str = "It seems you are trying to reach a Socket.IO serve
 pub struct Settings {
     /// `/` or `/name`.
     pub namespace: ByteString,
+    /// How packets are written.
+    pub parser: Parser,
     /// How long the CONNECT answer may take.
     pub timeout: Duration,
     /// Timeout of emits with an ack that name none.
@@ -715,14 +716,13 @@ impl<T> Socket<T> {
 
     fn encode(&self, body: Body) -> Vec<Message> {
         let mut messages = Vec::new();
-        Packet { namespace: self.settings.namespace.clone(), body }.encode(&mut messages);
+        let namespace = self.settings.namespace.clone();
+        Packet { namespace, body }.encode(self.settings.parser, &mut messages);
         messages
     }
 
     fn encode_event(&self, Outgoing { name, args, id, .. }: &Outgoing) -> Vec<Message> {
-        let mut messages = Vec::new();
-        encode_event(&self.settings.namespace, *id, name, args, &mut messages);
-        messages
+        self.encode(Body::Event { id: *id, name: name.clone(), args: args.clone() })
     }
 
     fn transmit(&mut self, body: Body) {

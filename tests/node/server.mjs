@@ -3,7 +3,8 @@
 //   node server.mjs MODULES [OPTIONS]
 //
 // MODULES is the folder that holds node_modules. OPTIONS is a JSON object: `package` (default "socket.io-4", back to
-// "socket.io-2"), `refuse` to let nobody into `/`, all else goes to the server. The first line printed is the port on loopback. Each line of stdin is a command, a JSON
+// "socket.io-2"), `parser` (the package of another parser), `refuse` to let nobody into `/`, all else goes to the
+// server. The first line printed is the port on loopback. Each line of stdin is a command, a JSON
 // object with the member `do`; when it has taken effect, its name is printed. The end of stdin ends the server.
 
 import { EventEmitter, once } from "node:events";
@@ -12,9 +13,11 @@ import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
 const [modules, options = "{}"] = process.argv.slice(2);
-const { package: name = "socket.io-4", refuse = false, ...serverOptions } = JSON.parse(options);
-const loaded = createRequire(`${modules}/package.json`)(name);
+const { package: name = "socket.io-4", parser, refuse = false, ...serverOptions } = JSON.parse(options);
+const require = createRequire(`${modules}/package.json`);
+const loaded = require(name);
 const Server = loaded.Server ?? loaded;
+if (parser) serverOptions.parser = require(parser);
 
 let io;
 const sockets = new Set();
@@ -55,6 +58,11 @@ function serve(socket) {
   socket.on("binary", (value) => {
     const bytes = value.nested[0].bytes;
     socket.emit("binary", Buffer.isBuffer(bytes), { nested: [{ bytes }, Buffer.from([0, 255])] });
+  });
+  // Sends what JSON has no word for.
+  socket.on("oddities", () => {
+    const buffer = Uint8Array.of(1, 2).buffer;
+    socket.emit("oddities", { left: undefined, out: [undefined, NaN] }, new Date(1767323045678), buffer, 2 ** 40, -0.5);
   });
   socket.on("flood", (count) => {
     for (let i = 0; i < count; i++) socket.emit("n", i);

@@ -109,7 +109,7 @@ impl World {
             ack_timeout: None,
             retries: 0,
             send_buffer: 1 << 20,
-            max_attachments: 10,
+            max_attachments: Some(10),
             returns: Returns::default(),
         };
         let world = Self { listener, commands, heard, tell, common, slept, _task: task };

@@ -285,6 +285,7 @@ pub(in crate::manager) fn settings() -> Settings {
         try_all_transports: true,
         upgrade: true,
         remember_upgrade: false,
+        parser: crate::socketio::Parser::Json,
         reconnection: true,
         reconnection_attempts: None,
         backoff: backoff::Settings { min: Duration::from_secs(1), max: Duration::from_secs(5), jitter: 0.0 },
@@ -296,6 +297,7 @@ pub(in crate::manager) fn settings() -> Settings {
 fn socket_settings(namespace: &'static str) -> socket::Settings {
     socket::Settings {
         namespace: namespace.into(),
+        parser: crate::socketio::Parser::Json,
         timeout: Duration::from_secs(20),
         ack_timeout: None,
         retries: 0,

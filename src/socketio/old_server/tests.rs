@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::engineio::{Message, Revision};
-use crate::socketio::Decoder;
+use crate::socketio::{Decoder, Parser};
 
 const NOTHING: [&str; 0] = [];
 
@@ -54,13 +54,13 @@ impl Peer {
 }
 
 fn decode(text: &str, revision: Revision) -> Packet {
-    let mut decoder = Decoder::new(10, usize::MAX).with_revision(revision);
+    let mut decoder = Decoder::new(Parser::Json, 10, usize::MAX).with_revision(revision);
     decoder.decode(Message::Text(text.into())).unwrap().unwrap()
 }
 
 fn written(packet: &Packet) -> String {
     let mut messages = Vec::new();
-    packet.encode(&mut messages);
+    packet.encode(Parser::Json, &mut messages);
     match messages.swap_remove(0) {
         Message::Text(text) => text.to_string(),
         Message::Binary(_) => panic!("a packet begins with its text"),

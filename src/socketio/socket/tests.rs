@@ -70,7 +70,7 @@ impl Peer {
 
     fn decode(&self, text: &str) -> Body {
         let message = Message::Text(text.into());
-        let packet = Decoder::new(10, usize::MAX).decode(message).unwrap().unwrap();
+        let packet = Decoder::new(Parser::Json, 10, usize::MAX).decode(message).unwrap().unwrap();
         assert_eq!(packet.namespace, *self.socket.namespace());
         packet.body
     }
@@ -116,7 +116,7 @@ impl Peer {
         while let Some(transmit) = self.socket.poll_transmit() {
             let mut messages = Vec::new();
             match transmit {
-                Transmit::Packet(packet) => packet.encode(&mut messages),
+                Transmit::Packet(packet) => packet.encode(Parser::Json, &mut messages),
                 Transmit::Message(message) => messages.push(message),
             }
             for message in messages {
@@ -159,6 +159,7 @@ fn line(event: Event<String>) -> String {
 fn settings() -> Settings {
     Settings {
         namespace: "/chat".into(),
+        parser: Parser::Json,
         timeout: Duration::from_secs(20),
         ack_timeout: None,
         retries: 0,
