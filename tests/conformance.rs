@@ -5,6 +5,7 @@
 mod common;
 
 use common::node::NodeServer;
+use common::transcript::compare;
 use common::{Consumer, Daemon, event, lifecycle};
 
 /// Ways to the server: the daemon's options, and the transport it ends up on.
@@ -85,6 +86,37 @@ impl Session {
                 &format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{{answer}}}}}"#),
             )
             .await;
+    }
+
+    async fn id(&mut self) -> String {
+        let list = r#"{"jsonrpc":"2.0","id":0,"result":{"connections":[{"id":…id,"…":…}]}}"#;
+        self.consumer.call(r#"{"id":0,"method":"list"}"#, list).await["id"].trim_matches('"').to_owned()
+    }
+
+    /// All notifications up to the next `connect`. They are numbered without a hole, from `next` on if that is not 0.
+    async fn until_connected(&mut self, next: &mut u64) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let line = self.consumer.next_notification().await;
+            let numbered = r#"{"jsonrpc":"2.0","method":"…","params":{"seq":…seq,"…":…}}"#;
+            let seq = compare(numbered, &line).unwrap().number("seq");
+            assert!(*next == 0 || *next == seq, "expected {next}, found {line}");
+            *next = seq + 1;
+            let connected = line.contains(r#""event":"connect""#);
+            lines.push(line);
+            if connected {
+                return lines;
+            }
+        }
+    }
+
+    /// As [`hear`](Self::hear), where an upgrade may be told in between.
+    async fn hear_beside_upgrade(&mut self, members: &str) {
+        let mut line = self.consumer.next_notification().await;
+        if line.contains(r#""event":"upgrade""#) {
+            line = self.consumer.next_notification().await;
+        }
+        compare(&event(members), &line).unwrap();
     }
 
     async fn hear(&mut self, members: &str) -> common::transcript::Captures {
@@ -331,5 +363,77 @@ async fn a_kick_is_final_and_a_lost_or_restarted_server_is_not() {
         session.send(r#"{"method":"connect","params":{"connection":"chat"}}"#).await;
         // The next that is heard is that it is up again: nobody had tried in between.
         session.consumer.hear(&lifecycle(r#""event":"connect","…":…"#, true)).await;
+    }
+}
+
+/// Servers and connections that recover a session, with both parsers.
+const RECOVERY: [(&str, &str); 2] = [
+    (r#"{"connectionStateRecovery":{}}"#, ""),
+    (r#"{"connectionStateRecovery":{},"parser":"socket.io-msgpack-parser"}"#, MSGPACK.1),
+];
+
+#[tokio::test]
+async fn what_was_missed_in_an_outage_comes_once_and_before_connect() {
+    for way in WAYS {
+        for (server, parser) in RECOVERY {
+            // A WebSocket can just be cut. With polling, the server might not notice between two requests.
+            let by = if way.1 == "websocket" { "cut" } else { "drop" };
+            let mut session = Session::start_with(server, way, "", parser).await;
+            let id = session.id().await;
+            session.server.command(r#"{"do":"emit","event":"first"}"#).await;
+            let first = event(r#""event":"first","args":["…"]"#).replace(r#""seq":…"#, r#""seq":…seq"#);
+            let seq = session.consumer.hear(&first).await.number("seq");
+            let mut expected = seq + 1;
+            if by == "cut" {
+                // The official client would take this name for an offset, and lose what follows. Between two requests of
+                // polling the server would drop it.
+                session.server.command(r#"{"do":"tick"}"#).await;
+                session.hear(r#""event":"tick","args":[]"#).await;
+                expected += 1;
+            }
+            session.server.command(&format!(r#"{{"do":"outage","by":"{by}","count":3}}"#)).await;
+            let missed = session.until_connected(&mut expected).await;
+            let [before @ .., zero, one, two, connect] = missed.as_slice() else { panic!("{missed:?}") };
+            assert!(before.iter().all(|line| line.contains(r#""method":"lifecycle""#)), "{before:?}");
+            for (line, args) in [
+                (zero, r#"[0,{"$binary":""},"…"],"binary":true"#),
+                (one, r#"[1,{"$binary":"AA=="},"…"],"binary":true"#),
+                (two, r#"[2,{"$binary":"AAA="},"…"],"binary":true"#),
+            ] {
+                compare(&event(&format!(r#""event":"missed","args":{args}"#)), line).unwrap();
+            }
+            let recovered = format!(r#""event":"connect","id":"{id}","recovered":true,"transport":"…""#);
+            compare(&lifecycle(&recovered, true), connect).unwrap();
+
+            session.server.command(r#"{"do":"emit","event":"next"}"#).await;
+            session.hear_beside_upgrade(r#""event":"next","args":["…"]"#).await;
+            session.ask(r#""event":"echo","args":[1]"#, r#""args":[1]"#).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_the_server_forgot_begins_anew() {
+    for way in WAYS {
+        for (server, parser) in RECOVERY {
+            let mut session = Session::start_with(server, way, "", parser).await;
+            let id = session.id().await;
+            session.server.command(r#"{"do":"emit","event":"first"}"#).await;
+            session.hear(r#""event":"first","args":["…"]"#).await;
+            session.server.command(r#"{"do":"restart"}"#).await;
+            let heard = session.until_connected(&mut 0).await;
+            assert!(heard.iter().all(|line| line.contains(r#""method":"lifecycle""#)), "{heard:?}");
+            let connect = heard.last().expect("there is the connect");
+            assert!(connect.contains(r#""recovered":false"#) && !connect.contains(&id), "{connect}");
+
+            // The new session can be recovered in turn.
+            session.server.command(r#"{"do":"emit","event":"second"}"#).await;
+            session.hear_beside_upgrade(r#""event":"second","args":["…"]"#).await;
+            session.server.command(r#"{"do":"outage","by":"drop","count":1}"#).await;
+            let heard = session.until_connected(&mut 0).await;
+            let [.., missed, connect] = heard.as_slice() else { panic!("{heard:?}") };
+            assert!(missed.contains(r#""event":"missed""#), "{missed}");
+            assert!(connect.contains(r#""recovered":true"#), "{connect}");
+        }
     }
 }

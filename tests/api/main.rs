@@ -10,6 +10,7 @@ mod lag;
 mod limits;
 mod open;
 mod replay;
+mod retries;
 mod sticky;
 mod subscribe;
 mod wire;

@@ -91,6 +91,15 @@ const commands = {
   kick: () => sockets.forEach((socket) => socket.disconnect()),
   // Ends the sessions below, as a proxy that restarts would.
   drop: () => Object.values(io.engine.clients).forEach((client) => client.close()),
+  // Ends the streams below, as a network that fails would.
+  cut: () => streams.forEach((stream) => stream.destroy()),
+  // Loses everybody, and emits before anyone can be back: to each `count` events with their number and as many bytes.
+  outage: ({ by, count }) => {
+    commands[by]({});
+    for (let i = 0; i < count; i++) io.emit("missed", i, Buffer.alloc(i));
+  },
+  // One that is not kept for those who are away.
+  tick: () => io.volatile.emit("tick"),
   restart: async () => {
     const { port } = io.httpServer.address();
     await stop();
