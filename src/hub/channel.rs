@@ -611,7 +611,7 @@ impl Observer for Channel {
     }
 
     fn lost(&self, name: &Name, loss: Loss) {
-        tracing::warn!(connection = self.name, event = %name.decoded(), %loss, "an emit was given up");
+        tracing::warn!(connection = self.name, event = ?name.decoded(), %loss, "an emit was given up");
     }
 
     fn is_watched(&self) -> bool {

@@ -254,7 +254,7 @@ pub trait Observer: Send + Sync {
     fn lifecycle(&self, event: &Lifecycle, status: &Status);
     /// What [`Observer::is_watched`] asked for.
     fn outgoing(&self, name: &Name, args: &Args, sender: u64);
-    /// An emit that was taken will not reach the server.
+    /// An emit that was taken is given up.
     fn lost(&self, name: &Name, loss: Loss);
     /// Whether [`Observer::outgoing`] is wanted.
     fn is_watched(&self) -> bool;

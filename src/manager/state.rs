@@ -109,7 +109,7 @@ pub enum Output<T> {
         /// What came.
         result: Result<Args, AckError>,
     },
-    /// An emit that was taken will not reach the server.
+    /// An emit that was taken is given up: it was not sent, or all its tries went by.
     Lost {
         /// Its name.
         name: Name,

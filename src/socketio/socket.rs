@@ -123,7 +123,7 @@ pub enum Event<T> {
         /// The `sender` of the emit.
         sender: u64,
     },
-    /// An emit that was taken will not reach the server.
+    /// An emit that was taken is given up: it was not sent, or all its tries went by.
     Lost {
         /// Its name.
         name: Name,
@@ -167,7 +167,7 @@ pub enum Sent {
     Dropped,
 }
 
-/// Why an emit that was taken does not reach the server.
+/// Why an emit that was taken is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Loss {
     /// It waited for the connection, and then the server did not take one so large.
@@ -371,8 +371,13 @@ impl<T> Socket<T> {
         if !self.is_waiting() {
             return Ok(());
         }
-        let payload = self.recovery.payload(auth);
-        self.limit.check(&self.encode(Body::Connect(payload.clone())))?;
+        let mut payload = self.recovery.payload(auth);
+        if self.limit.check(&self.encode(Body::Connect(payload.clone()))).is_err() {
+            // What was taken for an offset may have been any text.
+            self.recovery = Recovery::default();
+            payload = self.recovery.payload(auth);
+            self.limit.check(&self.encode(Body::Connect(payload.clone())))?;
+        }
         self.state = State::Joining { deadline: now + self.settings.timeout };
         match &self.unanswered {
             None => self.ask(payload),

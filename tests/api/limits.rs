@@ -72,7 +72,7 @@ async fn what_waited_and_turns_out_too_large_is_answered_and_logged() {
         let told = log.lines().any(|line| {
             line.contains("WARN")
                 && line.contains("connection=\"chat\"")
-                && line.contains(&format!("event={name}"))
+                && line.contains(&format!("event={name:?}"))
         });
         assert!(told, "{name} in\n{log}");
     }

@@ -81,3 +81,16 @@ fn the_auth_object_wins_over_recovery() {
         assert_eq!(peer.join(auth), [format!("> 0/chat,{payload}")], "{auth:?}");
     }
 }
+
+#[test]
+fn what_cannot_be_an_offset_does_not_keep_the_connection_away() {
+    let mut peer = Peer::new();
+    peer.socket.connect();
+    peer.join(None);
+    peer.socket.set_limit(Limit { max_payload: Some(100), base64: false });
+    peer.hears(r#"0/chat,{"sid":"A","pid":"P"}"#);
+    peer.hears(&format!(r#"2/chat,["e","{}"]"#, "x".repeat(100)));
+    peer.loses(CloseReason::TransportClose);
+    assert_eq!(peer.join(Some(r#"{"t":1}"#)), [r#"> 0/chat,{"t":1}"#]);
+    assert_eq!(peer.hears(r#"0/chat,{"sid":"B","pid":"Q"}"#), ["connect B"]);
+}
