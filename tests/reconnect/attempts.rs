@@ -152,6 +152,7 @@ async fn a_server_s_refusal_is_final_until_connect_is_called() {
         (r#"44{"message":"Invalid namespace"}"#, r#""message":"Invalid namespace","phase":"namespace""#),
         (r#"44"Unable to connect""#, r#""message":"Unable to connect","phase":"namespace""#),
         ("44{}", r#""message":"","phase":"namespace""#),
+        ("44", r#""message":"","phase":"namespace""#),
     ] {
         chat.start().await;
         let mut ws = chat.upstream.accept_ws().await;

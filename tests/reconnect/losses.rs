@@ -57,6 +57,7 @@ async fn what_is_no_socket_io_is_a_parse_error() {
     for packets in [
         &["4nonsense"][..],
         &["49"],
+        &["42"],
         &["42[]"],
         &["42{}"],
         &["42[null]"],
