@@ -34,7 +34,7 @@ pub(super) fn socket_path(global: &Global) -> Result<PathBuf, Failure> {
     found.map_err(|error| Failure::Config(error.to_string()))
 }
 
-fn load(global: &Global) -> Result<config::Config, Failure> {
+pub(super) fn load(global: &Global) -> Result<config::Config, Failure> {
     let loaded = config::load(&sources(global), &Environment::of_process());
     loaded.map_err(|error| Failure::Config(error.to_string()))
 }

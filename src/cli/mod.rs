@@ -1,11 +1,12 @@
 //! The command line: arguments, and one file per command.
 //!
-//! Every command but `run` and `check` is a client of the socket like any other program; nothing here can do what the
+//! Every command but `run`, `check` and `doctor` is a client of the socket like any other program; nothing here can do what the
 //! local API cannot. What goes to stdout is for programs unless stdout is a terminal; notes and errors go to stderr.
 
 mod call;
 mod connect;
 mod daemon;
+mod doctor;
 mod emit;
 mod exit;
 mod listen;
@@ -83,6 +84,7 @@ enum Command {
     Run,
     /// Validates the configuration and prints what is in effect, secrets masked
     Check,
+    Doctor(doctor::Doctor),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -104,13 +106,22 @@ impl Command {
         match self {
             Self::Run => daemon::run(global),
             Self::Check => daemon::check(global),
+            Self::Doctor(command) => block_on(command.run(global)),
             Self::Client(command) => {
                 let socket = daemon::socket_path(global)?;
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.map_err(Failure::Runtime)?.block_on(command.run(&socket))
+                block_on(command.run(&socket))
             }
         }
     }
+}
+
+fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Failure::Runtime)?;
+    let ended = runtime.block_on(command);
+    // A look-up that still hangs must not keep the process.
+    runtime.shutdown_background();
+    ended
 }
 
 impl ClientCommand {

@@ -20,7 +20,9 @@ use tracing::{debug, error};
 use super::auth::{self, Auth};
 use super::clock::Clock;
 use super::state::{Action, Key, Output, State};
-use super::{Command, Common, Counters, Done, Observer, Room, Settings, SocketSettings, Status, Ticket};
+use super::{
+    Command, Common, Counters, Done, Observer, Room, Settings, SocketSettings, Status, Ticket, Witness,
+};
 use crate::engineio::{Details, Packet, TransportKind};
 use crate::socketio::{Emit, Sent};
 use crate::transport::{self, Connector, Received, Transport};
@@ -127,6 +129,7 @@ pub(super) struct Driver {
     settings: Settings,
     state: State<Waiter>,
     connector: Connector,
+    witness: Option<Arc<dyn Witness>>,
     clients: HashMap<Key, Client>,
     commands: mpsc::UnboundedReceiver<Command>,
     link: Link,
@@ -154,6 +157,7 @@ impl Driver {
     ) -> Result<Self, transport::Error> {
         Ok(Self {
             connector: Connector::new(settings.transport.clone())?,
+            witness: None,
             state: State::new(settings.clone(), Arc::clone(&common.pace), fastrand::u64(..)),
             settings,
             clients: HashMap::new(),
@@ -168,6 +172,13 @@ impl Driver {
             tasks,
             stop,
         })
+    }
+
+    /// With somebody who hears how its sessions come about.
+    pub(super) fn with_witness(mut self, witness: Arc<dyn Witness>) -> Result<Self, transport::Error> {
+        self.connector = Connector::watched(self.settings.transport.clone(), Arc::clone(&witness) as Arc<_>)?;
+        self.witness = Some(witness);
+        Ok(self)
     }
 
     /// Ends with the last handle, or when it is told to. A panic costs the session, not the Manager.
@@ -186,6 +197,9 @@ impl Driver {
             // Traffic without end must not keep a deadline from being seen.
             let now = self.clock.now();
             if self.state.poll_timeout().is_some_and(|deadline| deadline <= now) {
+                if let Some((step, words)) = self.connector.progress() {
+                    self.state.handle_progress(step, words);
+                }
                 self.state.handle_timeout(now);
             }
             self.settle();
@@ -350,9 +364,12 @@ impl Driver {
         while let Some(action) = self.state.poll_action() {
             match action {
                 Action::Open(kind) => self.link = Link::Dialling(self.dial(kind, None)),
-                Action::Opened { sid, max_payload } => {
+                Action::Opened(handshake) => {
                     if let Some(transport) = self.link.transport() {
-                        transport.set_session(&sid, max_payload);
+                        transport.set_session(&handshake.sid, handshake.max_payload);
+                    }
+                    if let Some(witness) = &self.witness {
+                        witness.opened(&handshake);
                     }
                 }
                 Action::Probe { sid } => {
@@ -438,7 +455,7 @@ impl Driver {
     fn heard(&mut self, heard: Heard) {
         let now = self.clock.now();
         match heard {
-            Heard::Opened => self.state.handle_transport_opened(),
+            Heard::Opened => {}
             Heard::Received(Received::Packet(packet)) => self.state.handle_packet(now, packet),
             Heard::Received(Received::Paused) => self.state.handle_paused(now),
             Heard::Lost(error) => {

@@ -24,7 +24,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch}
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::engineio::{Details, TransportKind};
+use crate::engineio::{Details, Handshake, TransportKind};
 use crate::socketio::{
     AckError, AnswerError, Args, DisconnectReason, Emit, EmitError, Loss, Name, Parser, Sent, socket,
 };
@@ -268,6 +268,12 @@ pub trait Observer: Send + Sync {
     fn publish(&self);
 }
 
+/// Who hears how sessions come about: each step to the server, and what it says of itself.
+pub trait Witness: transport::Watch {
+    /// The handshake is done.
+    fn opened(&self, handshake: &Handshake);
+}
+
 /// Whoever waits for what becomes of an emit. Dropped unused when the Manager is gone.
 pub trait Ticket: Send {
     /// Nothing more comes: no ack was asked for, or the emit was dropped or refused.
@@ -354,10 +360,33 @@ impl Manager {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, transport::Error> {
+        Self::start(settings, None, common, tasks, stop)
+    }
+
+    /// [`Manager::spawn`], with somebody who hears how its sessions come about.
+    pub fn spawn_watched(
+        settings: Settings,
+        witness: Arc<dyn Witness>,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, transport::Error> {
+        Self::start(settings, Some(witness), &Common::default(), tasks, stop)
+    }
+
+    fn start(
+        settings: Settings,
+        witness: Option<Arc<dyn Witness>>,
+        common: &Common,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, transport::Error> {
         let (commands, receiver) = mpsc::unbounded_channel();
         let gate = Arc::new(Semaphore::new(IN_FLIGHT));
         let clock = clock::Clock::system();
-        let driver = driver::Driver::new(settings, receiver, common, clock, tasks.clone(), stop)?;
+        let mut driver = driver::Driver::new(settings, receiver, common, clock, tasks.clone(), stop)?;
+        if let Some(witness) = witness {
+            driver = driver.with_witness(witness)?;
+        }
         tasks.spawn(driver.run());
         Ok(Arc::new(Self { commands, gate, next_key: AtomicU64::new(0) }))
     }

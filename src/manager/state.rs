@@ -32,12 +32,7 @@ pub enum Action {
     /// Open a transport for a new session; then `handle_packet`, or `handle_lost`.
     Open(TransportKind),
     /// Tell the transport what the handshake said.
-    Opened {
-        /// The session's id.
-        sid: String,
-        /// Largest POST body.
-        max_payload: Option<usize>,
-    },
+    Opened(engineio::Handshake),
     /// Open a WebSocket beside the polling transport, joining the session.
     Probe {
         /// The session's id.
@@ -120,6 +115,9 @@ pub enum Output<T> {
     Done(T),
 }
 
+/// How far an attempt is.
+type Progress = Option<(engineio::Phase, String)>;
+
 #[derive(Debug)]
 enum Phase {
     /// No socket is active.
@@ -127,7 +125,7 @@ enum Phase {
     /// The next attempt begins at `until`.
     Waiting { until: Instant },
     /// An attempt: a session is being opened on the first of several transports.
-    Opening { session: Session, deadline: Instant, untried: VecDeque<TransportKind>, websocket_open: bool },
+    Opening { session: Session, deadline: Instant, untried: VecDeque<TransportKind>, progress: Progress },
     /// The session `sid` is open.
     Open { session: Session, sid: String, since: Instant },
 }
@@ -406,10 +404,10 @@ impl<T> State<T> {
         }
     }
 
-    /// The transport of [`Action::Open`] is there; the handshake has yet to come.
-    pub fn handle_transport_opened(&mut self) {
-        if let Phase::Opening { session, websocket_open, .. } = &mut self.phase {
-            *websocket_open = session.transport() == TransportKind::WebSocket;
+    /// How far the transport of [`Action::Open`] is, for the case that time runs out: the step that goes on, and in words.
+    pub fn handle_progress(&mut self, step: engineio::Phase, words: String) {
+        if let Phase::Opening { progress, .. } = &mut self.phase {
+            *progress = Some((step, words));
         }
     }
 
@@ -538,12 +536,9 @@ impl<T> State<T> {
             Phase::Opening { deadline, .. } if now >= *deadline && self.held => {
                 *deadline = now + self.settings.timeout;
             }
-            Phase::Opening { deadline, websocket_open, .. } if now >= *deadline => {
-                let mut details = Details::new("timeout");
-                if *websocket_open {
-                    details.phase = Some(engineio::Phase::Engine);
-                    details.description = Some("the WebSocket is open, but no handshake came".into());
-                }
+            Phase::Opening { deadline, progress, .. } if now >= *deadline => {
+                let (phase, description) = progress.take().unzip();
+                let details = Details { description, phase, ..Details::new("timeout") };
                 self.actions.push_back(Action::Close { graceful: false, last: Vec::new() });
                 self.attempt_failed(now, details);
             }
@@ -628,7 +623,7 @@ impl<T> State<T> {
         let may_upgrade =
             self.settings.upgrade && self.settings.transports.contains(&TransportKind::WebSocket);
         let session = Session::new(self.settings.transport.revision, kind, may_upgrade);
-        self.phase = Phase::Opening { session, deadline, untried, websocket_open: false };
+        self.phase = Phase::Opening { session, deadline, untried, progress: None };
         self.actions.push_back(Action::Open(kind));
     }
 
@@ -788,14 +783,13 @@ impl<T> State<T> {
         self.websocket_worked |= session.transport() == TransportKind::WebSocket;
         let base64 = session.transport() == TransportKind::Polling;
         self.set_limit(Limit { max_payload: handshake.max_payload, base64 });
-        let sid = handshake.sid;
-        self.phase = Phase::Open { session, sid: sid.clone(), since: now };
+        self.phase = Phase::Open { session, sid: handshake.sid.clone(), since: now };
         self.decoder.reset();
         self.is_outdated = false;
         if let Some(old_server) = &mut self.old_server {
-            old_server.begin(&sid);
+            old_server.begin(&handshake.sid);
         }
-        self.actions.push_back(Action::Opened { sid, max_payload: handshake.max_payload });
+        self.actions.push_back(Action::Opened(handshake));
         for key in self.active_keys() {
             self.authenticate(key);
         }

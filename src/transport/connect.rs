@@ -8,10 +8,10 @@ use http::{HeaderMap, StatusCode};
 use super::dial::Dialler;
 use super::polling::Polling;
 use super::request::{HttpRequest, Requests};
-use super::step::{Log, Step, Watch};
+use super::step::{Log, Progress, Step, Watch};
 use super::websocket::WebSocket;
 use super::{Error, Settings, Transport, upgrade};
-use crate::engineio::{Revision, TransportKind};
+use crate::engineio::{Phase, Revision, TransportKind};
 
 /// Opens transports to one server; cheap to clone.
 ///
@@ -20,6 +20,7 @@ use crate::engineio::{Revision, TransportKind};
 #[derive(Clone)]
 pub struct Connector {
     shared: Arc<Shared>,
+    progress: Arc<Progress>,
 }
 
 /// What the transports of one [`Connector`] have in common.
@@ -58,14 +59,15 @@ impl Connector {
 
     /// As [`Connector::new`], with somebody who hears each step to the server as it is taken.
     pub fn watched(settings: Settings, watch: Arc<dyn Watch>) -> Result<Self, Error> {
+        let progress = Arc::new(Progress::new(watch));
         let shared = Shared {
             revision: settings.revision,
-            dialler: Dialler::new(&settings, watch)?,
+            dialler: Dialler::new(&settings, Arc::clone(&progress) as Arc<_>)?,
             requests: Requests::new(&settings)?,
             max_payload: settings.max_payload,
             protocols: settings.protocols,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), progress })
     }
 
     /// Opens a transport; with `sid`, one that joins that session.
@@ -73,6 +75,7 @@ impl Connector {
     /// A WebSocket is connected when this returns. A polling transport does nothing before its first `poll_recv`. There
     /// is no timeout: dropping the future gives up and closes the connection.
     pub async fn open(&self, kind: TransportKind, sid: Option<&str>) -> Result<Transport, Error> {
+        self.progress.begin();
         match kind {
             TransportKind::Polling => {
                 Ok(Transport::Polling(Box::new(Polling::new(self.shared.clone(), sid))))
@@ -82,6 +85,13 @@ impl Connector {
                 Ok(Transport::WebSocket(Box::new(WebSocket::new(frames, self.shared.revision))))
             }
         }
+    }
+}
+
+impl Connector {
+    /// What goes on since the last step of any of its transports, and the phase that it belongs to.
+    pub fn progress(&self) -> Option<(Phase, String)> {
+        self.progress.now()
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, StatusCode};
 use rustls::pki_types::CertificateDer;
@@ -160,5 +161,43 @@ pub(super) struct Log;
 impl Watch for Log {
     fn step(&self, step: &Step<'_>) {
         tracing::trace!(target: "siod::dial", phase = step.phase().name(), "{step}");
+    }
+}
+
+/// Remembers the last step, for an attempt that stops there, and passes each on.
+pub(super) struct Progress {
+    next: Arc<dyn Watch>,
+    last: Mutex<Option<(Phase, String)>>,
+}
+
+impl Progress {
+    pub(super) fn new(next: Arc<dyn Watch>) -> Self {
+        Self { next, last: Mutex::default() }
+    }
+
+    /// A way to the server is begun.
+    pub(super) fn begin(&self) {
+        *self.lock() = None;
+    }
+
+    pub(super) fn now(&self) -> Option<(Phase, String)> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Phase, String)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch for Progress {
+    fn step(&self, step: &Step<'_>) {
+        let reached = match step {
+            Step::Answered { status, .. } => {
+                (Phase::Engine, format!("no handshake after an answer with {}", status.as_u16()))
+            }
+            step => (step.phase(), format!("no end of: {step}")),
+        };
+        *self.lock() = Some(reached);
+        self.next.step(step);
     }
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::engineio::{Frame, Packet};
+use crate::engineio::{Frame, Handshake, Packet};
 use crate::manager::backoff;
 use crate::socketio::socket;
 
@@ -227,7 +227,7 @@ fn described(Details { message, code, .. }: &Details) -> String {
 fn doing(action: Action) -> String {
     match action {
         Action::Open(kind) => format!("open {}", kind.name()),
-        Action::Opened { sid, max_payload } => {
+        Action::Opened(Handshake { sid, max_payload, .. }) => {
             format!("opened {sid}{}", max_payload.map(|max| format!(" {max}")).unwrap_or_default())
         }
         Action::Probe { sid } => format!("probe {sid}"),

@@ -211,7 +211,7 @@ fn a_websocket_without_a_handshake_is_told_from_one_that_never_opened() {
         let mut world = world_with(|settings| settings.transport.revision = revision);
         world.connect(ROOT);
         if opened {
-            world.state.handle_transport_opened();
+            world.state.handle_progress(engineio::Phase::Engine, "no handshake".into());
         }
         world.now += Duration::from_secs(20);
         world.state.handle_timeout(world.now);
