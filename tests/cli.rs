@@ -147,7 +147,6 @@ async fn usage_errors_exit_2_and_reach_no_daemon() {
         &["connect", "chat", "--auth", "x"],
         &["connect", "chat", "--wait", "soon"],
         &["emit", "chat"],
-        &["emit", "chat", "m", "--timeout", "1s"],
         &["emit", "chat", "m", "x", "--stdin"],
         &["listen", "--count", "0"],
         &["open", "chat", "http://h/", "--set", "tls"],

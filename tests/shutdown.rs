@@ -115,6 +115,17 @@ async fn a_daemon_that_was_killed_leaves_nothing_in_the_way() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_connection_is_answered_before_the_goodbye() {
+    let mut chat = Chat::idle("").await;
+    chat.consumer.send(r#"{"id":1,"method":"connect","params":{"connection":"chat","wait":20000}}"#).await;
+    let _handshake = chat.upstream.handshake().await;
+    chat.daemon.signal(Signal::TERM);
+    chat.consumer.expect(&refusal("1", -32009, "connect_failed")).await;
+    chat.consumer.expect(r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"shutdown"}}"#).await;
+    assert!(chat.daemon.exit().await.success());
+}
+
+#[tokio::test]
 async fn a_plain_file_is_never_taken_for_a_socket() {
     let folder = Folder::new(QUICK);
     fs::write(folder.socket(), "precious").expect("a file in the test's own folder");

@@ -13,10 +13,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::lines::Line;
-use super::message::{self, API_VERSION, Error, ErrorKind, Request};
+use super::message::{self, API_VERSION, Error, ErrorKind, Malformed, Request};
 use super::reply::{self, Reply};
 use crate::engineio::Revision;
 use crate::hub::channel::ConnectFailure;
@@ -112,6 +112,9 @@ impl Dispatcher {
         };
         let request = match Request::parse(&text) {
             Ok(request) => request,
+            Err(Malformed { is_notification: true, error, .. }) => {
+                return debug!(error = error.message, "a notification was refused");
+            }
             Err(malformed) => return self.refuse(malformed.id, &malformed.error),
         };
         let reply = Reply::new(self.consumer.inbox(), request.id.map(RawValue::get));

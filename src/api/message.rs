@@ -129,6 +129,8 @@ pub struct Request<'a> {
 pub struct Malformed<'a> {
     /// None where the answer has the id null.
     pub id: Option<&'a RawValue>,
+    /// It is a notification, and gets no answer.
+    pub is_notification: bool,
     /// Why.
     pub error: Error,
 }
@@ -153,7 +155,11 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 impl<'a> Request<'a> {
     /// Reads a line.
     pub fn parse(line: &'a [u8]) -> Result<Self, Malformed<'a>> {
-        let anonymous = |kind, message: String| Malformed { id: None, error: Error::new(kind, message) };
+        let anonymous = |kind, message: String| Malformed {
+            id: None,
+            is_notification: false,
+            error: Error::new(kind, message),
+        };
         let text = std::str::from_utf8(line)
             .map_err(|error| anonymous(ErrorKind::ParseError, format!("the line is not UTF-8: {error}")))?;
         // Members would also be taken from an array, by their places.
@@ -182,8 +188,12 @@ impl<'a> Request<'a> {
             }
             id => id,
         };
-        let refuse =
-            |message: String| Malformed { id, error: Error::new(ErrorKind::InvalidRequest, message) };
+        let method = raw.method.and_then(|method| json::unquote(method.get()));
+        let refuse = |message: String| Malformed {
+            id,
+            is_notification: id.is_none() && method.is_some(),
+            error: Error::new(ErrorKind::InvalidRequest, message),
+        };
         if json::too_deep(line) {
             let message = format!("the request is nested deeper than {} levels", json::MAX_DEPTH);
             return Err(refuse(message));
@@ -191,9 +201,11 @@ impl<'a> Request<'a> {
         if raw.jsonrpc.is_some_and(|version| json::unquote(version.get()).as_deref() != Some("2.0")) {
             return Err(refuse("jsonrpc must be \"2.0\", or be left out".into()));
         }
-        let method = raw.method.ok_or_else(|| refuse("method is missing".into()))?;
-        let method = json::unquote(method.get()).ok_or_else(|| refuse("method must be a string".into()))?;
-        Ok(Self { id, method: method.into_owned(), params: raw.params })
+        match (&method, raw.method) {
+            (Some(method), _) => Ok(Self { id, method: method.to_string(), params: raw.params }),
+            (None, Some(_)) => Err(refuse("method must be a string".into())),
+            (None, None) => Err(refuse("method is missing".into())),
+        }
     }
 
     /// Its parameters as the method takes them; a member that it does not know is an error that names it.
@@ -259,6 +271,7 @@ pub struct Subscribe {
     /// Replay the last so many.
     pub last: Option<u64>,
     /// Replay what came after this.
+    #[serde(default, deserialize_with = "object")]
     pub after: Option<After>,
 }
 
@@ -292,6 +305,19 @@ impl<'de> Deserialize<'de> for Lifecycle {
         }
         deserializer.deserialize_any(Visitor)
     }
+}
+
+/// A JSON object, or null for none; members would also be taken from an array, by their places.
+fn object<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    use serde::de::Error as _;
+    let text = Option::<&RawValue>::deserialize(deserializer)?;
+    let Some(text) = text else { return Ok(None) };
+    if !text.get().starts_with('{') {
+        return Err(D::Error::custom("after must be an object like {\"stream\":\"…\",\"seq\":41}"));
+    }
+    serde_json::from_str(text.get()).map(Some).map_err(D::Error::custom)
 }
 
 /// A place in a connection's notifications.

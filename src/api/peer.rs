@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use rustix::io::Errno;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{ReadHalf, WriteHalf};
@@ -42,10 +43,19 @@ pub(super) async fn serve(mut stream: UnixStream, context: Arc<Context>, consume
             (Ok(()), Err(error)) | (Err(error), _) => Err(error),
         }
     };
-    let lines = write_lines(writer, &consumer, &done_reading);
+    let lines = write_lines(writer, &consumer, &done_reading, context.hub.stall());
+    tokio::pin!(requests, lines);
     let ended = tokio::select! {
-        ended = requests => ended,
-        ended = lines => ended,
+        ended = &mut requests => ended,
+        ended = &mut lines => match ended {
+            // It is gone, and what it asked for before is still carried out.
+            Err(error) if inbox.goodbye().is_none() => {
+                debug!(%error, "a consumer does not read any more");
+                inbox.forget_answers();
+                requests.await
+            }
+            ended => ended,
+        },
     };
     if let Err(error) = ended {
         debug!(%error, "a consumer's socket failed");
@@ -99,18 +109,20 @@ async fn write_lines(
     mut writer: WriteHalf<'_>,
     consumer: &Consumer,
     done_reading: &AtomicBool,
+    stall: Duration,
 ) -> io::Result<()> {
     let inbox = consumer.inbox();
+    let retry = (stall / 8).clamp(Duration::from_millis(10), Duration::from_millis(250));
     let mut batch = Vec::new();
     loop {
         consumer.take(&mut batch);
         if !batch.is_empty() {
             tokio::select! {
-                written = write_all(&mut writer, &mut batch) => written?,
-                goodbye = inbox.farewell() => return say_goodbye(&mut writer, consumer, batch, goodbye).await,
+                written = write_all(&writer, &mut batch, retry) => written?,
+                goodbye = inbox.farewell() => return say_goodbye(&mut writer, consumer, batch, goodbye, retry).await,
             }
         } else if let Some(goodbye) = inbox.goodbye() {
-            return say_goodbye(&mut writer, consumer, batch, goodbye).await;
+            return say_goodbye(&mut writer, consumer, batch, goodbye, retry).await;
         } else if done_reading.load(Ordering::Relaxed)
             && !inbox.expects_answers()
             && !consumer.is_subscribed()
@@ -123,37 +135,58 @@ async fn write_lines(
 }
 
 /// Writes all slices, and leaves in `batch` what was not written if it is dropped before the end.
-async fn write_all(writer: &mut WriteHalf<'_>, batch: &mut Vec<Bytes>) -> io::Result<()> {
+async fn write_all(writer: &WriteHalf<'_>, batch: &mut Vec<Bytes>, retry: Duration) -> io::Result<()> {
     let mut at = 0;
-    let mut done = 0;
     // What was written has to be known when this is dropped, so it is noted before every wait.
     let result = loop {
-        let Some(first) = batch.get(at) else { break Ok(()) };
-        let written = if batch.len() - at == 1 {
-            writer.write(first).await
-        } else {
-            let slices: Vec<_> =
-                batch[at..].iter().take(MAX_SLICES).map(|bytes| io::IoSlice::new(bytes)).collect();
-            writer.write_vectored(&slices).await
-        };
-        match written {
+        if at == batch.len() {
+            break Ok(());
+        }
+        let slices: Vec<_> =
+            batch[at..].iter().take(MAX_SLICES).map(|bytes| io::IoSlice::new(bytes)).collect();
+        match write_some(writer.as_ref(), &slices, retry).await {
             Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
             Ok(mut count) => {
                 while count > 0 {
                     let step = count.min(batch[at].len());
                     batch[at].advance(step);
                     count -= step;
-                    if batch[at].is_empty() {
-                        at += 1;
-                        done += 1;
-                    }
+                    at += usize::from(batch[at].is_empty());
                 }
             }
             Err(error) => break Err(error),
         }
     };
-    batch.drain(..done);
+    batch.drain(..at);
     result
+}
+
+/// Writes what the socket takes, at least a byte.
+///
+/// A Unix socket that was full is called writable only once three quarters of it are read, which can take a slow
+/// program longer than it takes to count as stalled. So it is tried again every `retry`.
+async fn write_some(stream: &UnixStream, slices: &[io::IoSlice<'_>], retry: Duration) -> io::Result<usize> {
+    let attempt = || loop {
+        match rustix::io::writev(stream, slices) {
+            Err(Errno::INTR) => {}
+            written => return written.map_err(io::Error::from),
+        }
+    };
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return written,
+        }
+        // Once more for the runtime, which has to see that the socket is full.
+        match stream.try_io(Interest::WRITABLE, attempt) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return written,
+        }
+        tokio::select! {
+            ready = stream.writable() => ready?,
+            () = tokio::time::sleep(retry) => {}
+        }
+    }
 }
 
 /// The last lines: what is there already, then the goodbye, in the time there is.
@@ -162,15 +195,16 @@ async fn say_goodbye(
     consumer: &Consumer,
     mut batch: Vec<Bytes>,
     goodbye: Goodbye,
+    retry: Duration,
 ) -> io::Result<()> {
     let write = async {
         batch.retain(|bytes| !bytes.is_empty());
-        write_all(writer, &mut batch).await?;
+        write_all(writer, &mut batch, retry).await?;
         // One that is cut off for being slow gets no more of what it was too slow for.
         if goodbye == Goodbye::Shutdown {
             consumer.take(&mut batch);
             while !batch.is_empty() {
-                write_all(writer, &mut batch).await?;
+                write_all(writer, &mut batch, retry).await?;
                 consumer.take(&mut batch);
             }
         }
@@ -193,5 +227,52 @@ async fn hung_up(fd: OwnedFd) -> io::Result<()> {
         let cleared: io::Result<()> =
             stream.try_io(Interest::WRITABLE, || Err(io::ErrorKind::WouldBlock.into()));
         debug_assert!(cleared.is_err());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_a_little_is_given_a_little() {
+        const LINE: usize = 512;
+        let retry = Duration::from_millis(50);
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let line = [b'x'; LINE];
+        let slices = [io::IoSlice::new(&line)];
+        let mut written = 0;
+        while let Ok(count) = tokio::time::timeout(retry / 2, write_some(&ours, &slices, retry)).await {
+            written += count.unwrap();
+        }
+        assert!(written > 8 * LINE, "{written} bytes fit");
+        // Far less than the three quarters after which the system would call the socket writable.
+        let mut taken = vec![0; written / 16];
+        theirs.read_exact(&mut taken).await.unwrap();
+        assert!(write_some(&ours, &slices, retry).await.unwrap() > 0);
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_cut_short_leaves_the_rest() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        let (_, writer) = ours.split();
+        let piece = Bytes::from(vec![b'y'; 100_000]);
+        let mut batch = vec![piece.clone(), piece.clone(), piece.clone(), piece];
+        let retry = Duration::from_millis(10);
+        tokio::select! {
+            written = write_all(&writer, &mut batch, retry) => panic!("it all fit: {written:?}"),
+            read = theirs.readable() => read.unwrap(),
+        }
+        let left: usize = batch.iter().map(Bytes::len).sum();
+        let mut read = vec![0; 400_000 - left];
+        theirs.read_exact(&mut read).await.unwrap();
+        let mut rest = vec![0; left];
+        let (written, ()) = tokio::join!(write_all(&writer, &mut batch, retry), async {
+            theirs.read_exact(&mut rest).await.map(drop).unwrap();
+        });
+        written.unwrap();
+        assert!(batch.is_empty() && read.iter().chain(&rest).all(|byte| *byte == b'y'));
     }
 }

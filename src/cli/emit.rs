@@ -45,8 +45,8 @@ pub(super) struct Emit {
     /// Wait for the server's answer and print its arguments, one JSON array a line
     #[arg(long)]
     ack: bool,
-    /// How long to wait for it: 500ms, 5s, 2m, or milliseconds [default: the connection's `ack_timeout`]
-    #[arg(long, value_name = "D", requires = "ack", value_parser = values::milliseconds)]
+    /// How long the answer may take: 500ms, 5s, 2m, or milliseconds [default: the connection's `ack_timeout`]
+    #[arg(long, value_name = "D", value_parser = values::milliseconds)]
     timeout: Option<u64>,
     /// Drop it if it cannot be written now
     #[arg(long)]

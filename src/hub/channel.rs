@@ -186,7 +186,7 @@ impl Channel {
                 url: String::new(),
                 namespace: String::new(),
                 insecure: false,
-                log: Log::new(history, stall),
+                log: Log::new(history, stall).in_portions(),
                 sticky: Sticky::default(),
                 outgoing: Log::lossy(OUTGOING),
                 status: Status::default(),
@@ -223,7 +223,7 @@ impl Channel {
         inner.status = Status::default();
         inner.sent_before += std::mem::take(&mut inner.counters).sent;
         let first_ack = inner.last_ack + 1;
-        self.append(&mut inner, &Change::Opened(by), false);
+        self.append(&mut inner, &Change::Opened(by), settings.auto_connect);
         inner.wake();
         first_ack
     }
@@ -274,6 +274,11 @@ impl Channel {
             let _ = sender.send(Err(ConnectFailure { message, data: None }));
         }
         receiver
+    }
+
+    /// Nobody waits for the connection any longer: the daemon ends.
+    pub fn give_up_waiting(&self) {
+        self.lock().fail_waiting("the daemon is shutting down");
     }
 
     /// A consumer begins to listen, from the next line on; `key` is what its inbox is told.

@@ -59,6 +59,8 @@ struct Queue {
     ready: Vec<usize>,
     goodbye: Option<Goodbye>,
     lag: Lag,
+    /// Answers are not wanted any more.
+    deaf: bool,
 }
 
 /// What waits for one consumer.
@@ -70,6 +72,7 @@ pub struct Inbox {
     farewell: Notify,
     /// Requests that are not answered yet.
     expected: AtomicUsize,
+    answered: Notify,
 }
 
 impl Inbox {
@@ -82,6 +85,7 @@ impl Inbox {
             ready: Vec::new(),
             goodbye: None,
             lag,
+            deaf: false,
         };
         Self {
             queue: Mutex::new(queue),
@@ -89,6 +93,7 @@ impl Inbox {
             room: Notify::new(),
             farewell: Notify::new(),
             expected: AtomicUsize::new(0),
+            answered: Notify::new(),
         }
     }
 
@@ -100,6 +105,22 @@ impl Inbox {
     /// Whether a request is still to be answered.
     pub fn expects_answers(&self) -> bool {
         self.expected.load(Ordering::Relaxed) > 0
+    }
+
+    /// Nobody reads answers any more: those in line are dropped, and those to come.
+    pub fn forget_answers(&self) {
+        let mut queue = self.lock();
+        queue.items.retain(|item| !matches!(item, Item::Answers { .. }));
+        (queue.answers, queue.answer_bytes, queue.deaf) = (0, 0, true);
+        drop(queue);
+        self.room.notify_one();
+    }
+
+    /// Waits until every request so far has its answer in line. One waiter.
+    pub async fn all_answered(&self) {
+        while self.expects_answers() {
+            self.answered.notified().await;
+        }
     }
 
     /// What happens when the consumer is overrun.
@@ -122,19 +143,27 @@ impl Inbox {
     /// Puts an expected answer in line; `write` adds it with its newline, or nothing where none is expected.
     pub fn answer(&self, write: impl FnOnce(&mut BytesMut)) {
         let mut queue = self.lock();
-        if !matches!(queue.items.back(), Some(Item::Answers { .. })) {
+        let appends = matches!(queue.items.back(), Some(Item::Answers { .. }));
+        if !appends {
             queue.items.push_back(Item::Answers { lines: BytesMut::new(), count: 0 });
         }
+        let mut added = 0;
         if let Some(Item::Answers { lines, count }) = queue.items.back_mut() {
             let before = lines.len();
             write(lines);
-            let added = lines.len() - before;
-            if added > 0 {
-                *count += 1;
-                queue.answers += 1;
-                queue.answer_bytes += added;
-                self.expected.fetch_sub(1, Ordering::Relaxed);
-            }
+            added = lines.len() - before;
+            *count += usize::from(added > 0);
+        }
+        if queue.deaf {
+            queue.items.pop_back();
+        } else if added > 0 {
+            queue.answers += 1;
+            queue.answer_bytes += added;
+        } else if !appends {
+            queue.items.pop_back();
+        }
+        if added > 0 && self.expected.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.answered.notify_one();
         }
         drop(queue);
         self.bell.notify_one();

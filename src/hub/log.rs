@@ -14,6 +14,9 @@ use slab::Slab;
 /// A stalled consumer takes less than this part of the ring in the time it has.
 const STALL_PART: u64 = 16;
 
+/// The part of the ring that a portion is.
+const PORTION: usize = 32;
+
 /// Lines that may be kept beyond the ring's size because they cannot wait for room, beside a sixteenth of the ring; their
 /// bytes may be as many as the ring's.
 const RESERVE: usize = 16;
@@ -115,6 +118,8 @@ pub struct Log {
     stall: Duration,
     /// Cursors are not waited for.
     lossy: bool,
+    /// No more than this part of the ring is read in one go.
+    portions: Option<usize>,
     chunk: usize,
     segments: VecDeque<Segment>,
     /// The segment being written; readers see it once sealed.
@@ -148,6 +153,7 @@ impl Log {
     pub fn new(settings: Settings, stall: Duration) -> Self {
         Self {
             lossy: false,
+            portions: None,
             chunk: (settings.bytes / 64).clamp(4 * 1024, 64 * 1024),
             settings,
             stall,
@@ -165,6 +171,13 @@ impl Log {
             newly_stalled: Vec::new(),
             floor: 1,
         }
+    }
+
+    /// Lets a reader take a small part of the ring at a time. One whose socket is full is then seen to move on, twice at
+    /// least, in the time in which it would have to take twice as much so as not to count as stalled.
+    #[must_use]
+    pub fn in_portions(self) -> Self {
+        Self { portions: Some(PORTION), ..self }
     }
 
     /// The number of the newest line, 0 before the first.
@@ -283,21 +296,29 @@ impl Log {
         self.seal();
         let (first, head) = (self.first, self.head());
         let Some(cursor) = self.cursors.get_mut(id) else { return Read::AtHead(0) };
-        if cursor.next < first {
-            let count = first - cursor.next;
-            cursor.next = first;
+        let wanted = first.min(until.saturating_add(1));
+        if cursor.next < wanted {
+            let count = wanted - cursor.next;
+            cursor.next = wanted;
             return Read::Missed { count, next: first };
         }
         let last = until.min(head);
+        let (max_lines, max_bytes) = match self.portions {
+            None => (usize::MAX, max_bytes),
+            Some(part) => {
+                let Settings { events, bytes } = self.settings;
+                ((events / part).max(1), max_bytes.min((bytes / part).max(1)))
+            }
+        };
         let (mut taken, mut bytes) = (0, 0);
         let mut at = self.segments.partition_point(|segment| segment.end() <= cursor.next);
-        while cursor.next <= last && bytes < max_bytes {
+        while cursor.next <= last && bytes < max_bytes && taken < max_lines {
             let Some(segment) = self.segments.get(at) else { break };
             let from = usize::try_from(cursor.next - segment.first).unwrap_or(usize::MAX);
             let to = usize::try_from(last + 1 - segment.first).unwrap_or(usize::MAX).min(segment.lines.len());
             let mut run: Option<usize> = None;
             let mut index = from;
-            while index < to && bytes < max_bytes {
+            while index < to && bytes < max_bytes && taken < max_lines {
                 if want(segment.view(index)) {
                     run.get_or_insert(segment.start(index));
                     bytes += segment.lines[index].end as usize - segment.start(index);

@@ -29,6 +29,9 @@ pub use self::options::ConnectionSettings;
 use crate::manager::{self, Manager, SocketHandle};
 use crate::transport;
 
+/// How long the end waits for requests that are being carried out.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// What happens to a consumer that the ring has overrun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -158,6 +161,11 @@ impl Hub {
             tasks,
             stop,
         }
+    }
+
+    /// How long a consumer may hold a ring up without moving on.
+    pub fn stall(&self) -> Duration {
+        self.settings.stall
     }
 
     /// The random name of this run: a seq means something together with it only.
@@ -326,6 +334,7 @@ impl Hub {
             let mut state = self.lock();
             state.ending = true;
             for entry in state.connections.values() {
+                entry.connection.channel.give_up_waiting();
                 let manager = entry.connection.socket.manager();
                 if !managers.iter().any(|known| Arc::ptr_eq(known, manager)) {
                     managers.push(Arc::clone(manager));
@@ -337,6 +346,13 @@ impl Hub {
             manager.abandon_acks(done);
             settled.await;
         }
+        // What was answered by that has to stand in line before the last goodbye.
+        let answered = async {
+            for consumer in self.consumers() {
+                consumer.inbox().all_answered().await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
     }
 
     /// Whether [`Hub::settle`] was called.

@@ -17,7 +17,7 @@ pub struct Duration(pub std::time::Duration);
 
 /// A number of bytes.
 ///
-/// In files and in JSON a string with a unit (`"4MiB"`, `"64KiB"`, `"10MB"`, `"512B"`, `"1000"`) or whole bytes.
+/// In files and in JSON a string with a unit (`"4MiB"`, `"64KiB"`, `"10MB"`, `"512B"`) or whole bytes.
 /// `KiB`, `MiB`, `GiB` count in 1024s; `kB`, `MB`, `GB` in 1000s. Displayed in the largest binary unit that fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub usize);
@@ -47,9 +47,7 @@ impl FromStr for Duration {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        if let Ok(millis) = text.parse() {
-            return Self::from_millis(millis);
-        }
+        // A number in quotes could be meant as seconds; `SpanParser` wants a unit.
         let duration = SpanParser::new().parse_unsigned_duration(text).map_err(|_| ParseError(A_DURATION))?;
         if duration > LONGEST || duration.subsec_nanos() % 1_000_000 != 0 {
             return Err(ParseError(A_DURATION));
@@ -82,7 +80,7 @@ impl FromStr for Size {
         let (number, factor) = UNITS
             .iter()
             .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.trim_end(), *factor)))
-            .unwrap_or((text, 1));
+            .ok_or(ParseError(A_SIZE))?;
         let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
         let bytes =
             number.parse::<usize>().ok().filter(|_| digits).and_then(|number| number.checked_mul(factor));
@@ -177,8 +175,7 @@ mod tests {
         for (json, millis) in [
             ("0", 0),
             ("1500", 1_500),
-            (r#""0""#, 0),
-            (r#""250""#, 250),
+            (r#""0s""#, 0),
             (r#""500ms""#, 500),
             (r#""5s""#, 5_000),
             (r#""2m""#, 120_000),
@@ -196,6 +193,8 @@ mod tests {
             "null",
             "[]",
             r#""""#,
+            r#""0""#,
+            r#""250""#,
             r#""5 parsecs""#,
             r#""-5s""#,
             r#""1us""#,
@@ -215,7 +214,6 @@ mod tests {
         for (json, bytes) in [
             ("0", 0),
             ("1000", 1_000),
-            (r#""1000""#, 1_000),
             (r#""512B""#, 512),
             (r#""64KiB""#, 65_536),
             (r#""4MiB""#, 4_194_304),
@@ -231,6 +229,7 @@ mod tests {
             "1.5",
             "false",
             r#""""#,
+            r#""1000""#,
             r#""MiB""#,
             r#""+1""#,
             r#""4 mib""#,

@@ -100,6 +100,47 @@ async fn a_stalled_consumer_that_would_rather_leave_is_let_go() {
 }
 
 #[tokio::test]
+async fn one_that_is_overrun_in_the_middle_of_a_replay_is_told_once_of_every_line() {
+    let (mut chat, mut ws) = Chat::joined("history = { events = 200 }\n[api]\nstall = \"400ms\"\n").await;
+    let text = "x".repeat(SIZE);
+    for i in 0..200 {
+        ws.send(&format!(r#"42["big",{i},"{text}"]"#)).await;
+        chat.consumer.next_notification().await;
+    }
+    let mut lagging = chat.daemon.attach().await;
+    lagging
+        .call(
+            r#"{"id":1,"method":"subscribe","params":{"connection":"chat","last":200}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"replayed":200,"…":…}}"#,
+        )
+        .await;
+    flood(&mut ws, &mut chat.consumer).await;
+    let (mut seen, mut missed, mut last) = (0, 0, 0);
+    while last < 2 + 200 + EVENTS as u64 {
+        let line = lagging.next_notification().await;
+        if let Ok(notice) = compare(
+            r#"{"jsonrpc":"2.0","method":"lagged","params":{"connection":"chat","missed":…missed,"next_seq":…}}"#,
+            &line,
+        ) {
+            missed += notice.number("missed");
+        } else {
+            let seq =
+                compare(&event(r#""…":…"#).replace(r#""seq":…"#, r#""seq":…seq"#), &line).expect("an event");
+            last = seq.number("seq");
+            seen += 1;
+        }
+    }
+    assert!(missed > 0, "it was overrun");
+    assert_eq!(seen + missed, 200 + EVENTS as u64);
+    chat.consumer
+        .call(
+            r#"{"id":2,"method":"status"}"#,
+            &format!(r#"{{"jsonrpc":"2.0","id":2,"result":{{"daemon":…,"connections":[…],"consumers":[{{"missed":0,"…":…}},{{"missed":{missed},"…":…}}]}}}}"#),
+        )
+        .await;
+}
+
+#[tokio::test]
 async fn a_consumer_that_does_not_read_its_answers_is_not_read_from() {
     let (mut chat, mut ws) = Chat::joined("").await;
     let mut greedy = chat.daemon.attach().await;

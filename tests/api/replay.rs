@@ -1,6 +1,6 @@
 //! What a new subscription is given of the past.
 
-use crate::common::{Chat, Consumer, Daemon, QUICK, Ws};
+use crate::common::{Chat, Consumer, Daemon, QUICK, Ws, refusal};
 
 /// A subscription to `chat` with further params, and the answer's last two members.
 async fn subscribe(consumer: &mut Consumer, params: &str, replayed: &str) {
@@ -97,6 +97,17 @@ async fn after_goes_on_where_a_consumer_was() {
             consumer.expect(&tick(seq)).await;
         }
         consumer.expect_silence().await;
+    }
+}
+
+#[tokio::test]
+async fn after_is_an_object() {
+    let daemon = Daemon::start(&format!("{QUICK}\n[connections.chat]\nurl = \"http://127.0.0.1:1\"\n")).await;
+    let mut consumer = daemon.attach().await;
+    for after in [r#"["x",1]"#, "1", r#"{"stream":"x"}"#, r#"{"stream":"x","seq":1,"more":2}"#] {
+        let request =
+            format!(r#"{{"id":1,"method":"subscribe","params":{{"connection":"chat","after":{after}}}}}"#);
+        consumer.call(&request, &refusal("1", -32602, "invalid_params")).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Lines: what counts as one, what is answered, and how.
 
-use crate::common::{Chat, Daemon, QUICK, refusal};
+use crate::common::transcript::compare;
+use crate::common::{Chat, Daemon, QUICK, event, refusal};
 
 const LIST: &str = r#"{"jsonrpc":"2.0","id":"end","result":{"connections":[]}}"#;
 
@@ -28,6 +29,9 @@ async fn requests_are_answered_and_what_is_none_is_refused() {
         (r#"{"jsonrpc":"1.0","id":4,"method":"list"}"#, invalid("…")),
         (r#"{"jsonrpc":2.0,"id":4,"method":"list"}"#, invalid("…")),
         (r#"{"id":5}"#, invalid("…")),
+        // Neither a request nor a notification.
+        (r#"{"params":{}}"#, invalid("null")),
+        (r#"{"method":5}"#, invalid("null")),
         (r#"{"id":6,"method":7}"#, invalid("…")),
         ("5", invalid("null")),
         (r#""list""#, invalid("null")),
@@ -232,4 +236,57 @@ async fn a_half_closed_subscriber_that_goes_away_is_noticed() {
             r#"{"jsonrpc":"2.0","method":"lifecycle","params":{"connection":"mine","seq":2,"event":"closed","by":"consumer","active":false,"time":"…"}}"#,
         )
         .await;
+}
+
+#[tokio::test]
+async fn a_notification_is_never_answered_whatever_is_wrong_with_it() {
+    let daemon = Daemon::start("").await;
+    let mut consumer = daemon.attach().await;
+    let deep = format!(r#"{{"method":"list","params":{{"a":{}1{}}}}}"#, "[".repeat(130), "]".repeat(130));
+    for line in [
+        r#"{"method":"list"}"#,
+        r#"{"method":"nonsense"}"#,
+        r#"{"jsonrpc":"1.0","method":"list"}"#,
+        r#"{"method":"subscribe","params":{"connection":"nobody"}}"#,
+        r#"{"method":"emit","params":[1]}"#,
+        &deep,
+    ] {
+        consumer.send(line).await;
+        consumer.expect_silence().await;
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_may_be_a_notification() {
+    let (mut chat, mut ws) = Chat::joined("").await;
+    let mut quiet = chat.daemon.attach().await;
+    quiet.send(r#"{"method":"subscribe","params":{"connection":"chat"}}"#).await;
+    // Its own request has no answer to wait for, but a later one follows it.
+    quiet.expect_silence().await;
+    ws.send(r#"42["tick"]"#).await;
+    quiet.hear(&event(r#""event":"tick","args":[]"#)).await;
+    chat.consumer.hear(&event(r#""event":"tick","args":[]"#)).await;
+    // Nor does anything else have to be on its way: alone on a fresh attachment, and never followed.
+    let mut alone = chat.daemon.attach().await;
+    alone.send(r#"{"method":"subscribe"}"#).await;
+    let subscribed = r#"{"jsonrpc":"2.0","id":1,"result":{"connections":[{"subscribers":3,"…":…}]}}"#;
+    while compare(subscribed, &chat.consumer.request(r#"{"id":1,"method":"list"}"#).await).is_err() {}
+    ws.send(r#"42["tock"]"#).await;
+    alone.hear(&event(r#""event":"tock","args":[]"#)).await;
+}
+
+#[tokio::test]
+async fn what_was_asked_by_one_that_reads_nothing_and_leaves_is_carried_out() {
+    let (mut chat, mut ws) = Chat::joined("").await;
+    let mut hasty = chat.daemon.attach().await;
+    let request = |i| {
+        format!(r#"{{"id":{i},"method":"emit","params":{{"connection":"chat","event":"e","args":[{i}]}}}}"#)
+    };
+    let requests = (0..2000).map(request).collect::<Vec<_>>().join("\n");
+    hasty.send_bytes(requests.as_bytes()).await;
+    drop(hasty);
+    for i in 0..2000 {
+        ws.expect(&format!(r#"42["e",{i}]"#)).await;
+    }
+    chat.consumer.expect_silence().await;
 }

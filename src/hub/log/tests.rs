@@ -49,6 +49,30 @@ fn neighbours_are_one_slice_and_what_is_not_wanted_is_left_out() {
 }
 
 #[test]
+fn in_portions_no_more_than_a_part_is_read() {
+    let line = lines(1..=1).len();
+    for (events, bytes, portion) in [(320, 1 << 20, 10), (33, 1 << 20, 1), (1000, 32 * 4 * line, 4)] {
+        let mut log = Log::new(Settings { events, bytes }, STALL).in_portions();
+        let cursor = log.attach(1);
+        append(&mut log, 12);
+        let mut out = Vec::new();
+        assert_eq!(log.read(cursor, u64::MAX, usize::MAX, ALL, &mut out), Read::Lines(portion));
+        assert_eq!(log.position(cursor), 1 + portion as u64);
+    }
+}
+
+#[test]
+fn what_a_limited_reader_missed_ends_at_its_limit() {
+    let mut log = Log::lossy(Settings { events: 4, bytes: 10_000 });
+    let cursor = log.attach(1);
+    append(&mut log, 10);
+    let mut out = Vec::new();
+    let mut read = || log.read(cursor, 4, usize::MAX, ALL, &mut out);
+    assert_eq!(read(), Read::Missed { count: 4, next: 7 }, "lines 5 and 6 are none of its business");
+    assert_eq!(read(), Read::AtHead(0));
+}
+
+#[test]
 fn a_read_ends_where_it_is_told_to() {
     let line = lines(1..=1).len();
     for (until, max_bytes, found, rest) in [

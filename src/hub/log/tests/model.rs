@@ -181,12 +181,13 @@ impl Model {
             assert_eq!(slice.last(), Some(&b'\n'), "whole lines");
         }
         let text: String = out.iter().map(|slice| std::str::from_utf8(slice).unwrap()).collect();
-        if next < first {
-            assert_eq!(read, Read::Missed { count: first - next, next: first });
+        let wanted = first.min(until + 1);
+        if next < wanted {
+            assert_eq!(read, Read::Missed { count: wanted - next, next: first });
             assert_eq!(text, "");
-            self.cursors[at].1 = first;
+            self.cursors[at].1 = wanted;
             if !self.stalled.contains(&id) {
-                self.healthy_missed += first - next;
+                self.healthy_missed += wanted - next;
             }
             return;
         }
