@@ -620,8 +620,8 @@ impl<T> State<T> {
     fn try_next(&mut self, deadline: Instant, mut untried: VecDeque<TransportKind>) {
         // The configuration has at least one transport.
         let kind = untried.pop_front().unwrap_or(TransportKind::WebSocket);
-        let may_upgrade =
-            self.settings.upgrade && self.settings.transports.contains(&TransportKind::WebSocket);
+        // One that has just failed in this attempt is not asked for again in its session.
+        let may_upgrade = self.settings.upgrade && untried.contains(&TransportKind::WebSocket);
         let session = Session::new(self.settings.transport.revision, kind, may_upgrade);
         self.phase = Phase::Opening { session, deadline, untried, progress: None };
         self.actions.push_back(Action::Open(kind));

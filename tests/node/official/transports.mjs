@@ -69,7 +69,6 @@ export default {
   },
 
   a_websocket_that_failed_at_first: {
-    differences: [{ rows: [29], of: "chat transports", official: [], siod: ["upgrade websocket"] }],
     server: { pingInterval: 200, pingTimeout: 5_000 },
     async play({ server, io }) {
       const [attached] = server.http.listeners("upgrade");

@@ -92,6 +92,26 @@ fn no_upgrade_where_none_is_wanted() {
 }
 
 #[test]
+fn a_websocket_that_failed_in_the_attempt_is_not_probed() {
+    let websocket_first =
+        || Settings { transports: vec![TransportKind::WebSocket, TransportKind::Polling], ..settings() };
+    let mut world = World::with(websocket_first());
+    assert_eq!(world.connect(ROOT), ["[open websocket]"]);
+    assert_eq!(world.fails("websocket error"), ["[drop the transport]", "[open polling]"]);
+    assert_eq!(world.opens(), ["[opened S]", "> 40"]);
+    world.fails("xhr poll error");
+    assert_eq!(world.at(1), ["/ reconnect_attempt 1", "[open websocket]"], "the next attempt is another");
+
+    // One that is tried first because it is remembered is no other.
+    let mut world = upgrading(Settings { remember_upgrade: true, ..polling_first() });
+    switch(&mut world);
+    world.is_closed();
+    assert_eq!(world.at(1), ["/ reconnect_attempt 1", "[open websocket]"]);
+    assert_eq!(world.fails("websocket error"), ["[drop the transport]", "[open polling]"]);
+    assert_eq!(world.opens(), ["/ reconnect 1", "[opened S]", "> 40"]);
+}
+
+#[test]
 fn a_websocket_that_worked_is_remembered_until_one_fails() {
     let remember = || Settings { remember_upgrade: true, ..polling_first() };
     let rows: [(Settings, Blow, &str); 4] = [
