@@ -879,7 +879,9 @@ impl<T> State<T> {
             return self.attempt_failed(now, details);
         }
         self.websocket_worked &= reason != CloseReason::TransportError;
-        self.close_session(now, DisconnectReason::Closed(reason), details.as_ref(), false);
+        // The transport may still be there, and then the server need not find out by itself.
+        let graceful = reason == CloseReason::PingTimeout;
+        self.close_session(now, DisconnectReason::Closed(reason), details.as_ref(), graceful);
     }
 
     /// A new session takes the place of the open one, for the sake of the sockets that wait. To them it is no failure.

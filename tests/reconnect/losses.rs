@@ -118,6 +118,7 @@ async fn pings_are_answered_and_their_absence_ends_the_session() {
         ws.expect("3").await;
     }
     chat.hears(&[(r#""event":"disconnect","reason":"ping timeout","details":null"#, true)]).await;
+    ws.expect_closed().await;
     chat.rejoins().await;
 }
 

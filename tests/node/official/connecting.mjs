@@ -339,10 +339,10 @@ export default {
 
   refusals_of_all_kinds: {
     differences: [
-      { rows: [29], of: "chat", official: ["connect_error 7 active=false"], siod: ["connect_error  active=false"] },
-      { rows: [29], of: "chat", official: ["connect_error null active=false"], siod: ["connect_error  active=false"] },
+      { rows: [28], of: "chat", official: ["connect_error 7 active=false"], siod: ["connect_error  active=false"] },
+      { rows: [28], of: "chat", official: ["connect_error null active=false"], siod: ["connect_error  active=false"] },
       {
-        rows: [29],
+        rows: [28],
         of: "chat",
         official: ["connect_error m data=null active=false"],
         siod: ["connect_error m active=false"],

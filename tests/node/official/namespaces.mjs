@@ -161,7 +161,7 @@ export default {
   two_spellings_of_one_server: {
     differences: [
       {
-        rows: [30],
+        rows: [29],
         of: "server",
         official: ["connection /room session=2 auth={} query={}"],
         siod: ["connection /room session=1 auth={} query={}"],

@@ -17,7 +17,7 @@ fn every_disconnect_has_its_reason_and_its_sequel() {
             "[close the transport after 41]",
             false,
         ),
-        (|world| world.at(45), "/ disconnect ping timeout", "[drop the transport]", true),
+        (|world| world.at(45), "/ disconnect ping timeout", "[close the transport after nothing]", true),
         (
             World::is_closed,
             "/ disconnect transport close: websocket connection closed",
@@ -158,7 +158,7 @@ fn an_emit_after_the_heartbeats_deadline_is_buffered() {
     // The machine slept: no timer has fired yet.
     world.now = world.start + Duration::from_secs(45);
     assert_eq!(world.emit(ROOT, "e"), Sent::Buffered);
-    assert_eq!(world.out(), ["/ disconnect ping timeout", "[drop the transport]"]);
+    assert_eq!(world.out(), ["/ disconnect ping timeout", "[close the transport after nothing]"]);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn the_heartbeat_rests_while_the_driver_does_not_read() {
     assert_eq!(world.at(300), NOTHING);
     world.state.release(world.now);
     assert_eq!(world.at(304), NOTHING);
-    assert_eq!(world.at(305), ["/ disconnect ping timeout", "[drop the transport]"]);
+    assert_eq!(world.at(305), ["/ disconnect ping timeout", "[close the transport after nothing]"]);
 }
 
 #[test]

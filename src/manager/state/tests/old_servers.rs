@@ -139,7 +139,7 @@ fn the_heartbeat_is_ours() {
     assert_eq!(world.hears("3"), NOTHING);
     assert_eq!(world.at(50), ["> 2"]);
     assert_eq!(world.at(69), NOTHING);
-    assert_eq!(world.at(70), ["/ disconnect ping timeout", "[drop the transport]"]);
+    assert_eq!(world.at(70), ["/ disconnect ping timeout", "[close the transport after nothing]"]);
     assert_eq!(world.at(71), ["/ reconnect_attempt 1", "[open websocket]"]);
     assert_eq!(world.opens(), ["/ reconnect 1", "[opened S]"]);
     assert_eq!(world.hears("40"), ["/ connect S websocket"]);
