@@ -460,11 +460,17 @@ async fn a_websocket_that_worked_is_remembered_where_that_is_wanted() {
 
 #[tokio::test]
 async fn a_session_is_shared_unless_that_is_unwanted() {
-    for (option, shared) in [("", true), ("force_new = true", false), ("multiplex = false", false)] {
+    for (scheme, option, shared) in [
+        ("http", "", true),
+        ("ws", "", false),
+        ("http", "force_new = true", false),
+        ("http", "multiplex = false", false),
+    ] {
         let mut upstream = Upstream::start().await;
         let url = upstream.url();
+        let other = url.replacen("http", scheme, 1);
         let mut chat = Chat::idle(&format!(
-            "[connections.a]\nurl = \"{url}/a\"\n[connections.b]\nurl = \"{url}/b\"\n{option}"
+            "[connections.a]\nurl = \"{url}/a\"\n[connections.b]\nurl = \"{other}/b\"\n{option}"
         ))
         .await;
         let connect =

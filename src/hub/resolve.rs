@@ -102,7 +102,7 @@ impl ConnectionOptions {
         query.extend(target.query);
         let transport = transport::Settings {
             revision,
-            secure: target.secure,
+            scheme: target.scheme,
             host: target.host,
             port: target.port,
             path,
@@ -520,7 +520,7 @@ mod tests {
             manager: manager::Settings {
                 transport: transport::Settings {
                     revision: Revision::V4,
-                    secure: false,
+                    scheme: transport::Scheme::Http,
                     host: "h".into(),
                     port: 80,
                     path: "/socket.io/".into(),

@@ -12,12 +12,14 @@ use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
+use crate::transport::Scheme;
+
 /// What a URL says.
 #[derive(Debug)]
 pub(super) struct Target {
     /// The URL as it may be shown: no user info, no fragment, and `***` for values of the query that are secret.
     pub(super) shown: String,
-    pub(super) secure: bool,
+    pub(super) scheme: Scheme,
     /// An IPv6 address without brackets.
     pub(super) host: String,
     pub(super) port: u16,
@@ -43,12 +45,14 @@ impl Target {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err("has no scheme; begin it with https:// (or http://, wss://, ws://)".to_owned());
         };
-        let scheme = scheme.to_ascii_lowercase();
-        let secure = match scheme.as_str() {
-            "https" | "wss" => true,
-            "http" | "ws" => false,
+        let name = scheme.to_ascii_lowercase();
+        let scheme = match name.as_str() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            "ws" => Scheme::Ws,
+            "wss" => Scheme::Wss,
             _ => {
-                return Err(format!("has the scheme {scheme:?}; expected https, http, wss or ws"));
+                return Err(format!("has the scheme {name:?}; expected https, http, wss or ws"));
             }
         };
         let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
@@ -56,7 +60,7 @@ impl Target {
         let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
 
         let url =
-            Url::parse(&format!("{scheme}://{authority}/")).map_err(|error| format!("is no URL: {error}"))?;
+            Url::parse(&format!("{name}://{authority}/")).map_err(|error| format!("is no URL: {error}"))?;
         let host = match url.host() {
             Some(Host::Ipv6(address)) => address.to_string(),
             Some(host) => host.to_string(),
@@ -73,8 +77,8 @@ impl Target {
         let bare_authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let shown_query = query.map(|query| format!("?{}", masked(query))).unwrap_or_default();
         Ok(Self {
-            shown: format!("{scheme}://{bare_authority}{path}{shown_query}"),
-            secure,
+            shown: format!("{name}://{bare_authority}{path}{shown_query}"),
+            scheme,
             host,
             port,
             namespace: if path.is_empty() { "/" } else { path }.to_owned(),
@@ -130,25 +134,25 @@ mod tests {
 
     #[test]
     fn addresses() {
-        for (url, secure, host, port, namespace) in [
-            ("http://h", false, "h", 80, "/"),
-            ("http://h/", false, "h", 80, "/"),
-            ("https://h", true, "h", 443, "/"),
-            ("ws://h", false, "h", 80, "/"),
-            ("wss://h", true, "h", 443, "/"),
-            ("HTTPS://Chat.Example.COM", true, "chat.example.com", 443, "/"),
-            ("http://h:3000/room", false, "h", 3000, "/room"),
-            ("http://h/a/", false, "h", 80, "/a/"),
-            ("http://h/a/../b%20c", false, "h", 80, "/a/../b%20c"),
-            ("http://h?x=/y", false, "h", 80, "/"),
-            ("http://h/room#part", false, "h", 80, "/room"),
-            ("http://[::1]:8080/n", false, "::1", 8080, "/n"),
-            ("http://127.0.0.1:1/n", false, "127.0.0.1", 1, "/n"),
-            ("http://bücher.example", false, "xn--bcher-kva.example", 80, "/"),
+        for (url, scheme, host, port, namespace) in [
+            ("http://h", Scheme::Http, "h", 80, "/"),
+            ("http://h/", Scheme::Http, "h", 80, "/"),
+            ("https://h", Scheme::Https, "h", 443, "/"),
+            ("ws://h", Scheme::Ws, "h", 80, "/"),
+            ("wss://h", Scheme::Wss, "h", 443, "/"),
+            ("HTTPS://Chat.Example.COM", Scheme::Https, "chat.example.com", 443, "/"),
+            ("http://h:3000/room", Scheme::Http, "h", 3000, "/room"),
+            ("http://h/a/", Scheme::Http, "h", 80, "/a/"),
+            ("http://h/a/../b%20c", Scheme::Http, "h", 80, "/a/../b%20c"),
+            ("http://h?x=/y", Scheme::Http, "h", 80, "/"),
+            ("http://h/room#part", Scheme::Http, "h", 80, "/room"),
+            ("http://[::1]:8080/n", Scheme::Http, "::1", 8080, "/n"),
+            ("http://127.0.0.1:1/n", Scheme::Http, "127.0.0.1", 1, "/n"),
+            ("http://bücher.example", Scheme::Http, "xn--bcher-kva.example", 80, "/"),
         ] {
             let target = Target::parse(url).unwrap();
-            let found = (target.secure, target.host.as_str(), target.port, target.namespace.as_str());
-            assert_eq!(found, (secure, host, port, namespace), "{url}");
+            let found = (target.scheme, target.host.as_str(), target.port, target.namespace.as_str());
+            assert_eq!(found, (scheme, host, port, namespace), "{url}");
         }
     }
 

@@ -51,7 +51,7 @@ impl Connector {
     /// Checks the settings and reads the TLS files; [`Error::Settings`] is the only error.
     ///
     /// The environment is asked for a proxy here, if the settings leave it to the environment, and not again.
-    /// With `secure` this reads the system's certificate store, so it takes milliseconds and belongs outside of
+    /// With a secure scheme this reads the system's certificate store, so it takes milliseconds and belongs outside of
     /// anything that must not stall.
     pub fn new(settings: Settings) -> Result<Self, Error> {
         Self::watched(settings, Arc::new(Log))

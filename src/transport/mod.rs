@@ -49,8 +49,8 @@ use crate::engineio::{Packet, Revision, TransportKind};
 pub struct Settings {
     /// The revision of Engine.IO to speak.
     pub revision: Revision,
-    /// https and wss, rather than http and ws.
-    pub secure: bool,
+    /// As the URL has it. Those of `ws://` and `http://` share nothing, like the official client's.
+    pub scheme: Scheme,
     /// Host name or address; an IPv6 address without brackets.
     pub host: String,
     /// Always there: the scheme's default is filled in.
@@ -73,12 +73,32 @@ pub struct Settings {
     pub via: Via,
 }
 
+/// How a URL begins. The schemes of WebSocket mean no more than those of HTTP: either way both transports can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `http://`
+    Http,
+    /// `https://`
+    Https,
+    /// `ws://`
+    Ws,
+    /// `wss://`
+    Wss,
+}
+
+impl Scheme {
+    /// Whether connections are made over TLS.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::Https | Self::Wss)
+    }
+}
+
 /// Query and headers can hold secrets, and are left out.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("revision", &self.revision)
-            .field("secure", &self.secure)
+            .field("scheme", &self.scheme)
             .field("host", &self.host)
             .field("port", &self.port)
             .field("path", &self.path)

@@ -83,7 +83,7 @@ pub(super) struct Requests {
 
 impl Requests {
     pub(super) fn new(settings: &Settings) -> Result<Self, Error> {
-        let (scheme, default_port) = if settings.secure { ("https", 443) } else { ("http", 80) };
+        let (scheme, default_port) = if settings.scheme.is_secure() { ("https", 443) } else { ("http", 80) };
         let is_ipv6 = settings.host.contains(':');
         let mut host = if is_ipv6 { format!("[{}]", settings.host) } else { settings.host.clone() };
         if settings.port != default_port {
@@ -280,6 +280,7 @@ pub fn encode_query<'a>(parameters: impl IntoIterator<Item = &'a (String, String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Scheme;
     use crate::transport::tests::settings;
 
     fn requests(change: impl FnOnce(&mut Settings)) -> Requests {
@@ -330,16 +331,16 @@ mod tests {
 
     #[test]
     fn the_host_is_written_as_in_a_url() {
-        for (secure, host, port, origin, header) in [
-            (false, "a.test", 80, "http://a.test", "a.test"),
-            (false, "a.test", 443, "http://a.test:443", "a.test:443"),
-            (true, "a.test", 443, "https://a.test", "a.test"),
-            (true, "a.test", 80, "https://a.test:80", "a.test:80"),
-            (false, "::1", 3000, "http://[::1]:3000", "[::1]:3000"),
-            (true, "::1", 443, "https://[::1]", "[::1]"),
+        for (scheme, host, port, origin, header) in [
+            (Scheme::Http, "a.test", 80, "http://a.test", "a.test"),
+            (Scheme::Http, "a.test", 443, "http://a.test:443", "a.test:443"),
+            (Scheme::Https, "a.test", 443, "https://a.test", "a.test"),
+            (Scheme::Wss, "a.test", 80, "https://a.test:80", "a.test:80"),
+            (Scheme::Ws, "::1", 3000, "http://[::1]:3000", "[::1]:3000"),
+            (Scheme::Wss, "::1", 443, "https://[::1]", "[::1]"),
         ] {
             let requests = requests(|settings| {
-                (settings.secure, settings.host, settings.port) = (secure, host.to_owned(), port);
+                (settings.scheme, settings.host, settings.port) = (scheme, host.to_owned(), port);
             });
             assert_eq!(requests.origin(), origin);
             assert_eq!(requests.get(None).expect("a request").headers()[HOST], header);

@@ -269,7 +269,7 @@ pub(in crate::manager) fn settings() -> Settings {
     Settings {
         transport: crate::transport::Settings {
             revision: Revision::V4,
-            secure: false,
+            scheme: crate::transport::Scheme::Http,
             host: "localhost".into(),
             port: 1,
             path: "/socket.io/".into(),

@@ -59,7 +59,7 @@ struct Secure {
 impl Dialler {
     /// Reads the TLS files, if the settings are for a secure connection, and the environment, if it matters.
     pub(super) fn new(settings: &Settings, watch: Arc<dyn Watch>) -> Result<Self, Error> {
-        let secure = if settings.secure {
+        let secure = if settings.scheme.is_secure() {
             let name = match tls::server_name(&settings.tls)? {
                 Some(name) => name,
                 None => verifiable("the URL's host", &settings.host)?,
@@ -153,7 +153,7 @@ impl Dialler {
 impl Way {
     fn new(settings: &Settings) -> Result<Self, Error> {
         let environment = Environment::read();
-        let advice = || environment.advice(settings.secure, &settings.host, settings.port);
+        let advice = || environment.advice(settings.scheme.is_secure(), &settings.host, settings.port);
         match &settings.via {
             Via::Unix(path) => Ok(Self::Unix(path.clone())),
             Via::Proxy(proxy) => Self::proxy(proxy.clone(), &settings.tls),

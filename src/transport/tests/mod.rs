@@ -10,14 +10,14 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 
-use super::{Connector, Error, Received, Settings, TlsSettings, Transport, Via};
+use super::{Connector, Error, Received, Scheme, Settings, TlsSettings, Transport, Via};
 use crate::engineio::{Message, Packet, Revision, TransportKind};
 
 /// Settings of a server that does not exist, to be changed by each test.
 pub(super) fn settings() -> Settings {
     Settings {
         revision: Revision::V4,
-        secure: false,
+        scheme: Scheme::Http,
         host: "server.test".to_owned(),
         port: 80,
         path: "/socket.io/".to_owned(),

@@ -85,7 +85,7 @@ async fn attempt_watched(
 ) -> Result<Received, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let settings = Settings { secure: true, tls, ..at(address) };
+    let settings = Settings { scheme: Scheme::Https, tls, ..at(address) };
     let serving = async {
         let (stream, _) = listener.accept().await.expect("a connection");
         // A client that refuses the certificate ends it here.
@@ -235,7 +235,7 @@ async fn a_server_without_tls_is_an_error_of_tls() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let tls = TlsSettings { insecure: true, ..TlsSettings::default() };
-    let settings = Settings { secure: true, tls, ..at(address) };
+    let settings = Settings { scheme: Scheme::Https, tls, ..at(address) };
     for (answer, detail) in [
         (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "what the server sends is not TLS"),
         (b"", "the server hung up during the TLS handshake"),

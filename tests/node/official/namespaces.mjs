@@ -159,14 +159,6 @@ export default {
   },
 
   two_spellings_of_one_server: {
-    differences: [
-      {
-        rows: [29],
-        of: "server",
-        official: ["connection /room session=2 auth={} query={}"],
-        siod: ["connection /room session=1 auth={} query={}"],
-      },
-    ],
     async play({ server, io }) {
       const chat = await io("chat");
       await chat.hears("connect");
