@@ -3,11 +3,12 @@
 //! The transport, the session and reconnection are the Manager's. A `T` is whatever its owner wants back with the
 //! answer to an emit.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::acks::{AckError, Owed, Pending};
@@ -621,10 +622,14 @@ impl<T> Socket<T> {
     fn refused(&mut self, payload: Option<&ByteString>) {
         #[derive(Deserialize)]
         struct Refusal<'a> {
-            #[serde(borrow)]
+            #[serde(borrow, default, deserialize_with = "present")]
             message: Option<&'a RawValue>,
-            #[serde(borrow)]
+            #[serde(borrow, default, deserialize_with = "present")]
             data: Option<&'a RawValue>,
+        }
+        /// `null` is a value too.
+        fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+            <&RawValue>::deserialize(from).map(Some)
         }
         self.abandon_joining();
         self.state = State::Inactive;
@@ -633,8 +638,9 @@ impl<T> Socket<T> {
             if let Ok(text) = serde_json::from_str::<String>(payload) {
                 message = text;
             } else if let Ok(refusal) = serde_json::from_str::<Refusal<'_>>(payload) {
-                message =
-                    refusal.message.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+                // As `Error(message)` of the official client has it: whatever it is becomes a text.
+                let text = refusal.message.map_or("\"\"", RawValue::get);
+                message = crate::json::unquote(text).map_or_else(|| text.to_owned(), Cow::into_owned);
                 data = refusal.data.map(|raw| crate::json::minify_shared(payload.slice_ref(raw.get())));
             }
         }

@@ -151,6 +151,8 @@ async fn a_server_s_refusal_is_final_until_connect_is_called() {
         ),
         (r#"44{"message":"Invalid namespace"}"#, r#""message":"Invalid namespace","phase":"namespace""#),
         (r#"44"Unable to connect""#, r#""message":"Unable to connect","phase":"namespace""#),
+        (r#"44{"message":"no","data":null}"#, r#""message":"no","phase":"namespace","data":null"#),
+        (r#"44{"message":7}"#, r#""message":"7","phase":"namespace""#),
         ("44{}", r#""message":"","phase":"namespace""#),
         ("44", r#""message":"","phase":"namespace""#),
     ] {
