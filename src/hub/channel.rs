@@ -75,6 +75,8 @@ struct LastDisconnect {
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
     time: Time,
 }
 
@@ -595,6 +597,7 @@ impl Observer for Channel {
                 inner.last_disconnect = Some(LastDisconnect {
                     reason: reason.as_str(),
                     message: details.as_ref().map(|details| details.message.clone()),
+                    description: details.as_ref().and_then(|details| details.description.clone()),
                     time: Time::now(),
                 });
             }

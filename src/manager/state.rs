@@ -816,7 +816,7 @@ impl<T> State<T> {
                     DecodeError::TooLarge { .. } => DisconnectReason::Closed(CloseReason::TransportError),
                     _ => DisconnectReason::ParseError,
                 };
-                let details = Details::new(error.to_string());
+                let details = Details { description: error.detail(), ..Details::new(error.to_string()) };
                 return self.close_session(now, reason, Some(&details), true);
             }
         };

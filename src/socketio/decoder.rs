@@ -11,35 +11,36 @@ use crate::json;
 
 /// A message that no Socket.IO peer may send. The session cannot go on after one.
 ///
-/// The texts start as those of the official decoder, detail follows behind a colon. Payloads are never quoted.
+/// The texts are those of the official decoder, for which people search; [`DecodeError::detail`] says more. Payloads are
+/// never quoted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The first character is none of `0` to `6`.
-    #[error("unknown packet type {}", described(*.0))]
+    #[error("unknown packet type {}", number(*.0))]
     UnknownType(char),
     /// The payload is not JSON that can be taken. Lines and columns count from the payload's start.
-    #[error("invalid payload: {0}")]
+    #[error("invalid payload")]
     Json(#[from] json::Error),
     /// The payload, or the id before it, is not what the packet's type demands.
-    #[error("invalid payload: {0}")]
+    #[error("invalid payload")]
     Payload(&'static str),
     /// No count of attachments where there must be one.
-    #[error("Illegal attachments: their number, at least 1, and '-' must follow the packet type")]
+    #[error("Illegal attachments")]
     Count,
     /// More attachments than the decoder takes.
-    #[error("too many attachments: at most {max} are taken")]
+    #[error("too many attachments")]
     TooManyAttachments {
         /// The decoder's limit.
         max: usize,
     },
     /// Not MessagePack, where that is the parser.
-    #[error("invalid MessagePack: {0}")]
+    #[error("invalid MessagePack")]
     Msgpack(&'static str),
     /// A member of a MessagePack packet that is missing or of the wrong type.
     #[error("invalid {0}")]
     Member(&'static str),
     /// A placeholder that refers to no attachment, or plain data beside attachments that looks like one.
-    #[error("illegal attachments: a placeholder refers to none of them")]
+    #[error("illegal attachments")]
     Placeholder,
     /// A text message while attachments are outstanding.
     #[error("got plaintext data when reconstructing a packet")]
@@ -53,6 +54,31 @@ pub enum DecodeError {
         /// The decoder's limit in bytes.
         max: usize,
     },
+}
+
+impl DecodeError {
+    /// What is wrong in particular, where the text does not say all of it.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::UnknownType('0'..='9')
+            | Self::Member(_)
+            | Self::UnexpectedText
+            | Self::UnexpectedBinary
+            | Self::TooLarge { .. } => None,
+            Self::UnknownType(kind) => Some(format!("the packet starts with '{}'", kind.escape_default())),
+            Self::Json(error) => Some(error.to_string()),
+            Self::Payload(detail) | Self::Msgpack(detail) => Some((*detail).to_owned()),
+            Self::Count => Some("their number, at least 1, and '-' must follow the packet type".to_owned()),
+            Self::TooManyAttachments { max } => Some(format!("at most {max} are taken")),
+            Self::Placeholder => Some("a placeholder refers to none of them".to_owned()),
+        }
+    }
+
+    /// All that is known, on one line.
+    #[cfg(test)]
+    pub(super) fn explained(&self) -> String {
+        self.detail().map_or_else(|| self.to_string(), |detail| format!("{self}: {detail}"))
+    }
 }
 
 /// Puts packets together from the messages of one session.
@@ -165,11 +191,8 @@ impl Decoder {
 }
 
 /// As JavaScript's `Number()` reads the character, since users search for the official text.
-fn described(kind: char) -> String {
-    match kind {
-        '0'..='9' => kind.to_string(),
-        _ => format!("NaN: the packet starts with '{}'", kind.escape_default()),
-    }
+fn number(kind: char) -> String {
+    if kind.is_ascii_digit() { kind.to_string() } else { "NaN".to_owned() }
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ mod tests {
             ("35{}", "invalid payload: an ack takes an array"),
             ("51-", "invalid payload: an event takes an array"),
         ] {
-            assert_eq!(parse(&text.into(), 10).unwrap_err().to_string(), message, "{text}");
+            assert_eq!(parse(&text.into(), 10).unwrap_err().explained(), message, "{text}");
         }
     }
 
@@ -240,7 +240,7 @@ mod tests {
             ("1{}", "invalid payload: DISCONNECT takes none"),
         ] {
             let refused = super::parse(&text.into(), 10, Revision::V3).unwrap_err();
-            assert_eq!(refused.to_string(), message, "{text}");
+            assert_eq!(refused.explained(), message, "{text}");
         }
     }
 

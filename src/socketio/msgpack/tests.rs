@@ -234,7 +234,7 @@ fn what_is_no_packet_is_refused() {
             "illegal attachments: a placeholder refers to none of them",
         ),
     ] {
-        assert_eq!(decoded(&notation).unwrap_err().to_string(), message, "{notation}");
+        assert_eq!(decoded(&notation).unwrap_err().explained(), message, "{notation}");
     }
 }
 

@@ -342,7 +342,7 @@ export default {
   refusals_of_all_kinds: {
     differences: [
       {
-        rows: [28],
+        rows: [27],
         of: "chat",
         official: ["connect_error [object Object] active=false"],
         siod: ['connect_error {"code":7} active=false'],

@@ -8,28 +8,22 @@ const WAYS = { websocket: ["websocket"], polling: ["polling"] };
 // What the server gives out for connection state recovery.
 const RECOVERY = { pid: /(?<=\\")[\w-]{20}(?=\\")/g, offset: /(?<=\\")[\w-]{7}(\.\d+)?(?=\\")/g };
 
-const wordier = (message, more) => ({
-  rows: [17],
-  of: "chat",
-  official: [`disconnect parse error details="${message}" active=true`],
-  siod: [`disconnect parse error details="${message}: ${more}" active=true`],
-});
-
-// What is no packet, what the official client says to it, and what we add.
+// What is no packet; the connection ends with the words of the official decoder.
 const NO_PACKETS = [
-  ["9", "unknown packet type 9"],
-  ["2{}", "invalid payload", "an event takes an array"],
-  ['2["a"', "invalid payload", "EOF while parsing a list at line 1 column 4"],
-  ["2[]", "invalid payload", "an event needs a name"],
-  ["2[null]", "invalid payload", "an event's name must be a string or a number"],
-  ['2["disconnect"]', "invalid payload", "an event must not have a reserved name"],
-  ['3{"a":1}', "invalid payload", "an ack takes an array"],
-  ['0"x"', "invalid payload", "CONNECT takes an object"],
-  ["4[1]", "invalid payload", "CONNECT_ERROR takes an object or a string"],
-  ['5-["a"]', "Illegal attachments", "their number, at least 1, and '-' must follow the packet type"],
-  ['50-["a"]', "Illegal attachments", "their number, at least 1, and '-' must follow the packet type"],
-  ['511-["a"]', "too many attachments", "at most 10 are taken"],
-  ['51-["a",{"_placeholder":true,"num":1}]', "illegal attachments", "a placeholder refers to none of them"],
+  "9",
+  "x",
+  "2{}",
+  '2["a"',
+  "2[]",
+  "2[null]",
+  '2["disconnect"]',
+  '3{"a":1}',
+  '0"x"',
+  "4[1]",
+  '5-["a"]',
+  '50-["a"]',
+  '511-["a"]',
+  '51-["a",{"_placeholder":true,"num":1}]',
 ];
 
 // The same on each transport, one after the other.
@@ -66,7 +60,7 @@ export default {
   a_close_packet_over_a_websocket: {
     differences: [
       {
-        rows: [19],
+        rows: [18],
         of: "chat",
         official: ['disconnect transport close details="websocket connection closed" code=1000 active=true'],
         siod: ['disconnect transport close details="transport closed by the server" active=true'],
@@ -238,10 +232,9 @@ export default {
   },
 
   a_message_that_is_no_packet: {
-    differences: NO_PACKETS.flatMap(([, message, more]) => (more ? [wordier(message, more)] : [])),
     async play({ server, io }) {
       const chat = await io("chat");
-      for (const [packet] of NO_PACKETS) {
+      for (const packet of NO_PACKETS) {
         await chat.hears("connect");
         server.session.send(packet);
         if (packet.startsWith("51-")) server.session.send(Buffer.from([1]));
@@ -252,7 +245,6 @@ export default {
   },
 
   a_disconnect_with_words_of_its_own: {
-    differences: [wordier("invalid payload", "DISCONNECT takes none")],
     async play({ server, io }) {
       const chat = await io("chat");
       await chat.hears("connect");
@@ -337,7 +329,7 @@ export default {
         siod: ["connect_error websocket connection closed code=1005 active=true"],
       },
       {
-        rows: [24],
+        rows: [23],
         of: "chat",
         official: ['event "stale" []', "connect #1 recovered=false active=true"],
         siod: ["connect #1 recovered=false active=true"],
@@ -358,7 +350,7 @@ export default {
 
   an_offset_belongs_to_its_session: {
     differences: [
-      { rows: [24], of: "server", official: ['packet 0{"pid":"p2","offset":"o1"}'], siod: ['packet 0{"pid":"p2"}'] },
+      { rows: [23], of: "server", official: ['packet 0{"pid":"p2","offset":"o1"}'], siod: ['packet 0{"pid":"p2"}'] },
     ],
     server: {
       packets(session, packet, { sessions }) {
