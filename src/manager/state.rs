@@ -203,7 +203,8 @@ impl<T> State<T> {
             questions: 0,
             held: false,
             decoder: Decoder::new(settings.parser, MAX_INCOMING_ATTACHMENTS, settings.transport.max_payload)
-                .with_revision(revision),
+                .with_revision(revision)
+                .with_payload_on_disconnect(),
             old_server,
             is_outdated: false,
             settings,

@@ -88,6 +88,7 @@ pub struct Decoder {
     max_attachments: usize,
     max_payload: usize,
     revision: Revision,
+    lenient: bool,
     unfinished: Option<Unfinished>,
 }
 
@@ -104,7 +105,14 @@ impl Decoder {
     /// Takes packets with at most `max_attachments` (the official decoder: 10; as JSON only) and `max_payload` bytes,
     /// text and attachments together.
     pub fn new(parser: Parser, max_attachments: usize, max_payload: usize) -> Self {
-        Self { parser, max_attachments, max_payload, revision: Revision::V4, unfinished: None }
+        Self {
+            parser,
+            max_attachments,
+            max_payload,
+            revision: Revision::V4,
+            lenient: false,
+            unfinished: None,
+        }
     }
 
     /// The rules of the Socket.IO protocol that goes with this revision: 4 with Engine.IO 3, where servers may use any
@@ -114,13 +122,20 @@ impl Decoder {
         Self { revision, ..self }
     }
 
+    /// Lets a payload on DISCONNECT pass, which servers in Python may send and the official decoder refuses. It means
+    /// nothing and is left out.
+    #[must_use]
+    pub fn with_payload_on_disconnect(self) -> Self {
+        Self { lenient: true, ..self }
+    }
+
     /// Takes the next message; gives a packet once it is complete.
     ///
     /// After an error the unfinished packet, if there was one, is gone.
     pub fn decode(&mut self, message: Message) -> Result<Option<Packet>, DecodeError> {
         if self.parser == Parser::Msgpack {
             return match message {
-                Message::Binary(bytes) => msgpack::decode(&bytes, self.max_payload).map(Some),
+                Message::Binary(bytes) => msgpack::decode(&bytes, self.max_payload, self.lenient).map(Some),
                 Message::Text(_) => Err(DecodeError::Msgpack("got a text message")),
             };
         }
@@ -144,7 +159,7 @@ impl Decoder {
 
     fn text(&mut self, text: &ByteString) -> Result<Option<Packet>, DecodeError> {
         self.check_size(text.len())?;
-        let (packet, missing) = text::parse(text, self.max_attachments, self.revision)?;
+        let (packet, missing) = text::parse(text, self.max_attachments, self.revision, self.lenient)?;
         if missing == 0 {
             return Ok(Some(packet));
         }
@@ -298,6 +313,34 @@ mod tests {
         assert_eq!(taken(once, 101, once.len() + 100), Err(DecodeError::TooLarge { max: once.len() + 100 }));
         assert!(taken(&thrice, 1000, thrice.len() + 3000).is_ok());
         assert_eq!(taken(&thrice, 1000, 2500), Err(DecodeError::TooLarge { max: 2500 }));
+    }
+
+    #[test]
+    fn a_payload_on_disconnect_passes_where_that_is_wanted() {
+        let lenient = |parser| Decoder::new(parser, 10, MIB).with_payload_on_disconnect();
+        let disconnect = |namespace: &'static str| {
+            Ok(Some(Packet { namespace: namespace.into(), body: Body::Disconnect }))
+        };
+        for (text, namespace) in [
+            ("1", "/"),
+            (r#"1{"why":"late"}"#, "/"),
+            (r#"1"bye""#, "/"),
+            ("1/a,[1]", "/a"),
+            ("1/a,7{}", "/a"),
+        ] {
+            let message = || Message::Text(text.into());
+            assert_eq!(lenient(Parser::Json).decode(message()), disconnect(namespace), "{text}");
+            let strict = Decoder::new(Parser::Json, 10, MIB).decode(message());
+            assert_eq!(strict.is_ok(), text == "1", "{text}");
+        }
+        for text in ["1{", "1nonsense", "1/a,{}{}"] {
+            assert!(lenient(Parser::Json).decode(Message::Text(text.into())).is_err(), "{text}");
+        }
+
+        // {"type": 1, "nsp": "/", "data": "bye"}
+        let message = || Message::Binary(Bytes::from_static(b"\x83\xa4type\x01\xa3nsp\xa1/\xa4data\xa3bye"));
+        assert_eq!(lenient(Parser::Msgpack).decode(message()), disconnect("/"));
+        assert!(Decoder::new(Parser::Msgpack, 10, MIB).decode(message()).is_err());
     }
 
     proptest! {

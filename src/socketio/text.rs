@@ -9,11 +9,12 @@ use super::{Args, Body, DecodeError, Name, Packet};
 use crate::engineio::Revision;
 use crate::json;
 
-/// The packet that `text` begins, and how many attachments are to follow.
+/// The packet that `text` begins, and how many attachments are to follow. `lenient`: DISCONNECT may have a payload.
 pub(super) fn parse(
     text: &ByteString,
     max_attachments: usize,
     revision: Revision,
+    lenient: bool,
 ) -> Result<(Packet, usize), DecodeError> {
     let kind = text.chars().next().ok_or(DecodeError::Payload("the packet is empty"))?;
     let rest = &text[kind.len_utf8()..];
@@ -34,6 +35,10 @@ pub(super) fn parse(
             Body::Connect(optional(text, payload, starts, demand)?)
         }
         '1' if payload.is_empty() => Body::Disconnect,
+        '1' if lenient => {
+            json::validate(payload)?;
+            Body::Disconnect
+        }
         '1' => return Err(DecodeError::Payload("DISCONNECT takes none")),
         '2' | '5' => event(text, id, payload, revision)?,
         '3' | '6' => Body::Ack { id, args: ack(text, payload)? },
@@ -138,7 +143,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &ByteString, max_attachments: usize) -> Result<(Packet, usize), DecodeError> {
-        super::parse(text, max_attachments, Revision::V4)
+        super::parse(text, max_attachments, Revision::V4, false)
     }
 
     #[test]
@@ -229,7 +234,7 @@ mod tests {
             (r#"2/a,["disconnect"]"#, event("disconnect")),
         ] {
             let text = ByteString::from(text);
-            assert_eq!(super::parse(&text, 10, Revision::V3), Ok((plain(body.clone()), 0)), "{text}");
+            assert_eq!(super::parse(&text, 10, Revision::V3, false), Ok((plain(body.clone()), 0)), "{text}");
             let differs = !matches!(body, Body::Connect(None)) && text != "4/a,{}";
             assert_eq!(parse(&text, 10).is_err(), differs, "{text}");
         }
@@ -239,7 +244,7 @@ mod tests {
             ("4/a,true", "invalid payload: ERROR takes an object, a string, an array or null"),
             ("1{}", "invalid payload: DISCONNECT takes none"),
         ] {
-            let refused = super::parse(&text.into(), 10, Revision::V3).unwrap_err();
+            let refused = super::parse(&text.into(), 10, Revision::V3, false).unwrap_err();
             assert_eq!(refused.explained(), message, "{text}");
         }
     }

@@ -11,7 +11,8 @@ use crate::json;
 use crate::socketio::{Args, Body, DecodeError, Name, Packet, binary};
 
 /// The packet in `message`; its JSON text and its binary values may have `max` bytes together.
-pub(in crate::socketio) fn decode(message: &Bytes, max: usize) -> Result<Packet, DecodeError> {
+/// `lenient`: DISCONNECT may have a payload.
+pub(in crate::socketio) fn decode(message: &Bytes, max: usize, lenient: bool) -> Result<Packet, DecodeError> {
     let mut reader = Reader { rest: message };
     let Value::Map(members) = reader.value()? else {
         return Err(DecodeError::Msgpack("a packet must be a map"));
@@ -47,6 +48,7 @@ pub(in crate::socketio) fn decode(message: &Bytes, max: usize) -> Result<Packet,
         },
         Some(DISCONNECT) => match first {
             Value::Undefined | Value::Nil => Body::Disconnect,
+            _ if lenient => Body::Disconnect,
             _ => return Err(DecodeError::Payload("DISCONNECT takes none")),
         },
         Some(EVENT) => {

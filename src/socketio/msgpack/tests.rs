@@ -24,6 +24,10 @@ fn bytes(notation: &str) -> Bytes {
     out.into()
 }
 
+fn decode(message: &Bytes, max: usize) -> Result<Packet, DecodeError> {
+    super::decode(message, max, false)
+}
+
 fn decoded(notation: &str) -> Result<Packet, DecodeError> {
     decode(&bytes(notation), MIB)
 }
