@@ -114,7 +114,7 @@ class Socket extends Record {
     let socket = volatile ? this.socket.volatile : this.socket;
     if (timeout !== undefined) socket = socket.timeout(timeout);
     if (timeout === undefined && this.ackTimeout === undefined) {
-      socket.emit(event, ...args, (...answer) => this.answers.say(lines.answer(event, answer)));
+      socket.emit(event, ...args, (...answer) => this.answered(lines.answer(event, answer)));
     } else {
       socket.emit(event, ...args, (error, ...answer) => this.#answered(event, error, answer));
     }
@@ -130,7 +130,7 @@ class Socket extends Record {
   }
 
   #answered(event, error, answer) {
-    this.answers.say(error ? lines.failure(event, error.message) : lines.answer(event, answer));
+    this.answered(error ? lines.failure(event, error.message) : lines.answer(event, answer));
   }
 
   // Answers the question that came as number `n`, from 0.

@@ -44,9 +44,14 @@ export class Daemon {
   }
 
   request(method, params) {
+    return new Promise((resolve, reject) => this.call(method, params, resolve, reject));
+  }
+
+  // As request, but called back before the next line is read, which no promise can do.
+  call(method, params, resolve, reject) {
     const id = this.#requests.size;
+    this.#requests.set(id, { resolve, reject });
     this.stream.write(`${JSON.stringify({ id, method, params })}\n`);
-    return new Promise((resolve, reject) => this.#requests.set(id, { resolve, reject }));
   }
 
   #read({ id, result, error, method, params }) {
@@ -144,9 +149,11 @@ class Socket extends Record {
   }
 
   #ask(event, args, flags, wanted) {
-    this.#request("emit", { event, ...encoded(args), ack: true, ...flags }).then(
-      ({ args, binary, status }) => status ?? this.answers.say(lines.answer(event, wanted(plain(args, binary)))),
-      (error) => this.answers.say(lines.failure(event, words(error, event))),
+    this.daemon.call(
+      "emit",
+      { connection: this.connection, event, ...encoded(args), ack: true, ...flags },
+      ({ args, binary, status }) => status ?? this.answered(lines.answer(event, wanted(plain(args, binary)))),
+      (error) => this.answered(lines.failure(event, words(error, event))),
     );
   }
 

@@ -41,13 +41,19 @@ export class Record {
   constructor(name) {
     this.transcript = new Transcript(name);
     this.emits = new Transcript(`${name} emits`);
+    // To wait for an answer; what is compared is its line among the others.
     this.answers = new Transcript(`${name} answers`);
     this.outgoing = new Transcript(`${name} outgoing`);
     this.transports = new Transcript(`${name} transports`);
   }
 
   get all() {
-    return [this.transcript, this.emits, this.answers, this.outgoing, this.transports];
+    return [this.transcript, this.emits, this.outgoing, this.transports];
+  }
+
+  answered(line) {
+    this.transcript.say(`answer ${line}`);
+    this.answers.say(line);
   }
 
   hears(start) {
