@@ -18,7 +18,7 @@ use serde::Deserialize;
 const COMPATIBILITY: &str = include_str!("../docs/compatibility.md");
 
 /// The files with scenarios; each is a test below.
-const GROUPS: &[&str] = &["connecting", "losses", "events", "acks", "namespaces", "transports"];
+const GROUPS: &[&str] = &["connecting", "losses", "events", "acks", "retries", "namespaces", "transports"];
 
 #[tokio::test]
 async fn connecting_or_not() {
@@ -38,6 +38,11 @@ async fn events_both_ways() {
 #[tokio::test]
 async fn acks_both_ways() {
     play("acks").await;
+}
+
+#[tokio::test]
+async fn retries_one_after_the_other() {
+    play("retries").await;
 }
 
 #[tokio::test]

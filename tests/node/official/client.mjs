@@ -11,11 +11,13 @@ export class Client {
   sockets = [];
 
   constructor(modules) {
-    this.connect = createRequire(`${modules}/package.json`)("socket.io-client-4").io;
+    this.require = createRequire(`${modules}/package.json`);
+    this.connect = this.require("socket.io-client-4").io;
   }
 
   async io(name, url, options) {
-    const socket = new Socket(name, this.connect(url, { ...DEFAULTS, ...options }), options);
+    const parser = options.parser === "msgpack" && { parser: this.require("socket.io-msgpack-parser") };
+    const socket = new Socket(name, this.connect(url, { ...DEFAULTS, ...options, ...parser }), options);
     this.sockets.push(socket);
     return socket;
   }
@@ -98,14 +100,14 @@ class Socket extends Record {
   }
 
   #emit(socket, event, args) {
-    const waiting = this.socket.sendBuffer.length;
+    const waiting = this.#buffered();
     this.#sent = false;
     try {
       socket.emit(event, ...args);
     } catch (error) {
       return this.emits.say(`${event}: ${error.message}`);
     }
-    const status = this.#sent ? "sent" : this.socket.sendBuffer.length > waiting ? "buffered" : "dropped";
+    const status = this.#sent ? "sent" : this.#buffered() > waiting ? "buffered" : "dropped";
     this.emits.say(`${event}: ${status}`);
   }
 
@@ -144,9 +146,13 @@ class Socket extends Record {
   }
 
   async state() {
-    const { socket } = this;
-    const pending = Object.keys(socket.acks).length;
-    this.transcript.say(lines.state({ ...this.#seen(), buffered: socket.sendBuffer.length, pending }));
+    const pending = Object.keys(this.socket.acks).length;
+    this.transcript.say(lines.state({ ...this.#seen(), buffered: this.#buffered(), pending }));
+  }
+
+  // With `retries`, emits wait in a queue of their own.
+  #buffered() {
+    return this.socket.sendBuffer.length + this.socket._queue.length;
   }
 
   #seen() {

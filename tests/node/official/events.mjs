@@ -19,6 +19,47 @@ export default {
     },
   },
 
+  values_arrive_as_they_were_in_messagepack: {
+    server: { parser: "msgpack" },
+    async play({ server, io }) {
+      for (const transports of [["websocket"], ["polling"]]) {
+        const chat = await io(transports[0], "", { transports, parser: "msgpack", forceNew: true });
+        await chat.hears("connect");
+        await chat.emit("echo");
+        await chat.emit("echo", null, true, 0, -1.5, 2 ** 40, 'é😀\u2028"\\\n', [], {}, [[{ a: [null] }]]);
+        await chat.emit("echo", Buffer.from([0, 255]), { deep: [{ bytes: Buffer.from("x") }, Buffer.alloc(0)] });
+        await chat.emit("echo", { $binary: "AAEC" }, { _placeholder: true, num: 0 });
+        await chat.emit("echo", "x".repeat(200_000));
+        for (let i = 0; i < 5; i++) await chat.hears("event");
+        await chat.ask("echo", [Buffer.from([1]), "asked"]);
+        await chat.answers.hears("");
+        await chat.emit("ask", "ready?");
+        await chat.hears('event "question"');
+        await chat.answer(0, "yes", Buffer.from([2]));
+        await chat.hears('event "answered"');
+        server.io.emit("", new Date(0), undefined, { left: undefined });
+        await chat.hears("event");
+        await chat.disconnect();
+        await server.leaving.hears("/");
+      }
+    },
+  },
+
+  a_namespace_is_refused_and_left_in_messagepack: {
+    server: { parser: "msgpack" },
+    async play({ server, io }) {
+      const nowhere = await io("nowhere", "/nowhere", { parser: "msgpack" });
+      await nowhere.hears("connect_error");
+      const chat = await io("chat", "", { parser: "msgpack", auth: { token: "a" } });
+      await chat.hears("connect");
+      server.io.disconnectSockets();
+      await chat.hears("disconnect");
+      await chat.state();
+      await chat.connect();
+      await chat.hears("connect");
+    },
+  },
+
   a_number_is_a_name_too: {
     differences: [{ rows: [15], of: "chat", official: ['event 7 ["seven"]'], siod: ['event "7" ["seven"]'] }],
     server: {

@@ -104,9 +104,11 @@ class Listener {
 // `options` are the server's own, and `namespaces` with what else is to be there, each with a function or null.
 export class Official extends Listener {
   constructor(modules, { namespaces = {}, ...options }) {
+    const require = createRequire(`${modules}/package.json`);
+    if (options.parser === "msgpack") options.parser = require("socket.io-msgpack-parser");
     super(options);
     this.namespaces = { "/": null, "/room": null, ...namespaces };
-    this.Server = createRequire(`${modules}/package.json`)("socket.io-4").Server;
+    this.Server = require("socket.io-4").Server;
   }
 
   attach() {
