@@ -198,6 +198,24 @@ fn rows() -> BTreeMap<u32, &'static str> {
 }
 
 #[test]
+fn every_option_has_a_row() {
+    let (_, options) =
+        include_str!("../config/siod.toml").split_once("\n[defaults]\n").expect("a table of options");
+    let keys: BTreeSet<_> = options
+        .lines()
+        .filter_map(|line| line.strip_prefix('#')?.split_once(" = "))
+        .map(|(key, _)| key)
+        .filter(|key| *key != "url" && !key.contains(' '))
+        .collect();
+    assert!(keys.len() > 30, "the options of config/siod.toml were not found: {keys:?}");
+    let rows: Vec<_> = COMPATIBILITY.lines().filter(|line| line.starts_with("| ")).collect();
+    for key in keys {
+        let named = format!("`{key}`");
+        assert!(rows.iter().any(|row| row.contains(&named)), "docs/compatibility.md has no row for {key}");
+    }
+}
+
+#[test]
 fn every_test_that_the_document_names_exists() {
     let mut named = 0;
     for name in COMPATIBILITY.split('`').skip(1).step_by(2) {
