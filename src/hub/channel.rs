@@ -261,11 +261,11 @@ impl Channel {
         self.lock().status.active
     }
 
-    /// Told when the connection is joined, or will not be by itself.
+    /// Told when the connection is joined and its script through, or will not be by itself.
     pub fn wait_connected(&self) -> oneshot::Receiver<ConnectOutcome> {
         let (sender, receiver) = oneshot::channel();
         let mut inner = self.lock();
-        if inner.status.state == ConnectionState::Connected {
+        if inner.status.ready {
             let _ = sender.send(Ok(()));
         } else if inner.status.active {
             inner.waiting.retain(|waiting| !waiting.is_closed());
@@ -441,6 +441,10 @@ impl Channel {
                     warn!(connection, error = message, description, source, phase, hint, "cannot connect");
                 }
             }
+            Lifecycle::Ready => info!(connection, "ready"),
+            Lifecycle::SetupFailed { step, message, .. } => {
+                warn!(connection, step, error = message, "the on_connect script failed");
+            }
             Lifecycle::Disconnect { reason, details } => {
                 let (message, description, code) = details.as_ref().map_or((None, None, None), |details| {
                     (Some(details.message.as_str()), details.description.as_deref(), details.code)
@@ -459,7 +463,7 @@ impl Channel {
     }
 
     fn snapshot_of(&self, inner: &Inner) -> Snapshot {
-        let Status { state, active, id, recovered, transport, attempt, next_attempt } = &inner.status;
+        let Status { state, ready, active, id, recovered, transport, attempt, next_attempt } = &inner.status;
         let connected = *state == ConnectionState::Connected;
         let now = tokio::time::Instant::now().into_std();
         Snapshot {
@@ -468,7 +472,7 @@ impl Channel {
             namespace: inner.namespace.clone(),
             state: *state,
             connected,
-            ready: connected,
+            ready: *ready,
             active: *active,
             id: id.as_ref().map(ToString::to_string),
             recovered: *recovered,
@@ -536,7 +540,10 @@ impl Inner {
     /// Tells who waits for `connected` what came of it.
     fn settle_waiting(&mut self, event: &Lifecycle) {
         let failure = match event {
-            Lifecycle::Connect { .. } => None,
+            Lifecycle::Connect { .. } | Lifecycle::Ready if self.status.ready => None,
+            Lifecycle::SetupFailed { message, .. } => {
+                Some(ConnectFailure { message: message.clone(), data: None })
+            }
             // A refusal is an answer, even where another attempt follows by itself.
             _ if self.status.active && !is_refusal(event) => return,
             Lifecycle::ConnectError { details, data, .. } => {

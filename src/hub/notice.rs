@@ -170,6 +170,8 @@ struct Members<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     phase: Option<Phase>,
@@ -183,6 +185,8 @@ struct Members<'a> {
     data: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Source>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<By>,
 }
@@ -232,6 +236,14 @@ impl<'a> Members<'a> {
                 source: Some(*source),
                 ..Self::default()
             },
+            Lifecycle::Ready => Self { name, ..Self::default() },
+            Lifecycle::SetupFailed { step, message, answer } => Self {
+                name,
+                step: Some(*step),
+                message: Some(message),
+                answer: answer.as_ref().and_then(array),
+                ..Self::default()
+            },
             Lifecycle::Disconnect { reason, details } => Self {
                 name,
                 reason: Some(reason.as_str()),
@@ -250,6 +262,13 @@ impl<'a> Members<'a> {
             Lifecycle::Upgrade { transport } => Self { name, transport: Some(*transport), ..Self::default() },
         }
     }
+}
+
+/// Arguments as JSON text.
+fn array(args: &Args) -> Option<Box<RawValue>> {
+    let mut text = Vec::new();
+    args.write_array(&mut text);
+    RawValue::from_string(String::from_utf8(text).ok()?).ok()
 }
 
 /// Adds `,"member":value` for each member that is there.

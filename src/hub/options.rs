@@ -123,7 +123,7 @@ pub struct ConnectionOptions {
     pub auth_file: Option<PathBuf>,
     /// Who we are: a command that prints a JSON object, run at every CONNECT; the program, then its arguments.
     pub auth_command: Option<Vec<String>>,
-    /// A script of emits after every CONNECT. Not supported.
+    /// A script of emits after every CONNECT, before anything else goes out.
     pub on_connect: Option<Vec<Step>>,
     /// Patterns of event names whose last notification is kept for `subscribe` with `sticky`.
     pub sticky: Option<Vec<String>>,
@@ -246,8 +246,8 @@ impl AuthObject {
 
 impl<'de> Deserialize<'de> for JsonText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        Ok(Self(value.to_string().into()))
+        let value = Box::<RawValue>::deserialize(deserializer)?;
+        Ok(Self(without_space(value.get())))
     }
 }
 

@@ -11,12 +11,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use crate::engineio::{Revision, TransportKind};
 use crate::hub::log;
 use crate::hub::options::{
-    ConnectionOptions, ConnectionSettings, HistoryOptions, OnConnectError, OnServerDisconnect, TlsOptions,
+    self, ConnectionOptions, ConnectionSettings, HistoryOptions, OnConnectError, OnServerDisconnect,
+    TlsOptions,
 };
 use crate::hub::quantity::Duration;
 use crate::hub::target::Target;
 use crate::manager::{self, Auth, backoff};
-use crate::socketio::Parser;
+use crate::socketio::{Args, Name, Parser, Step, StepArgs};
 use crate::transport::{self, Proxy, Via};
 
 /// An option that cannot be used.
@@ -68,7 +69,7 @@ impl ConnectionOptions {
     pub fn resolve_all(self, defaults: &ConnectionOptions) -> Result<ConnectionSettings, Vec<OptionError>> {
         let mut check = Check::default();
         let options = self.over(defaults);
-        options.refuse_unsupported(&mut check);
+        let script = options.script(&mut check);
 
         let target = match options.url.as_deref().map(Target::parse) {
             Some(Ok(target)) => Some(target),
@@ -129,6 +130,7 @@ impl ConnectionOptions {
             stable_after: or_default(options.stable_after, 10),
         };
         let socket = manager::SocketSettings {
+            script: script.into(),
             namespace: target.namespace.into(),
             auth,
             ack_timeout: options.ack_timeout.map(|timeout| timeout.0),
@@ -204,11 +206,42 @@ impl ConnectionOptions {
         }
     }
 
-    /// What is known and not built.
-    fn refuse_unsupported(&self, check: &mut Check) {
-        let scripted = self.on_connect.as_ref().is_some_and(|steps| !steps.is_empty());
-        let message = "on_connect is not supported by this version of siod; leave it out";
-        check.that(!scripted, "on_connect", message);
+    fn script(&self, check: &mut Check) -> Vec<Step> {
+        let steps = self.on_connect.iter().flatten().enumerate();
+        steps.filter_map(|(number, step)| self.step(number, step, check)).collect()
+    }
+
+    fn step(&self, number: usize, step: &options::Step, check: &mut Check) -> Option<Step> {
+        let key = |member: &str| format!("on_connect[{number}]{member}");
+        let event = Name::new(&step.event);
+        let revision = if self.engine == Some(3) { Revision::V3 } else { Revision::V4 };
+        let reserved = event.is_reserved_in(revision);
+        check.that(!reserved, &key(".event"), "is a reserved event name, which cannot be emitted");
+        let timeout = or_default(step.timeout, 10);
+        check.that(
+            !timeout.is_zero(),
+            &key(".timeout"),
+            "0 leaves the answer no time; expected more, like \"10s\"",
+        );
+        let args = match (&step.args, &step.args_file) {
+            (Some(_), Some(_)) => {
+                return check
+                    .refuse(&key(".args_file"), "args and args_file both say what to send; keep one");
+            }
+            (None, Some(path)) if path.as_os_str().is_empty() => {
+                return check.refuse(&key(".args_file"), "is empty; expected the path of a JSON file");
+            }
+            (None, Some(path)) => StepArgs::File(path.clone()),
+            (args, None) => {
+                let items: Vec<_> = args.iter().flatten().map(|item| &*item.0).collect();
+                match Args::from_array(format!("[{}]", items.join(",")).into()) {
+                    Ok(args) => StepArgs::Fixed(args),
+                    Err(error) => return check.refuse(&key(".args"), format!("cannot be sent: {error}")),
+                }
+            }
+        };
+        let expect = step.expect.as_ref().map(|expect| expect.0.clone());
+        Some(Step { event, args, expect, timeout })
     }
 
     fn revision(&self, check: &mut Check) -> Revision {
@@ -544,6 +577,7 @@ mod tests {
                 stable_after: 10 * SECOND,
             },
             socket: manager::SocketSettings {
+                script: std::sync::Arc::default(),
                 namespace: "/".into(),
                 auth: Auth::None,
                 ack_timeout: None,
@@ -770,11 +804,51 @@ mod tests {
     }
 
     #[test]
-    fn not_built_yet() {
-        let json = r#"{"url":"http://h","on_connect":[{"event":"login","expect":{"ok":true}}]}"#;
-        let error = options(json).resolve(&ConnectionOptions::default()).unwrap_err();
-        let expected = "on_connect: on_connect is not supported by this version of siod; leave it out";
-        assert_eq!(error.to_string(), expected);
+    fn scripts() {
+        let json = r#"{"url":"http://h","on_connect":[
+            {"event":"login","args":[1.50,{"a" : 12345678901234567890123}],"expect":{ "ok": true },"timeout":"2s"},
+            {"event":"list"},{"event":"more","args_file":"/run/more"}]}"#;
+        let args = |array: &str| StepArgs::Fixed(Args::from_array(array.into()).unwrap());
+        let step = |event, args, expect: Option<&str>, seconds| Step {
+            event: Name::new(event),
+            args,
+            expect: expect.map(Into::into),
+            timeout: seconds * SECOND,
+        };
+        assert_eq!(
+            settings(json).socket.script[..],
+            [
+                step("login", args(r#"[1.50,{"a":12345678901234567890123}]"#), Some(r#"{"ok":true}"#), 2),
+                step("list", args("[]"), None, 10),
+                step("more", StepArgs::File("/run/more".into()), None, 10),
+            ]
+        );
+        for (script, message) in [
+            (
+                r#"[{"event":"a"},{"event":"connect"}]"#,
+                "on_connect[1].event: is a reserved event name, which cannot be emitted",
+            ),
+            (
+                r#"[{"event":"a","args":[],"args_file":"/a"}]"#,
+                "on_connect[0].args_file: args and args_file both say what to send; keep one",
+            ),
+            (
+                r#"[{"event":"a","args_file":""}]"#,
+                "on_connect[0].args_file: is empty; expected the path of a JSON file",
+            ),
+            (
+                r#"[{"event":"a","timeout":0}]"#,
+                "on_connect[0].timeout: 0 leaves the answer no time; expected more, like \"10s\"",
+            ),
+        ] {
+            let json = format!(r#"{{"url":"http://h","on_connect":{script}}}"#);
+            let error = options(&json).resolve(&ConnectionOptions::default()).unwrap_err();
+            assert_eq!(error.to_string(), message, "{json}");
+        }
+    }
+
+    #[test]
+    fn defaults_may_be_written_out() {
         let defaults = r#"{"url":"http://h","engine":4,"on_connect":[],"on_connect_error":"manual",
             "on_server_disconnect":"manual","parser":"json","retries":0,"sticky":[]}"#;
         assert_eq!(settings(defaults), settings(r#"{"url":"http://h"}"#));

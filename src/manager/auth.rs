@@ -1,4 +1,4 @@
-//! Where the CONNECT packet's auth object comes from, and how it is had.
+//! Where the CONNECT packet's auth object comes from, and how it is had; and the files of a script's arguments.
 //!
 //! What a source holds or prints is never quoted, neither in messages nor in the log; a command's standard error is its
 //! own word to the log.
@@ -60,11 +60,23 @@ pub(super) type Outcome = Result<Option<String>, String>;
 /// Reads the file's object.
 pub(super) async fn from_file(path: PathBuf) -> Outcome {
     let what = format!("auth_file {}", path.display());
+    let bytes = read_in_time(&what, &path).await?;
+    checked(&what, bytes, '{').map(Some)
+}
+
+/// Reads a file's array, for a step of a script.
+pub(super) async fn args_from_file(path: PathBuf) -> Outcome {
+    let what = format!("args_file {}", path.display());
+    let bytes = read_in_time(&what, &path).await?;
+    checked(&what, bytes, '[').map(Some)
+}
+
+async fn read_in_time(what: &str, path: &Path) -> Result<Vec<u8>, String> {
     // A pipe that nobody writes to must not hold the connection up for ever.
-    match tokio::time::timeout(TIMEOUT, read_file(&path)).await {
+    match tokio::time::timeout(TIMEOUT, read_file(path)).await {
         Err(_) => Err(format!("{what}: reading took longer than {} s", TIMEOUT.as_secs())),
         Ok(Err(error)) => Err(format!("{what}: {error}")),
-        Ok(Ok(bytes)) => object(&what, bytes),
+        Ok(Ok(bytes)) => Ok(bytes),
     }
 }
 
@@ -85,7 +97,7 @@ pub(super) async fn from_command(argv: Vec<String>) -> Outcome {
         Ok(Ok((status, printed))) if !status.success() && printed.len() as u64 <= MAX_BYTES => {
             Err(format!("{what}: failed ({status}); what it said is in the log"))
         }
-        Ok(Ok((_, printed))) => object(&what, printed),
+        Ok(Ok((_, printed))) => checked(&what, printed, '{').map(Some),
     }
 }
 
@@ -152,16 +164,19 @@ async fn read_up_to(reader: impl AsyncRead + Unpin, most: u64) -> std::io::Resul
     Ok(bytes)
 }
 
-/// A JSON object, minified.
-fn object(what: &str, bytes: Vec<u8>) -> Outcome {
+/// A JSON object or array, as its first character says, minified.
+fn checked(what: &str, bytes: Vec<u8>, opening: char) -> Result<String, String> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(format!("{what}: gives more than {MAX_BYTES} bytes"));
     }
     let text = String::from_utf8(bytes).map_err(|_| format!("{what}: gives what is not UTF-8"))?;
     let text = text.trim();
     match json::validate(text) {
-        Ok(()) if text.starts_with('{') => Ok(Some(json::minify(text).into_owned())),
-        Ok(()) | Err(_) => Err(format!("{what}: gives no JSON object")),
+        Ok(()) if text.starts_with(opening) => Ok(json::minify(text).into_owned()),
+        Ok(()) | Err(_) => {
+            let wanted = if opening == '{' { "object" } else { "array" };
+            Err(format!("{what}: gives no JSON {wanted}"))
+        }
     }
 }
 

@@ -54,6 +54,19 @@ struct Client {
     unpublished: bool,
 }
 
+/// A file or a command that is to say something.
+struct Asked {
+    question: u64,
+    wanted: Wanted,
+    source: BoxFuture<auth::Outcome>,
+}
+
+#[derive(Clone, Copy)]
+enum Wanted {
+    Auth,
+    Args,
+}
+
 /// What came of a transport.
 enum Heard {
     Opened,
@@ -117,7 +130,7 @@ enum Wake {
     Command(Option<Command>),
     Link(Heard),
     Probe(Heard),
-    Auth { key: Key, question: u64, auth: auth::Outcome },
+    Asked { key: Key, question: u64, outcome: auth::Outcome },
     Awake,
     Time,
     Flushed,
@@ -134,8 +147,8 @@ pub(super) struct Driver {
     commands: mpsc::UnboundedReceiver<Command>,
     link: Link,
     probe: Link,
-    /// The auth objects that are being had, with the question of each.
-    auth: HashMap<Key, (u64, BoxFuture<auth::Outcome>)>,
+    /// What is being read or run for a socket: one thing at a time, for a later question makes an earlier one void.
+    asked: HashMap<Key, Asked>,
     /// The gate's share of what the transport has not sent yet.
     in_flight: Option<OwnedSemaphorePermit>,
     /// The observer without room, and when to ask it again.
@@ -164,7 +177,7 @@ impl Driver {
             commands,
             link: Link::Down,
             probe: Link::Down,
-            auth: HashMap::new(),
+            asked: HashMap::new(),
             in_flight: None,
             blocked: None,
             awake: common.awake.subscribe(),
@@ -228,11 +241,18 @@ impl Driver {
                     }
                 }
                 Wake::Probe(heard) => self.probe_heard(heard),
-                Wake::Auth { key, question, auth } => {
+                Wake::Asked { key, question, outcome } => {
                     let now = self.clock.now();
-                    self.auth.remove(&key);
-                    let auth = auth.as_ref().map(Option::as_deref).map_err(Clone::clone);
-                    self.state.handle_auth(now, key, question, auth);
+                    let wanted = self.asked.remove(&key).map(|asked| asked.wanted);
+                    let outcome = outcome.as_ref().map(Option::as_deref).map_err(Clone::clone);
+                    match wanted {
+                        Some(Wanted::Auth) => self.state.handle_auth(now, key, question, outcome),
+                        Some(Wanted::Args) => {
+                            let args = outcome.map(|array| array.unwrap_or("[]"));
+                            self.state.handle_step_args(now, key, question, args);
+                        }
+                        None => {}
+                    }
                 }
                 // Looked at before the next wait, as is whether there is room again.
                 Wake::Awake | Wake::Time | Wake::Flushed | Wake::Room => {}
@@ -241,7 +261,7 @@ impl Driver {
     }
 
     async fn wait(&mut self) -> Wake {
-        let Self { commands, link, probe, auth, state, blocked, awake, clock, stop, in_flight, .. } = self;
+        let Self { commands, link, probe, asked, state, blocked, awake, clock, stop, in_flight, .. } = self;
         let deadline = state.poll_timeout().map(|at| clock.timer(at));
         let reading = blocked.is_none();
         let traffic = poll_fn(|cx| {
@@ -260,7 +280,7 @@ impl Driver {
             wake = traffic => wake,
             () = room(blocked.as_ref(), clock), if !reading => Wake::Room,
             heard = poll_fn(|cx| probe.poll(cx)) => Wake::Probe(heard),
-            wake = poll_fn(|cx| poll_auth(auth, cx)) => wake,
+            wake = poll_fn(|cx| poll_asked(asked, cx)) => wake,
             Ok(()) = awake.changed() => Wake::Awake,
             command = commands.recv() => Wake::Command(command),
             () = sleep_until(deadline) => Wake::Time,
@@ -389,6 +409,7 @@ impl Driver {
                 }
                 Action::Close { graceful, last } => self.close(graceful, last),
                 Action::Authenticate { key, question } => self.authenticate(key, question),
+                Action::ReadArgs { key, question, path } => self.read_args(key, question, path),
             }
         }
         if let Some(transport) = self.probe.transport() {
@@ -442,14 +463,19 @@ impl Driver {
     /// An earlier question of this socket is void, and whatever was to answer it is given up.
     fn authenticate(&mut self, key: Key, question: u64) {
         let now = self.clock.now();
-        self.auth.remove(&key);
+        self.asked.remove(&key);
         let source: BoxFuture<auth::Outcome> = match self.clients.get(&key).map(|client| &client.auth) {
             Some(Auth::Fixed(auth)) => return self.state.handle_auth(now, key, question, Ok(Some(auth))),
             Some(Auth::None) | None => return self.state.handle_auth(now, key, question, Ok(None)),
             Some(Auth::File(path)) => Box::pin(auth::from_file(path.clone())),
             Some(Auth::Command(argv)) => Box::pin(auth::from_command(argv.clone())),
         };
-        self.auth.insert(key, (question, source));
+        self.asked.insert(key, Asked { question, wanted: Wanted::Auth, source });
+    }
+
+    fn read_args(&mut self, key: Key, question: u64, path: std::path::PathBuf) {
+        let source = Box::pin(auth::args_from_file(path));
+        self.asked.insert(key, Asked { question, wanted: Wanted::Args, source });
     }
 
     fn heard(&mut self, heard: Heard) {
@@ -482,7 +508,7 @@ impl Driver {
                 self.add(key, settings, first_ack, observer);
             }
             Command::Remove { key, done } => {
-                self.auth.remove(&key);
+                self.asked.remove(&key);
                 self.state.remove(self.clock.now(), key);
                 self.state.fence(key, Waiter::Removed(key, done));
             }
@@ -491,7 +517,7 @@ impl Driver {
                 self.state.fence(key, Waiter::Done(done));
             }
             Command::Disconnect { key, done } => {
-                self.auth.remove(&key);
+                self.asked.remove(&key);
                 self.state.disconnect(self.clock.now(), key);
                 self.state.fence(key, Waiter::Done(done));
             }
@@ -584,7 +610,7 @@ impl Driver {
         let state = self.state.afresh();
         drop(std::mem::replace(&mut self.state, state));
         (self.link, self.probe) = (Link::Down, Link::Down);
-        self.auth.clear();
+        self.asked.clear();
         (self.in_flight, self.blocked) = (None, None);
         let details = Details {
             description: Some("the connection's task broke; the log says more".to_owned()),
@@ -610,10 +636,10 @@ impl Clock {
     }
 }
 
-fn poll_auth(auth: &mut HashMap<Key, (u64, BoxFuture<auth::Outcome>)>, cx: &mut Context<'_>) -> Poll<Wake> {
-    for (key, (question, source)) in auth {
-        if let Poll::Ready(auth) = source.as_mut().poll(cx) {
-            return Poll::Ready(Wake::Auth { key: *key, question: *question, auth });
+fn poll_asked(asked: &mut HashMap<Key, Asked>, cx: &mut Context<'_>) -> Poll<Wake> {
+    for (key, Asked { question, source, .. }) in asked {
+        if let Poll::Ready(outcome) = source.as_mut().poll(cx) {
+            return Poll::Ready(Wake::Asked { key: *key, question: *question, outcome });
         }
     }
     Poll::Pending

@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::engineio::{Details, Handshake, TransportKind};
 use crate::socketio::{
-    AckError, AnswerError, Args, DisconnectReason, Emit, EmitError, Loss, Name, Parser, Sent, socket,
+    AckError, AnswerError, Args, DisconnectReason, Emit, EmitError, Loss, Name, Parser, Sent, Step, socket,
 };
 use crate::transport;
 
@@ -77,6 +77,8 @@ pub struct SocketSettings {
     pub max_attachments: Option<usize>,
     /// Which words of the server are not taken for final.
     pub returns: Returns,
+    /// What is said after each CONNECT, before anybody else may speak.
+    pub script: Arc<[Step]>,
 }
 
 /// What the Managers of one daemon have in common.
@@ -113,6 +115,8 @@ pub enum ConnectionState {
 pub struct Status {
     /// Where it stands.
     pub state: ConnectionState,
+    /// Joined, and its script has gone through, if it has one.
+    pub ready: bool,
     /// It is up, or will come up by itself.
     pub active: bool,
     /// The socket's id while connected.
@@ -182,6 +186,17 @@ pub enum Lifecycle {
         /// Who is to blame.
         source: Source,
     },
+    /// The script went through.
+    Ready,
+    /// A step of the script failed; the connection leaves.
+    SetupFailed {
+        /// Which, from 0.
+        step: usize,
+        /// Why.
+        message: String,
+        /// The server's answer, where it was the wrong one.
+        answer: Option<Args>,
+    },
     /// It was joined and is no longer.
     Disconnect {
         /// Why.
@@ -224,6 +239,8 @@ impl Lifecycle {
         match self {
             Self::Connect { .. } => "connect",
             Self::ConnectError { .. } => "connect_error",
+            Self::Ready => "ready",
+            Self::SetupFailed { .. } => "setup_failed",
             Self::Disconnect { .. } => "disconnect",
             Self::ReconnectAttempt { .. } => "reconnect_attempt",
             Self::ReconnectError { .. } => "reconnect_error",
@@ -487,6 +504,7 @@ impl SocketSettings {
             ack_timeout: self.ack_timeout,
             retries: self.retries,
             send_buffer: self.send_buffer,
+            script: Arc::clone(&self.script),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! out what [`State::poll_action`] says, sends what the `poll_*transmit` give and passes on [`State::poll_output`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,15 @@ pub enum Action {
         key: Key,
         /// Goes back with the answer: a later question makes an earlier one void.
         question: u64,
+    },
+    /// Read the JSON array in this file, then `handle_step_args`.
+    ReadArgs {
+        /// The socket.
+        key: Key,
+        /// Goes back with the answer.
+        question: u64,
+        /// Where it is.
+        path: PathBuf,
     },
 }
 
@@ -141,6 +151,8 @@ struct Entry<T> {
     returns: Returns,
     /// The server sent it away, and then it connects again by itself.
     comeback: Option<Instant>,
+    /// The file that a step of its script waits for is read under this question.
+    reading: Option<u64>,
 }
 
 impl<T> Entry<T> {
@@ -265,6 +277,7 @@ impl<T> State<T> {
             auth_backoff: Backoff::new(self.settings.backoff.clone()),
             returns,
             comeback: None,
+            reading: None,
         };
         self.sockets.insert(key, entry);
     }
@@ -392,6 +405,7 @@ impl<T> State<T> {
         let on_manager = entry.socket.is_active();
         Status {
             state,
+            ready: entry.socket.is_ready(),
             active,
             id: entry.socket.id().cloned(),
             recovered: connected && entry.recovered,
@@ -488,6 +502,19 @@ impl<T> State<T> {
                 let details = Details { phase: Some(engineio::Phase::Auth), ..Details::new(message) };
                 self.connect_error(key, Source::Auth, details, None);
             }
+        }
+    }
+
+    /// The arguments asked for by [`Action::ReadArgs`], a JSON array, or why there are none.
+    pub fn handle_step_args(&mut self, now: Instant, key: Key, question: u64, args: Result<&str, String>) {
+        let Some(entry) = self.sockets.get_mut(&key) else { return };
+        if entry.reading == Some(question) {
+            entry.reading = None;
+            let args = args.and_then(|array| {
+                Args::from_array(array.into()).map_err(|_| "the file holds no array".to_owned())
+            });
+            entry.socket.handle_step_args(now, args);
+            self.pump(now, key);
         }
     }
 
@@ -836,14 +863,16 @@ impl<T> State<T> {
         let Some(key) = self.by_namespace.get(&packet.namespace).copied() else {
             return self.handle_orphan(packet);
         };
-        let ends = matches!(packet.body, Body::Disconnect | Body::Connect(_) | Body::ConnectError(_));
+        let mut ends = matches!(packet.body, Body::Disconnect | Body::Connect(_) | Body::ConnectError(_));
         let Some(entry) = self.sockets.get_mut(&key) else { return };
         let (was_active, was_connected) = (entry.socket.is_active(), entry.socket.is_connected());
         let result = entry.socket.handle_packet(now, packet.body);
-        let returns = if was_connected { entry.returns.kicked } else { entry.returns.refused };
-        if was_active && !entry.socket.is_active() && returns {
-            entry.comeback = Some(now + self.settings.backoff.patient(self.random.f64()));
-            entry.reconnecting = true;
+        let failed = entry.socket.take_setup_failed();
+        let sent_away = was_active && !entry.socket.is_active();
+        ends |= failed;
+        let returns = if was_connected && !failed { entry.returns.kicked } else { entry.returns.refused };
+        if sent_away && returns {
+            self.come_back(now, key);
         }
         self.pump(now, key);
         if let Err(details) = result {
@@ -951,6 +980,10 @@ impl<T> State<T> {
 
     /// Takes what the socket wants sent and said.
     fn pump(&mut self, now: Instant, key: Key) {
+        let failed = self.sockets.get_mut(&key).is_some_and(|entry| entry.socket.take_setup_failed());
+        if failed && self.sockets.get(&key).is_some_and(|entry| entry.returns.refused) {
+            self.come_back(now, key);
+        }
         while let Some(transmit) = self.sockets.get_mut(&key).and_then(|entry| entry.socket.poll_transmit()) {
             let answer = match transmit {
                 Transmit::Packet(packet) => self.send(packet),
@@ -970,6 +1003,18 @@ impl<T> State<T> {
         }
         while let Some(event) = self.sockets.get_mut(&key).and_then(|entry| entry.socket.poll_event()) {
             self.socket_event(key, event);
+        }
+        if failed {
+            self.stop_when_idle(now);
+        }
+    }
+
+    /// A socket that was sent away connects again by itself, after the longest delay or more.
+    fn come_back(&mut self, now: Instant, key: Key) {
+        let delay = self.settings.backoff.patient(self.random.f64());
+        if let Some(entry) = self.sockets.get_mut(&key) {
+            entry.comeback = Some(now + delay);
+            entry.reconnecting = true;
         }
     }
 
@@ -997,6 +1042,18 @@ impl<T> State<T> {
                 }
                 let transport = self.session().map_or(TransportKind::WebSocket, Session::transport);
                 return self.lifecycle(key, Lifecycle::Connect { id, recovered, transport });
+            }
+            socket::Event::ReadArgs(path) => {
+                self.questions += 1;
+                let question = self.questions;
+                if let Some(entry) = self.sockets.get_mut(&key) {
+                    entry.reading = Some(question);
+                }
+                return self.actions.push_back(Action::ReadArgs { key, question, path });
+            }
+            socket::Event::Ready => return self.lifecycle(key, Lifecycle::Ready),
+            socket::Event::SetupFailed { step, message, answer } => {
+                return self.lifecycle(key, Lifecycle::SetupFailed { step, message, answer });
             }
             socket::Event::Refused { message, data } => {
                 let outdated = self.is_outdated || message == socket::OLD_SERVER;
@@ -1035,10 +1092,6 @@ impl<T> State<T> {
             Lifecycle::ConnectError { source: Source::Transport, .. } | Lifecycle::Disconnect { .. }
         );
         if lost && !self.settings.reconnection && matches!(self.phase, Phase::Stopped) {
-            status.active = false;
-            status.state = ConnectionState::Disconnected;
-        }
-        if let Lifecycle::Disconnect { reason: DisconnectReason::ClientDisconnect, .. } = event {
             status.active = false;
             status.state = ConnectionState::Disconnected;
         }

@@ -389,6 +389,18 @@ impl Loader<'_> {
         if is_default { default } else { own }
     }
 
+    /// Replaces variables in a path; false if that cannot be done.
+    fn expand(&mut self, key: &[String], path: &mut PathBuf) -> bool {
+        match self.environment.expand(&path.to_string_lossy()) {
+            Ok(expanded) => *path = PathBuf::from(expanded),
+            Err(message) => {
+                self.problem(key, &message);
+                return false;
+            }
+        }
+        true
+    }
+
     /// Replaces variables in the paths that options name and sees that the files are there.
     fn named_files(&mut self, table: &[String], options: &mut ConnectionOptions) {
         for (option, path) in options.paths_mut() {
@@ -397,15 +409,20 @@ impl Loader<'_> {
             if path.as_os_str().is_empty() {
                 continue;
             }
-            match self.environment.expand(&path.to_string_lossy()) {
-                Ok(expanded) => *path = PathBuf::from(expanded),
-                Err(message) => {
-                    self.problem(&key, &message);
-                    continue;
-                }
-            }
             // A server may bind its socket later.
-            if option != "unix_socket"
+            if self.expand(&key, path)
+                && option != "unix_socket"
+                && let Err(message) = readable(path)
+            {
+                self.problem(&key, &format!("{}: {message}", path.display()));
+            }
+        }
+        for (number, step) in options.on_connect.iter_mut().flatten().enumerate() {
+            let Some(path) = step.args_file.as_mut().filter(|path| !path.as_os_str().is_empty()) else {
+                continue;
+            };
+            let key = below(table, &format!("on_connect[{number}].args_file"));
+            if self.expand(&key, path)
                 && let Err(message) = readable(path)
             {
                 self.problem(&key, &format!("{}: {message}", path.display()));
@@ -434,7 +451,12 @@ fn below(table: &[String], option: &str) -> Key {
         Some((first @ "extra_headers", name)) => vec![first, name],
         _ => option.split('.').collect(),
     };
-    table.iter().cloned().chain(parts.into_iter().map(str::to_owned)).collect()
+    // `on_connect[1]` is an element of a list.
+    let levels = parts.into_iter().flat_map(|part| {
+        let (name, element) = part.split_at(part.find('[').unwrap_or(part.len()));
+        [name, element].into_iter().filter(|level| !level.is_empty()).map(str::to_owned)
+    });
+    table.iter().cloned().chain(levels).collect()
 }
 
 fn readable(path: &Path) -> Result<(), String> {

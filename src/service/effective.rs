@@ -14,6 +14,7 @@ use crate::hub::quantity::{Duration, Size};
 use crate::manager::Auth;
 use crate::service::config::Config;
 use crate::service::layers::{quoted, quoted_key};
+use crate::socketio::{Step, StepArgs};
 use crate::transport::Via;
 
 impl Config {
@@ -82,6 +83,24 @@ impl Toml {
         }
     }
 
+    /// What is sent and expected can be secret.
+    fn script(&mut self, script: &[Step]) {
+        let step = |step: &Step| {
+            let args = match &step.args {
+                StepArgs::Fixed(args) if args.is_empty() => "args = []".to_owned(),
+                StepArgs::Fixed(_) => "args = [\"***\"]".to_owned(),
+                StepArgs::File(path) => format!("args_file = {}", quoted(&path.to_string_lossy())),
+            };
+            let expect = step.expect.as_ref().map(|_| ", expect = \"***\"").unwrap_or_default();
+            let (event, timeout) = (quoted(&step.event.decoded()), Duration(step.timeout));
+            format!("{{ event = {event}, {args}{expect}, timeout = \"{timeout}\" }}")
+        };
+        if !script.is_empty() {
+            let steps: Vec<_> = script.iter().map(step).collect();
+            self.plain("on_connect", format_args!("[{}]", steps.join(", ")));
+        }
+    }
+
     fn connection(&mut self, settings: &ConnectionSettings) {
         let (manager, socket) = (&settings.manager, &settings.socket);
         let (transport, tls) = (&manager.transport, &manager.transport.tls);
@@ -125,6 +144,7 @@ impl Toml {
         self.plain("history.events", settings.history.events);
         self.size("history.bytes", settings.history.bytes);
         self.strings("sticky", settings.sticky.iter().map(String::as_str));
+        self.script(&socket.script);
         self.size("max_payload", transport.max_payload);
         if let Some(most) = socket.max_attachments {
             self.plain("max_attachments", most);

@@ -13,6 +13,7 @@ mod name;
 mod old_server;
 mod packet;
 mod retry;
+mod script;
 pub mod socket;
 mod text;
 
@@ -24,4 +25,5 @@ pub use limit::{Limit, TooLarge};
 pub use name::{Name, RESERVED, RESERVED_V4};
 pub use old_server::OldServer;
 pub use packet::{Body, Packet, Parser};
+pub use script::{Step, StepArgs};
 pub use socket::{AnswerError, DisconnectReason, Emit, EmitError, Loss, Sent, Socket};

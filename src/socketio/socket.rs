@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
@@ -13,6 +15,7 @@ use serde_json::value::RawValue;
 
 use super::acks::{AckError, Owed, Pending};
 use super::retry::{self, Queue};
+use super::script::{Step, StepArgs};
 use super::{Args, Body, Limit, Name, Packet, Parser, TooLarge};
 use crate::engineio::{CloseReason, Details, Message};
 
@@ -46,6 +49,8 @@ pub struct Settings {
     pub retries: u32,
     /// Bytes that may wait: for the connection, or with `retries` for an answer.
     pub send_buffer: usize,
+    /// What is said after each CONNECT, before anybody else may speak.
+    pub script: Arc<[Step]>,
 }
 
 /// Why a connected socket is no longer. The words are those of the official client.
@@ -82,6 +87,19 @@ pub enum Event<T> {
         id: ByteString,
         /// The server gave the earlier session back, missed events included.
         recovered: bool,
+    },
+    /// A step of the script wants the arguments that this file holds; then [`Socket::handle_step_args`].
+    ReadArgs(PathBuf),
+    /// The script went through: what waited goes out.
+    Ready,
+    /// A step of the script failed, and the socket leaves.
+    SetupFailed {
+        /// Which, from 0.
+        step: usize,
+        /// Why; quotes neither what was sent nor what is expected.
+        message: String,
+        /// The server's answer, where it was the wrong one.
+        answer: Option<Args>,
     },
     /// The server refused the namespace.
     Refused {
@@ -253,9 +271,27 @@ pub struct Socket<T> {
     queued: Option<Joining>,
     watched: bool,
     limit: Limit,
+    setup: Setup,
+    /// The script has gone through in the session that the server may give back.
+    was_set_up: bool,
+    /// A script has failed, and its owner does not know yet.
+    setup_failed: bool,
     sent: u64,
     outbox: VecDeque<Transmit>,
     events: VecDeque<Event<T>>,
+}
+
+/// Where the script of a joined socket is.
+#[derive(Debug, PartialEq, Eq)]
+enum Setup {
+    /// Not joined.
+    Idle,
+    /// This step's file is being read.
+    Reading(usize),
+    /// This step's answer is awaited under this id.
+    Waiting { step: usize, id: u64, deadline: Instant },
+    /// Through: others may speak.
+    Done,
 }
 
 /// The payload of a CONNECT.
@@ -287,6 +323,9 @@ impl<T> Socket<T> {
             queued: None,
             watched: false,
             limit: Limit::default(),
+            setup: Setup::Idle,
+            was_set_up: false,
+            setup_failed: false,
             sent: 0,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
@@ -306,6 +345,16 @@ impl<T> Socket<T> {
     /// The server has answered CONNECT.
     pub fn is_connected(&self) -> bool {
         matches!(self.state, State::Joined { .. })
+    }
+
+    /// Joined, and whatever the script had to say is said: emits go out at once.
+    pub fn is_ready(&self) -> bool {
+        self.is_connected() && self.setup == Setup::Done
+    }
+
+    /// Whether a script failed since this was asked last, so that the socket left the namespace.
+    pub fn take_setup_failed(&mut self) -> bool {
+        std::mem::take(&mut self.setup_failed)
     }
 
     /// Active, and CONNECT is still to be sent.
@@ -461,7 +510,11 @@ impl<T> Socket<T> {
                 self.early.push_back((id, name, args));
             }
             Body::Ack { id: Some(id), args } if self.is_connected() => {
-                if let Some(entry) = self.retry.answered(id) {
+                if let Setup::Waiting { step, id: awaited, .. } = self.setup
+                    && awaited == id
+                {
+                    self.step_answered(now, step, args);
+                } else if let Some(entry) = self.retry.answered(id) {
                     let answer = entry.ticket.map(|ticket| Event::Answer { ticket, result: Ok(args) });
                     self.events.extend(answer);
                     self.try_next(now);
@@ -489,7 +542,7 @@ impl<T> Socket<T> {
         ticket: T,
         writable: bool,
     ) -> (Result<Sent, EmitError>, Option<T>) {
-        let connected = self.is_connected();
+        let connected = self.is_ready();
         if emit.volatile && !(connected && writable) {
             return (Ok(Sent::Dropped), Some(ticket));
         }
@@ -550,7 +603,11 @@ impl<T> Socket<T> {
             State::Joining { deadline } => Some(deadline),
             State::Inactive | State::Waiting | State::Joined { .. } => None,
         };
-        [joining, self.pending.next_deadline(), self.retry.deadline()].into_iter().flatten().min()
+        let step = match self.setup {
+            Setup::Waiting { deadline, .. } => Some(deadline),
+            Setup::Idle | Setup::Reading(_) | Setup::Done => None,
+        };
+        [joining, step, self.pending.next_deadline(), self.retry.deadline()].into_iter().flatten().min()
     }
 
     /// A deadline may have passed. True when the CONNECT answer did not come in time; the wait begins anew.
@@ -562,6 +619,11 @@ impl<T> Socket<T> {
         if self.retry.deadline().is_some_and(|deadline| now >= deadline) {
             self.fail_try(AckError::Timeout);
             self.try_next(now);
+        }
+        if let Setup::Waiting { step, deadline, .. } = self.setup
+            && now >= deadline
+        {
+            self.fail_setup(step, "the server did not answer in time".to_owned(), None);
         }
         match &mut self.state {
             State::Joining { deadline } if now >= *deadline => {
@@ -604,6 +666,21 @@ impl<T> Socket<T> {
         for (ack, name, args) in std::mem::take(&mut self.early) {
             self.deliver(ack, name, args);
         }
+        self.was_set_up &= recovered;
+        let scripted = !self.settings.script.is_empty();
+        if scripted {
+            self.events.push_back(Event::Connect { id, recovered });
+            let first = if self.was_set_up { self.settings.script.len() } else { 0 };
+            self.run_script(now, first);
+        } else {
+            self.flow(now);
+            self.events.push_back(Event::Connect { id, recovered });
+        }
+    }
+
+    /// From now on emits go out; first those that have waited.
+    fn flow(&mut self, now: Instant) {
+        self.setup = Setup::Done;
         self.send_buffer_bytes = 0;
         for outgoing in std::mem::take(&mut self.send_buffer) {
             let messages = self.encode_event(&outgoing);
@@ -616,7 +693,75 @@ impl<T> Socket<T> {
             }
         }
         self.try_next(now);
-        self.events.push_back(Event::Connect { id, recovered });
+    }
+
+    /// Plays the script from this step on, until something has to be waited for.
+    fn run_script(&mut self, now: Instant, from: usize) {
+        let script = Arc::clone(&self.settings.script);
+        for (number, step) in script.iter().enumerate().skip(from) {
+            match &step.args {
+                StepArgs::File(path) => {
+                    self.setup = Setup::Reading(number);
+                    return self.events.push_back(Event::ReadArgs(path.clone()));
+                }
+                StepArgs::Fixed(args) => {
+                    if !self.send_step(now, number, step, args.clone()) {
+                        return;
+                    }
+                }
+            }
+        }
+        self.was_set_up = true;
+        self.events.push_back(Event::Ready);
+        self.flow(now);
+    }
+
+    /// The arguments of the step that waits for its file, or why there are none.
+    pub fn handle_step_args(&mut self, now: Instant, args: Result<Args, String>) {
+        let Setup::Reading(number) = self.setup else { return };
+        let script = Arc::clone(&self.settings.script);
+        match (args, script.get(number)) {
+            (Ok(args), Some(step)) => {
+                if self.send_step(now, number, step, args) {
+                    self.run_script(now, number + 1);
+                }
+            }
+            (Err(message), _) => self.fail_setup(number, message, None),
+            (Ok(_), None) => {}
+        }
+    }
+
+    /// Sends a step's emit; true if the next one may follow at once.
+    fn send_step(&mut self, now: Instant, number: usize, step: &Step, args: Args) -> bool {
+        let id = step.expect.as_ref().map(|_| self.pending.take_id());
+        let messages = self.encode(Body::Event { id, name: step.event.clone(), args });
+        if let Err(too_large) = self.limit.check(&messages) {
+            self.fail_setup(number, too_large.to_string(), None);
+            return false;
+        }
+        self.sent += 1;
+        self.outbox.extend(messages.into_iter().map(Transmit::Message));
+        if let Some(id) = id {
+            self.setup = Setup::Waiting { step: number, id, deadline: now + step.timeout };
+        }
+        id.is_none()
+    }
+
+    fn step_answered(&mut self, now: Instant, number: usize, answer: Args) {
+        let verdict = self.settings.script.get(number).map_or(Ok(()), |step| step.accepts(&answer));
+        match verdict {
+            Ok(()) => self.run_script(now, number + 1),
+            Err(message) => self.fail_setup(number, message.to_owned(), Some(answer)),
+        }
+    }
+
+    /// Whoever depends on the script must not speak without it: the namespace is left.
+    fn fail_setup(&mut self, step: usize, message: String, answer: Option<Args>) {
+        self.events.push_back(Event::SetupFailed { step, message, answer });
+        self.transmit(Body::Disconnect);
+        self.leave(DisconnectReason::ClientDisconnect, None);
+        self.state = State::Inactive;
+        self.setup_failed = true;
     }
 
     fn refused(&mut self, payload: Option<&ByteString>) {
@@ -657,7 +802,7 @@ impl<T> Socket<T> {
 
     /// [`Socket::emit`] through the retry queue. One that goes out at once needs no room.
     fn emit_in_turn(&mut self, now: Instant, emit: Emit, ticket: T) -> (Result<Sent, EmitError>, Option<T>) {
-        let goes_out = self.is_connected() && self.retry.len() == 0;
+        let goes_out = self.is_ready() && self.retry.len() == 0;
         let id = Some(self.pending.next_id());
         let mut outgoing = Outgoing { name: emit.name, args: emit.args, id, sender: emit.sender };
         if !goes_out && self.retry.bytes() + outgoing.size() > self.settings.send_buffer {
@@ -679,7 +824,7 @@ impl<T> Socket<T> {
 
     /// Sends the first entry of the retry queue, unless it is on its way.
     fn try_next(&mut self, now: Instant) {
-        while self.is_connected()
+        while self.is_ready()
             && let Some(mut entry) = self.retry.next_try()
         {
             entry.outgoing.id = Some(self.pending.take_id());
@@ -705,7 +850,7 @@ impl<T> Socket<T> {
 
     /// Whether the server takes these now; what waits may find another transport.
     fn check(&self, messages: &[Message]) -> Result<(), TooLarge> {
-        let base64 = self.limit.base64 && self.is_connected();
+        let base64 = self.limit.base64 && self.is_ready();
         Limit { base64, ..self.limit }.check(messages)
     }
 
@@ -742,6 +887,7 @@ impl<T> Socket<T> {
     }
 
     fn leave(&mut self, reason: DisconnectReason, details: Option<Details>) {
+        self.setup = Setup::Idle;
         self.owed.forget();
         self.events.push_back(Event::Disconnect { reason, details });
         let buffered: std::collections::HashSet<u64> =

@@ -11,6 +11,7 @@ mod limits;
 mod open;
 mod replay;
 mod retries;
+mod setup;
 mod sticky;
 mod subscribe;
 mod wire;

@@ -109,6 +109,7 @@ impl World {
             ack_timeout: None,
             retries: 0,
             send_buffer: 1 << 20,
+            script: Arc::default(),
             max_attachments: Some(10),
             returns: Returns::default(),
         };

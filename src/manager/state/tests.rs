@@ -16,6 +16,7 @@ mod comebacks;
 mod losses;
 mod namespaces;
 mod old_servers;
+mod scripts;
 mod upgrades;
 
 /// Something that befalls the world, and what it says then.
@@ -154,7 +155,7 @@ impl World {
                 out.push(self.output(key, output));
             }
             while let Some(action) = self.state.poll_action() {
-                if let Action::Authenticate { question, .. } = &action {
+                if let Action::Authenticate { question, .. } | Action::ReadArgs { question, .. } = &action {
                     self.question = *question;
                 }
                 if let (Action::Authenticate { key, question }, Some(auth)) = (&action, self.auth) {
@@ -207,6 +208,11 @@ fn told(event: &Lifecycle) -> String {
             let source = format!("{source:?}").to_lowercase();
             format!("{name} ({source}) {}{data}", described(details))
         }
+        Lifecycle::Ready => name.to_owned(),
+        Lifecycle::SetupFailed { step, message, answer } => {
+            let answer = answer.as_ref().map(|answer| format!(" [{}]", answer.json())).unwrap_or_default();
+            format!("{name} {step} {message}{answer}")
+        }
         Lifecycle::Disconnect { reason, details } => {
             let details = details.as_ref().map(|details| format!(": {}", described(details)));
             format!("{name} {}{}", reason.as_str(), details.unwrap_or_default())
@@ -246,6 +252,7 @@ fn doing(action: Action) -> String {
             )
         }
         Action::Authenticate { key, .. } => format!("authenticate {key}"),
+        Action::ReadArgs { key, path, .. } => format!("read {} for {key}", path.display()),
     }
 }
 
@@ -302,5 +309,6 @@ fn socket_settings(namespace: &'static str) -> socket::Settings {
         ack_timeout: None,
         retries: 0,
         send_buffer: 1 << 20,
+        script: Arc::default(),
     }
 }

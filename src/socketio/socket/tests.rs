@@ -132,6 +132,12 @@ impl Peer {
 
 fn line(event: Event<String>) -> String {
     match event {
+        Event::ReadArgs(path) => format!("read {}", path.display()),
+        Event::Ready => "ready".into(),
+        Event::SetupFailed { step, message, answer } => {
+            let answer = answer.map(|answer| format!(" [{}]", answer.json())).unwrap_or_default();
+            format!("setup failed at {step}: {message}{answer}")
+        }
         Event::Connect { id, recovered } => {
             format!("connect {id}{}", if recovered { " recovered" } else { "" })
         }
@@ -164,6 +170,7 @@ fn settings() -> Settings {
         ack_timeout: None,
         retries: 0,
         send_buffer: 1 << 20,
+        script: Arc::default(),
     }
 }
 
