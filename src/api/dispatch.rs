@@ -469,7 +469,9 @@ impl Ticket for EmitTicket {
     fn answered(self: Box<Self>, result: Result<Args, AckError>) {
         let name = &self.connection;
         // As in the official client, what the server said before its answer is heard before it.
-        self.consumer.hear_first(name);
+        if self.reply.is_expected() {
+            self.consumer.hear_first(name);
+        }
         match result {
             Ok(args) => self.reply.write(|out| {
                 out.put_slice(br#"{"args":"#);

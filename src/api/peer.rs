@@ -51,8 +51,11 @@ pub(super) async fn serve(mut stream: UnixStream, context: Arc<Context>, consume
             // It is gone, and what it asked for before is still carried out.
             Err(error) if inbox.goodbye().is_none() => {
                 debug!(%error, "a consumer does not read any more");
-                inbox.forget_answers();
-                requests.await
+                consumer.stop_listening();
+                tokio::select! {
+                    ended = requests => ended,
+                    _goodbye = inbox.farewell() => Ok(()),
+                }
             }
             ended => ended,
         },
@@ -115,6 +118,8 @@ async fn write_lines(
     let retry = (stall / 8).clamp(Duration::from_millis(10), Duration::from_millis(250));
     let mut batch = Vec::new();
     loop {
+        // Asked before what is there is taken: an answer that comes in between is taken with the next round.
+        let is_over = done_reading.load(Ordering::Relaxed) && !inbox.expects_answers();
         consumer.take(&mut batch);
         if !batch.is_empty() {
             tokio::select! {
@@ -123,10 +128,7 @@ async fn write_lines(
             }
         } else if let Some(goodbye) = inbox.goodbye() {
             return say_goodbye(&mut writer, consumer, batch, goodbye, retry).await;
-        } else if done_reading.load(Ordering::Relaxed)
-            && !inbox.expects_answers()
-            && !consumer.is_subscribed()
-        {
+        } else if is_over && !consumer.is_subscribed() {
             return writer.shutdown().await;
         } else {
             inbox.wait().await;

@@ -27,6 +27,11 @@ impl Reply {
         Self { inbox: Arc::clone(inbox), id: id.map(Into::into) }
     }
 
+    /// Whether anything will be written at all.
+    pub(super) fn is_expected(&self) -> bool {
+        self.id.is_some()
+    }
+
     /// Answers with a result.
     pub(super) fn ok(self, result: &impl Serialize) {
         self.write(|out| put_json(out, result));
@@ -60,7 +65,8 @@ impl Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         if let Some(id) = self.id.take() {
-            let message = "the connection ended before the request was carried out; try again";
+            let message =
+                "the connection broke before this was answered; whether it was carried out is not known";
             put_error(&self.inbox, &id, &Error::new(ErrorKind::Internal, message));
         }
     }

@@ -106,6 +106,8 @@ struct Inner {
     namespace: String,
     insecure: bool,
     log: Log,
+    /// The last line of the session before.
+    session_began: u64,
     sticky: Sticky,
     outgoing: Log,
     status: Status,
@@ -189,6 +191,7 @@ impl Channel {
                 namespace: String::new(),
                 insecure: false,
                 log: Log::new(history, stall).in_portions(),
+                session_began: 0,
                 sticky: Sticky::default(),
                 outgoing: Log::lossy(OUTGOING),
                 status: Status::default(),
@@ -359,6 +362,8 @@ impl Channel {
         out: &mut Vec<Bytes>,
     ) -> Read {
         let mut inner = self.lock();
+        // What is gone is told in one go, also of what comes after `until`.
+        let until = until.max(inner.log.first().saturating_sub(1));
         let read = inner.log.read(seat.live, until, max_bytes, want, out);
         if let Read::AtHead(_) = read
             && inner.log.position(seat.live) > inner.log.head()
@@ -609,10 +614,17 @@ impl Observer for Channel {
                 });
             }
             Lifecycle::Reconnect { .. } => inner.reconnects += 1,
-            Lifecycle::Connect { recovered: false, .. } => inner.sticky.forget(),
+            Lifecycle::Connect { recovered: false, .. } => {
+                // Some servers push before they answer CONNECT; that is of this session.
+                let before = inner.session_began;
+                inner.sticky.forget_until(before);
+            }
             _ => {}
         }
         self.append(&mut inner, &Change::Upstream(event), status.active);
+        if matches!(event, Lifecycle::Disconnect { .. }) {
+            inner.session_began = inner.log.head();
+        }
         inner.settle_waiting(event);
     }
 

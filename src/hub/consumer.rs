@@ -335,6 +335,12 @@ impl Consumer {
         }
     }
 
+    /// It reads no more: nothing is kept for it from here on.
+    pub fn stop_listening(&self) {
+        self.inbox.forget_answers();
+        self.detach();
+    }
+
     /// Ends everything: the program is gone.
     pub(super) fn detach(&self) {
         let mut numbers: Vec<u64> = self.lock().subscriptions.keys().copied().collect();

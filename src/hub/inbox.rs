@@ -108,9 +108,9 @@ impl Inbox {
     }
 
     /// Nobody reads answers any more: those in line are dropped, and those to come.
-    pub fn forget_answers(&self) {
+    pub(super) fn forget_answers(&self) {
         let mut queue = self.lock();
-        queue.items.retain(|item| !matches!(item, Item::Answers { .. }));
+        queue.items.retain(|item| matches!(item, Item::Replay(_)));
         (queue.answers, queue.answer_bytes, queue.deaf) = (0, 0, true);
         drop(queue);
         self.room.notify_one();
@@ -231,7 +231,14 @@ impl Inbox {
 
     /// What is put in line from now on comes after these live lines.
     pub(super) fn push_live(&self, channel: usize, until: u64) {
-        self.lock().items.push_back(Item::Live { channel, until });
+        let mut queue = self.lock();
+        let deaf = queue.deaf;
+        match queue.items.back_mut() {
+            Some(Item::Live { channel: same, until: earlier }) if *same == channel => *earlier = until,
+            _ if deaf => {}
+            _ => queue.items.push_back(Item::Live { channel, until }),
+        }
+        drop(queue);
         self.bell.notify_one();
     }
 

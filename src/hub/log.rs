@@ -185,6 +185,11 @@ impl Log {
         self.next - 1
     }
 
+    /// The oldest retained line for whoever is attached.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
     /// The oldest retained line for whoever comes new; `head() + 1` when there is none.
     pub fn oldest(&self) -> u64 {
         self.first.max(self.visible)

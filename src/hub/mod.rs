@@ -341,13 +341,20 @@ impl Hub {
                 }
             }
         }
-        for manager in managers {
-            let (done, settled) = manager::done();
-            manager.abandon_acks(done);
-            settled.await;
-        }
-        // What was answered by that has to stand in line before the last goodbye.
+        let abandoned: Vec<_> = managers
+            .iter()
+            .map(|manager| {
+                let (done, settled) = manager::done();
+                manager.abandon_acks(done);
+                settled
+            })
+            .collect();
+        // What is answered by that has to stand in line before the last goodbye. A Manager whose events wait for room
+        // in a ring does not hold the end up.
         let answered = async {
+            for settled in abandoned {
+                settled.await;
+            }
             for consumer in self.consumers() {
                 consumer.inbox().all_answered().await;
             }

@@ -340,9 +340,10 @@ pub(crate) fn explain(key: &str, message: &str) -> String {
         .or_else(|| found.strip_prefix("invalid value: "))
         .or_else(|| found.strip_prefix("unknown variant "))
         .unwrap_or(found);
-    let secret = ["auth", "query", "extra_headers", "url"];
+    let secret = ["auth", "auth_command", "on_connect", "proxy", "query", "extra_headers", "url"];
+    let names_secret = |part: &str| secret.contains(&part.split('[').next().unwrap_or_default());
     let found = match found.split_once(" \"") {
-        Some(("string", _)) if key.split('.').any(|part| secret.contains(&part)) => "a string",
+        Some(("string", _)) if key.split('.').any(names_secret) => "a string",
         _ => found,
     };
     let expected = match expected {
@@ -487,6 +488,11 @@ mod tests {
             ),
             (r#"{"extra_headers":"s3cret"}"#, "extra_headers: found a string, expected a table"),
             (r#"{"auth":"s3cret"}"#, "auth: expected a JSON object"),
+            (r#"{"auth_command":"curl -u me:s3cret"}"#, "auth_command: found a string, expected an array"),
+            (
+                r#"{"on_connect":[{"event":"login","args":"s3cret"}]}"#,
+                "on_connect[0].args: found a string, expected an array",
+            ),
             (
                 r#"{"timeout":"soon"}"#,
                 "timeout: found string \"soon\", expected a duration like \"5s\" or whole milliseconds, at most 365 days",

@@ -75,6 +75,18 @@ impl Sticky {
         (self.lines, self.seqs, self.bytes) = (BTreeMap::new(), HashMap::new(), 0);
     }
 
+    /// Forgets the lines up to this one.
+    pub(super) fn forget_until(&mut self, seq: u64) {
+        while let Some((first, _)) = self.lines.first_key_value()
+            && *first <= seq
+        {
+            let first = *first;
+            if let Some(kept) = self.drop_line(first) {
+                self.seqs.remove(&kept.event);
+            }
+        }
+    }
+
     /// The lines that are wanted, with their numbers, in order.
     pub(super) fn lines(&self, want: impl Fn(LineView<'_>) -> bool) -> Vec<(u64, Bytes)> {
         let wanted = |(seq, kept): &(&u64, &Kept)| {
@@ -120,6 +132,8 @@ mod tests {
         assert_eq!(seqs(&sticky), [3, 5, 9]);
         let listed = sticky.lines(|line| line.name == br#""list""# && line.seq == 5);
         assert_eq!(listed, [(5, Bytes::from(r#"5 "list""#))]);
+        sticky.forget_until(4);
+        assert_eq!((seqs(&sticky), sticky.seqs.len()), (vec![5, 9], 2));
         sticky.forget();
         assert_eq!((seqs(&sticky), sticky.bytes), (vec![], 0));
     }

@@ -8,6 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use bytestring::ByteString;
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -72,7 +73,7 @@ pub(super) async fn args_from_file(path: PathBuf) -> Outcome {
 }
 
 async fn read_in_time(what: &str, path: &Path) -> Result<Vec<u8>, String> {
-    // A pipe that nobody writes to must not hold the connection up for ever.
+    // A file on a network that is gone must not hold the connection up for ever.
     match tokio::time::timeout(TIMEOUT, read_file(path)).await {
         Err(_) => Err(format!("{what}: reading took longer than {} s", TIMEOUT.as_secs())),
         Ok(Err(error)) => Err(format!("{what}: {error}")),
@@ -81,7 +82,13 @@ async fn read_in_time(what: &str, path: &Path) -> Result<Vec<u8>, String> {
 }
 
 async fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
-    read_up_to(tokio::fs::File::open(path).await?, MAX_BYTES + 1).await
+    // Opening a pipe that nobody writes to would keep a thread for ever, whatever the limit of time.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = tokio::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).await?;
+    if !file.metadata().await?.is_file() {
+        return Err(std::io::Error::other("is no regular file"));
+    }
+    read_up_to(file, MAX_BYTES + 1).await
 }
 
 /// Runs the command and takes what it prints. Dropped before its end, it kills the command and all that it started.
@@ -235,6 +242,15 @@ mod tests {
         running.abort_all();
         // The end of the file comes only when nobody holds it any more.
         assert_eq!(reader.read(&mut word).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_pipe_that_nobody_writes_to_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let message = from_file(pipe.clone()).await.unwrap_err();
+        assert_eq!(message, format!("auth_file {}: is no regular file", pipe.display()));
     }
 
     #[tokio::test]

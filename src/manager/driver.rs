@@ -30,6 +30,9 @@ use crate::transport::{self, Connector, Received, Transport};
 /// How long a transport may take to send its last words.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// Between a panic and the new beginning.
+const AFTER_PANIC: Duration = Duration::from_millis(100);
+
 /// Packets or commands taken in a row before everybody else has a turn.
 const BATCH: usize = 128;
 
@@ -160,17 +163,25 @@ pub(super) struct Driver {
 }
 
 impl Driver {
+    /// `witness`: somebody who hears how its sessions come about.
     pub(super) fn new(
         settings: Settings,
+        witness: Option<Arc<dyn Witness>>,
         commands: mpsc::UnboundedReceiver<Command>,
         common: &Common,
-        clock: Clock,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, transport::Error> {
+        let mut clock = common.clock.clone();
+        clock.look();
         Ok(Self {
-            connector: Connector::new(settings.transport.clone())?,
-            witness: None,
+            connector: match &witness {
+                Some(witness) => {
+                    Connector::watched(settings.transport.clone(), Arc::clone(witness) as Arc<_>)?
+                }
+                None => Connector::new(settings.transport.clone())?,
+            },
+            witness,
             state: State::new(settings.clone(), Arc::clone(&common.pace), fastrand::u64(..)),
             settings,
             clients: HashMap::new(),
@@ -187,26 +198,18 @@ impl Driver {
         })
     }
 
-    /// With somebody who hears how its sessions come about.
-    pub(super) fn with_witness(mut self, witness: Arc<dyn Witness>) -> Result<Self, transport::Error> {
-        self.connector = Connector::watched(self.settings.transport.clone(), Arc::clone(&witness) as Arc<_>)?;
-        self.witness = Some(witness);
-        Ok(self)
-    }
-
     /// Ends with the last handle, or when it is told to. A panic costs the session, not the Manager.
     pub(super) async fn run(mut self) {
         while let Err(panic) = AssertUnwindSafe(self.work()).catch_unwind().await {
             self.start_over(&*panic);
+            // One that breaks again at once must not keep the others from running, nor fill the log.
+            tokio::time::sleep(AFTER_PANIC).await;
         }
         self.leave();
     }
 
     async fn work(&mut self) {
         loop {
-            if self.clock.look() {
-                debug!("the machine slept");
-            }
             // Traffic without end must not keep a deadline from being seen.
             let now = self.clock.now();
             if self.state.poll_timeout().is_some_and(|deadline| deadline <= now) {
@@ -216,7 +219,12 @@ impl Driver {
                 self.state.handle_timeout(now);
             }
             self.settle();
-            match self.wait().await {
+            let wake = self.wait().await;
+            // It sleeps, if it does, during the wait; what comes first afterwards must not be taken for earlier.
+            if self.clock.look() {
+                debug!("the machine slept");
+            }
+            match wake {
                 Wake::Command(None) | Wake::Stop => return,
                 Wake::Command(Some(command)) => {
                     self.command(command);

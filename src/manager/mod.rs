@@ -82,10 +82,18 @@ pub struct SocketSettings {
 }
 
 /// What the Managers of one daemon have in common.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Common {
     pace: Arc<pace::Pace>,
     awake: watch::Sender<()>,
+    /// Moments of all Managers are comparable.
+    clock: clock::Clock,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Self { pace: Arc::default(), awake: watch::Sender::default(), clock: clock::Clock::system() }
+    }
 }
 
 impl Common {
@@ -399,11 +407,7 @@ impl Manager {
     ) -> Result<Arc<Self>, transport::Error> {
         let (commands, receiver) = mpsc::unbounded_channel();
         let gate = Arc::new(Semaphore::new(IN_FLIGHT));
-        let clock = clock::Clock::system();
-        let mut driver = driver::Driver::new(settings, receiver, common, clock, tasks.clone(), stop)?;
-        if let Some(witness) = witness {
-            driver = driver.with_witness(witness)?;
-        }
+        let driver = driver::Driver::new(settings, witness, receiver, common, tasks.clone(), stop)?;
         tasks.spawn(driver.run());
         Ok(Arc::new(Self { commands, gate, next_key: AtomicU64::new(0) }))
     }

@@ -73,7 +73,19 @@ fn verifier(
     }
 }
 
+/// A pipe that nobody writes to would keep whoever opens it for ever.
+fn regular(key: &str, path: &Path) -> Result<(), Error> {
+    let metadata = std::fs::metadata(path);
+    let metadata = metadata.map_err(|error| file_error(key, path, &pem::Error::Io(error), "file"))?;
+    if metadata.is_file() {
+        Ok(())
+    } else {
+        Err(Error::Settings(format!("{key} {} is no regular file", path.display())))
+    }
+}
+
 fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    regular(key, path)?;
     let unreadable = |error| file_error(key, path, &error, "certificate");
     let certificates = CertificateDer::pem_file_iter(path)
         .map_err(unreadable)?
@@ -86,6 +98,7 @@ fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    regular("tls.key_file", path)?;
     PrivateKeyDer::from_pem_file(path)
         .map_err(|error| file_error("tls.key_file", path, &error, "private key"))
 }

@@ -1,5 +1,6 @@
 //! Events whose last line late comers get at once.
 
+use crate::common::upstream::OPEN;
 use crate::common::{CONNECT, Chat, event, lifecycle};
 
 fn numbered(seq: u64, members: &str) -> String {
@@ -95,4 +96,31 @@ async fn they_outlive_the_ring_and_not_the_session() {
     let mut late = chat.daemon.attach().await;
     late.call(&subscribe(r#","lifecycle":false"#), &subscribed(0, 0)).await;
     late.expect_silence().await;
+}
+
+#[tokio::test]
+async fn what_the_server_pushes_before_it_answers_connect_is_of_the_new_session() {
+    let mut chat = Chat::idle("sticky = [\"list\"]").await;
+    for round in 0..2 {
+        if round == 0 {
+            chat.start().await;
+        }
+        let mut ws = chat.upstream.accept_ws().await;
+        ws.send(OPEN).await;
+        ws.expect("40").await;
+        if round == 1 {
+            chat.consumer.hear(&lifecycle(r#""event":"reconnect","…":…"#, true)).await;
+        }
+        ws.send(&format!(r#"42["list",{round}]"#)).await;
+        ws.send(r#"40{"sid":"a"}"#).await;
+        chat.consumer.hear(&event(&format!(r#""event":"list","args":[{round}]"#))).await;
+        chat.consumer.hear(CONNECT).await;
+        let mut late = chat.daemon.attach().await;
+        late.call(&subscribe(r#","lifecycle":false"#), &subscribed(1, 0)).await;
+        late.hear(&event(&format!(r#""event":"list","args":[{round}]"#))).await;
+        ws.close(1001).await;
+        for name in ["disconnect", "reconnect_attempt"] {
+            chat.consumer.hear(&lifecycle(&format!(r#""event":"{name}","…":…"#), true)).await;
+        }
+    }
 }

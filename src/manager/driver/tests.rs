@@ -92,13 +92,13 @@ impl World {
         "127.0.0.1".clone_into(&mut settings.transport.host);
         settings.transport.port = listener.local_addr().unwrap().port();
         settings.backoff.min = Duration::from_millis(1);
-        let common = Common::default();
         let slept = Arc::new(Mutex::new(Duration::ZERO));
         let source = Arc::clone(&slept);
         let clock = Clock::with(Arc::new(move || (*source.lock().unwrap(), Duration::ZERO)));
+        let common = Common { clock, ..Common::default() };
         let (commands, receiver) = mpsc::unbounded_channel();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let driver = Driver::new(settings, receiver, &common, clock, tasks, stop).unwrap();
+        let driver = Driver::new(settings, None, receiver, &common, tasks, stop).unwrap();
         let mut task = JoinSet::new();
         task.spawn(driver.run());
         let (tell, heard) = mpsc::unbounded_channel();
