@@ -79,6 +79,76 @@ async fn connections_are_managed() {
 }
 
 #[tokio::test]
+async fn a_reload_says_what_has_changed() {
+    const INVALID: &str = r#""error":{"code":-32011,"message":"it does not load:\n/etc/siod/siod.toml:3:1: log.levl","data":{"kind":"invalid_config"}}"#;
+    for (answer, code, stdout, stderr) in [
+        (
+            r#""result":{"added":["a","b"],"removed":["\u001bc"],"changed":["d"],"unchanged":["e"]}"#,
+            0,
+            "a: added\nb: added\n\\u001bc: removed\nd: changed\n",
+            "",
+        ),
+        (
+            r#""result":{"added":[],"removed":[],"changed":[],"unchanged":["e"],"needs_restart":["api.socket"]}"#,
+            0,
+            "",
+            "siod: api.socket: the new value takes effect with a restart\n",
+        ),
+        (INVALID, 1, "", "siod: it does not load:\n      /etc/siod/siod.toml:3:1: log.levl\n"),
+    ] {
+        let request = r#""method":"reload","params":{}"#;
+        Daemon::start().answers(&["reload"], request, answer, code, stdout, stderr).await;
+    }
+}
+
+#[tokio::test]
+async fn completions_and_the_manual_are_printed_and_name_every_command() {
+    let commands =
+        ["run", "check", "doctor", "status", "listen", "emit", "connect", "disconnect", "open", "close"];
+    let commands = commands.iter().chain(&["call", "reload", "completions", "man"]);
+    for (args, start) in [
+        (&["completions", "bash"][..], "_siod() {"),
+        (&["completions", "zsh"], "#compdef siod"),
+        (&["completions", "fish"], "# Print an optspec"),
+        (&["man"], r".ie \n(.g .ds Aq \(aq"),
+    ] {
+        // Neither needs a daemon or a configuration.
+        let mut siod = Command::new(env!("CARGO_BIN_EXE_siod"));
+        let output = within(siod.args(args).env_clear().output()).await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{args:?}");
+        assert!(text.starts_with(start), "{args:?}: {text}");
+        for command in commands.clone() {
+            let named = match args {
+                ["man"] => text.contains(&format!("\n.SS \"siod {command}\"\n\\fBsiod {command}\\fR")),
+                _ => text.contains(command),
+            };
+            assert!(named, "{command} in {args:?}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_manual_page_is_one_that_groff_takes() {
+    let manual = within(Command::new(env!("CARGO_BIN_EXE_siod")).arg("man").output()).await.unwrap().stdout;
+    let groff = Command::new("groff")
+        .args(["-man", "-Tutf8", "-ww"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut groff) = groff else {
+        return eprintln!("LEFT OUT: groff is not installed");
+    };
+    groff.stdin.take().unwrap().write_all(&manual).await.unwrap();
+    let output = within(groff.wait_with_output()).await.unwrap();
+    let (text, complaints) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && complaints.is_empty(), "{complaints}");
+    assert!(text.contains("siod reload"), "{text}");
+}
+
+#[tokio::test]
 async fn an_event_is_emitted_and_what_becomes_of_it_is_told() {
     for (args, request, answer, stdout, stderr) in [
         (
@@ -149,6 +219,8 @@ async fn usage_errors_exit_2_and_reach_no_daemon() {
         &["emit", "chat"],
         &["emit", "chat", "m", "x", "--stdin"],
         &["listen", "--count", "0"],
+        &["completions"],
+        &["completions", "cmd.exe"],
         &["open", "chat", "http://h/", "--set", "tls"],
         &["open", "chat", "http://h/", "--set", "persist=true"],
         &["open", "chat", "http://h/", "--set", "tls=1", "--set", "tls.insecure=true"],

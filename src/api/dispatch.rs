@@ -4,7 +4,7 @@
 //! everything else waits until what came before has taken effect.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::BufMut;
@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::lines::Line;
 use super::message::{self, API_VERSION, Error, ErrorKind, Malformed, Request};
+use super::reload::{Reloaded, Reloader};
 use super::reply::{self, Reply};
 use crate::engineio::Revision;
 use crate::hub::channel::ConnectFailure;
@@ -32,18 +33,31 @@ use crate::socketio::{AckError, AnswerError, Args, Emit, EmitError, Name, Sent};
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) hub: Arc<Hub>,
-    pub(super) settings: super::Settings,
-    /// `[defaults]` of the configuration, for `open`.
-    pub(super) defaults: ConnectionOptions,
+    pub(super) settings: Mutex<Arc<super::Settings>>,
+    /// Why the configuration could not be loaded the last time.
+    pub(super) config_error: Mutex<Option<String>>,
+    pub(super) reloader: Reloader,
     pub(super) started: Instant,
     pub(super) started_at: Time,
     pub(super) tasks: TaskTracker,
+}
+
+impl Context {
+    /// Those of this moment.
+    pub(super) fn settings(&self) -> Arc<super::Settings> {
+        Arc::clone(&lock(&self.settings))
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One consumer's requests.
 pub(super) struct Dispatcher {
     context: Arc<Context>,
     consumer: Arc<Consumer>,
+    max_line: usize,
     effects: Effects,
     /// Where emits are on their way.
     emitting: Option<Arc<Manager>>,
@@ -64,6 +78,7 @@ enum Method {
     SetAuth,
     Open,
     Close,
+    Reload,
 }
 
 impl Method {
@@ -81,6 +96,7 @@ impl Method {
             "set_auth" => Self::SetAuth,
             "open" => Self::Open,
             "close" => Self::Close,
+            "reload" => Self::Reload,
             _ => return None,
         })
     }
@@ -89,14 +105,17 @@ impl Method {
         match self {
             Self::Hello | Self::List | Self::Status | Self::Subscribe | Self::Unsubscribe => Role::Read,
             Self::Emit | Self::Ack => Role::Write,
-            Self::Connect | Self::Disconnect | Self::SetAuth | Self::Open | Self::Close => Role::Control,
+            Self::Connect | Self::Disconnect | Self::SetAuth | Self::Open | Self::Close | Self::Reload => {
+                Role::Control
+            }
         }
     }
 }
 
 impl Dispatcher {
-    pub(super) fn new(context: Arc<Context>, consumer: Arc<Consumer>) -> Self {
-        Self { context, consumer, effects: Effects::default(), emitting: None }
+    /// `max_line` is what this consumer's lines may have.
+    pub(super) fn new(context: Arc<Context>, consumer: Arc<Consumer>, max_line: usize) -> Self {
+        Self { context, consumer, max_line, effects: Effects::default(), emitting: None }
     }
 
     /// Carries one line out, and returns when the next may be looked at. The answer may come later.
@@ -104,7 +123,7 @@ impl Dispatcher {
         let text = match line {
             Line::Text(text) => text,
             Line::TooLarge => {
-                let max = self.context.settings.max_line;
+                let max = self.max_line;
                 let message =
                     format!("a line may have {max} bytes at the most (api.max_line); it was not read");
                 return self.refuse(None, &Error::new(ErrorKind::TooLarge, message));
@@ -141,7 +160,7 @@ impl Dispatcher {
         }));
         check!(self.permit(method, &request.method));
         if self.context.hub.is_ending() {
-            check!(Err(Error::from(hub::Error::ShuttingDown)));
+            check!(Err(hub::Error::ShuttingDown));
         }
         if !matches!(method, Method::Emit | Method::Ack) {
             self.effects.settled().await;
@@ -157,8 +176,7 @@ impl Dispatcher {
                 reply.ok(&ListResult { connections: self.context.hub.snapshots() });
             }
             Method::Status => {
-                let params = check!(request.params::<message::Status>());
-                let status = check!(self.status(params.connection.as_deref()));
+                let status = check!(self.status(request));
                 reply.ok(&status);
             }
             Method::Subscribe => {
@@ -221,6 +239,10 @@ impl Dispatcher {
                 self.consumer.hear_first(&params.connection);
                 reply.ok(&Empty {});
             }
+            Method::Reload => {
+                let reloaded = check!(self.reload(request).await);
+                reply.ok(&reloaded);
+            }
         }
         Ok(())
     }
@@ -250,7 +272,7 @@ impl Dispatcher {
             consumer: self.consumer.name(),
             role: self.consumer.identity().role,
             limits: Limits {
-                max_line: self.context.settings.max_line,
+                max_line: self.max_line,
                 max_depth: json::MAX_DEPTH,
                 max_subscriptions: hub::consumer::MAX_SUBSCRIPTIONS,
                 max_unread_answers: inbox::MAX_ANSWERS,
@@ -259,13 +281,14 @@ impl Dispatcher {
         }
     }
 
-    fn status(&self, name: Option<&str>) -> Result<StatusResult<'_>, Error> {
+    fn status(&self, request: &Request<'_>) -> Result<StatusResult<'_>, Error> {
         let hub = &self.context.hub;
-        let connections = match name {
-            Some(name) => vec![self.connection(name)?.channel.snapshot()],
+        let connections = match request.params::<message::Status>()?.connection {
+            Some(name) => vec![self.connection(&name)?.channel.snapshot()],
             None => hub.snapshots(),
         };
         let consumers = hub.consumers();
+        let controls = self.consumer.identity().role == Role::Control;
         let daemon = DaemonStatus {
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
@@ -275,10 +298,11 @@ impl Dispatcher {
             consumers: consumers.len(),
             connections: hub.connection_count(),
             rss_bytes: rss_bytes(),
+            // It can name connections and files.
+            config_error: controls.then(|| lock(&self.context.config_error).clone()).flatten(),
         };
-        let sees_consumers = self.consumer.identity().role == Role::Control;
         let consumers =
-            sees_consumers.then(|| consumers.iter().map(|consumer| consumer.report()).collect::<Vec<_>>());
+            controls.then(|| consumers.iter().map(|consumer| consumer.report()).collect::<Vec<_>>());
         Ok(StatusResult { daemon, connections, consumers })
     }
 
@@ -435,11 +459,24 @@ impl Dispatcher {
         };
         let members = members.iter().map(|(name, value)| (name.as_str(), *value));
         let settings = ConnectionOptions::from_members(members)
-            .and_then(|options| options.resolve(&self.context.defaults))
+            .and_then(|options| options.resolve(&self.context.settings().defaults))
             .map_err(|error| invalid(error.to_string()))?;
         let opener = Opener::Consumer { id: self.consumer.id(), persist };
         let (created, connection) = self.context.hub.open(&name, settings, opener).await?;
         Ok(OpenResult { created, connection: connection.channel.snapshot() })
+    }
+
+    async fn reload(&self, request: &Request<'_>) -> Result<Reloaded, Error> {
+        request.params::<message::Nothing>()?;
+        let outcome = self.context.reloader.reload().await.ok_or(hub::Error::ShuttingDown)?;
+        let reloaded = outcome.map_err(|problems| {
+            let message = format!("the configuration does not load, and nothing was changed:\n{problems}");
+            Error::new(ErrorKind::InvalidConfig, message)
+        })?;
+        for name in reloaded.changes.touched() {
+            self.consumer.hear_first(name);
+        }
+        Ok(reloaded)
     }
 }
 
@@ -624,6 +661,8 @@ struct DaemonStatus<'a> {
     consumers: usize,
     connections: usize,
     rss_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config_error: Option<String>,
 }
 
 #[derive(Serialize)]

@@ -48,6 +48,8 @@ pub enum ErrorKind {
     ConnectFailed,
     /// The daemon ends.
     ShuttingDown,
+    /// A configuration that does not load.
+    InvalidConfig,
 }
 
 impl ErrorKind {
@@ -71,6 +73,7 @@ impl ErrorKind {
             Self::UnknownAck => (-32008, "unknown_ack"),
             Self::ConnectFailed => (-32009, "connect_failed"),
             Self::ShuttingDown => (-32010, "shutting_down"),
+            Self::InvalidConfig => (-32011, "invalid_config"),
         }
     }
 }

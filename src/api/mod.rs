@@ -5,18 +5,20 @@ mod dispatch;
 mod lines;
 pub mod message;
 mod peer;
+pub mod reload;
 mod reply;
 pub mod server;
 
 use crate::hub::Lag;
+use crate::hub::options::ConnectionOptions;
 
-/// What consumers may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What consumers may use. Those who are attached keep what they came with, save `defaults`.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Consumers attached at once.
-    pub max_consumers: usize,
     /// Bytes of one line.
     pub max_line: usize,
     /// What happens to a consumer that is overrun and has not chosen.
     pub lag: Lag,
+    /// `[defaults]` of the configuration, for `open`.
+    pub defaults: ConnectionOptions,
 }

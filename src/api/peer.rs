@@ -33,8 +33,9 @@ pub(super) async fn serve(mut stream: UnixStream, context: Arc<Context>, consume
     let inbox = Arc::clone(consumer.inbox());
     let done_reading = AtomicBool::new(false);
     let requests = async {
-        let dispatcher = Dispatcher::new(Arc::clone(&context), Arc::clone(&consumer));
-        let read = read_requests(reader, dispatcher, &inbox, context.settings.max_line).await;
+        let max_line = context.settings().max_line;
+        let dispatcher = Dispatcher::new(Arc::clone(&context), Arc::clone(&consumer), max_line);
+        let read = read_requests(reader, dispatcher, &inbox, max_line).await;
         done_reading.store(true, Ordering::Relaxed);
         inbox.ring();
         // The other direction may still be wanted, so this half waits for the whole to end.

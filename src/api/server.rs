@@ -1,7 +1,7 @@
 //! The accept loop.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::net::{UnixListener, UnixStream};
@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, debug_span, warn};
 
-use super::dispatch::Context;
+use super::dispatch::{Context, lock};
 use super::peer;
+use super::reload::Reloader;
 use crate::hub::notice::Time;
-use crate::hub::options::ConnectionOptions;
 use crate::hub::{Goodbye, Hub, Identity, Role};
 
 /// How long accepting rests when there are no descriptors left.
@@ -25,16 +25,22 @@ pub struct Server {
 }
 
 impl Server {
-    /// `defaults` are those of the configuration, for `open`; consumers' tasks go to `tasks`.
-    pub fn new(
-        hub: Arc<Hub>,
-        settings: super::Settings,
-        defaults: ConnectionOptions,
-        tasks: TaskTracker,
-    ) -> Self {
+    /// `reloader` is asked by the method `reload`; consumers' tasks go to `tasks`.
+    pub fn new(hub: Arc<Hub>, settings: super::Settings, reloader: Reloader, tasks: TaskTracker) -> Self {
+        let (settings, config_error) = (Mutex::new(Arc::new(settings)), Mutex::default());
         let (started, started_at) = (Instant::now(), Time::now());
-        let context = Context { hub, settings, defaults, started, started_at, tasks };
+        let context = Context { hub, settings, config_error, reloader, started, started_at, tasks };
         Self { context: Arc::new(context) }
+    }
+
+    /// Serves with other settings from now on.
+    pub fn set_settings(&self, settings: super::Settings) {
+        *lock(&self.context.settings) = Arc::new(settings);
+    }
+
+    /// Why the configuration could not be loaded the last time, for `status`; none when it could.
+    pub fn set_config_error(&self, error: Option<String>) {
+        *lock(&self.context.config_error) = error;
     }
 
     /// Takes consumers until `stop`.
@@ -61,7 +67,7 @@ impl Server {
             Ok(identity) => identity,
             Err(error) => return debug!(%error, "a consumer was gone before it was asked who it is"),
         };
-        let Some(consumer) = context.hub.attach(identity.clone(), context.settings.lag) else {
+        let Some(consumer) = context.hub.attach(identity.clone(), context.settings().lag) else {
             let goodbye = if context.hub.is_ending() { Goodbye::Shutdown } else { Goodbye::TooManyConsumers };
             context.tasks.spawn(peer::turn_away(stream, goodbye));
             return;

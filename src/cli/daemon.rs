@@ -7,11 +7,13 @@ use super::Global;
 use super::exit::{Exit, Failure};
 use crate::service::config::{self, Sources};
 use crate::service::environment::Environment;
+use crate::service::reload::Origin;
 use crate::service::{self, Ended};
 
 pub(super) fn run(global: &Global) -> Result<Exit, Failure> {
-    let config = load(global)?;
-    match service::run(config)? {
+    let origin = Origin { sources: sources(global), environment: Environment::of_process() };
+    let config = origin.load().map_err(|error| Failure::Config(error.to_string()))?;
+    match service::run(config, origin)? {
         Ended::Orderly => Ok(Exit::Done),
         // Whoever asked twice does not wait for what is still being written.
         Ended::AtOnce(signal) => std::process::exit(signal.exit_code().into()),

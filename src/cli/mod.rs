@@ -1,18 +1,21 @@
 //! The command line: arguments, and one file per command.
 //!
-//! Every command but `run`, `check` and `doctor` is a client of the socket like any other program; nothing here can do what the
-//! local API cannot. What goes to stdout is for programs unless stdout is a terminal; notes and errors go to stderr.
+//! Every command but `run`, `check`, `doctor`, `completions` and `man` is a client of the socket like any other program;
+//! nothing here can do what the local API cannot. What goes to stdout is for programs unless stdout is a terminal; notes and errors go to stderr.
 
 mod call;
+mod completions;
 mod connect;
 mod daemon;
 mod doctor;
 mod emit;
 mod exit;
 mod listen;
+mod man;
 mod open;
 mod output;
 mod pretty;
+mod reload;
 mod resume;
 mod status;
 mod table;
@@ -57,7 +60,7 @@ Exit codes:
 
 /// Holds Socket.IO client connections and shares them with local programs.
 #[derive(Debug, Parser)]
-#[command(name = "siod", version, after_help = EXIT_CODES, disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "siod", version, after_help = EXIT_CODES, disable_help_subcommand = true, subcommand_value_name = "COMMAND", max_term_width = 100)]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -85,6 +88,10 @@ enum Command {
     /// Validates the configuration and prints what is in effect, secrets masked
     Check,
     Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+    /// Prints the manual page, with all commands on it
+    #[command(after_help = man::EXAMPLES)]
+    Man,
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -99,6 +106,7 @@ enum ClientCommand {
     Open(open::Open),
     Close(open::Close),
     Call(call::Call),
+    Reload(reload::Reload),
 }
 
 impl Command {
@@ -107,6 +115,8 @@ impl Command {
             Self::Run => daemon::run(global),
             Self::Check => daemon::check(global),
             Self::Doctor(command) => block_on(command.run(global)),
+            Self::Completions(command) => command.run(),
+            Self::Man => man::run(),
             Self::Client(command) => {
                 let socket = daemon::socket_path(global)?;
                 block_on(command.run(&socket))
@@ -135,6 +145,7 @@ impl ClientCommand {
             Self::Open(command) => command.run(socket).await,
             Self::Close(command) => command.run(socket).await,
             Self::Call(command) => command.run(socket).await,
+            Self::Reload(command) => command.run(socket).await,
         }
     }
 }

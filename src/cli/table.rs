@@ -26,6 +26,7 @@ struct Daemon {
     pid: Option<u64>,
     uptime_ms: Option<u64>,
     rss_bytes: Option<u64>,
+    config_error: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,6 +81,7 @@ impl Status {
         if let Some(daemon) = &self.daemon {
             text += &fit(&daemon.line(), width);
             text += "\n\n";
+            text += &daemon.complaint();
         }
         if self.connections.is_empty() {
             text += "no connections; see 'siod open --help'\n";
@@ -115,6 +117,16 @@ impl Daemon {
             let _ = write!(line, ", {}.{} MiB", rss >> 20, ((rss & 0xf_ffff) * 10) >> 20);
         }
         line
+    }
+
+    /// What is wrong with the configuration since it was last right. It has to be read whole, so it is not cut.
+    fn complaint(&self) -> String {
+        let Some(problems) = &self.config_error else { return String::new() };
+        let mut text = "The configuration does not load; the last one that did is in effect:\n".to_owned();
+        for problem in problems.lines() {
+            let _ = writeln!(text, "  {}", visible(problem));
+        }
+        text + "\n"
     }
 }
 
@@ -293,6 +305,19 @@ mod tests {
         for part in ["try 3 in 2s", "\\u000a", "\\u001b"] {
             assert!(shown.contains(part), "{part} in {shown}");
         }
+    }
+
+    #[test]
+    fn a_configuration_that_does_not_load_is_shown_whole() {
+        let long = "x".repeat(100);
+        let json = format!(
+            r#"{{"daemon":{{"version":"1","config_error":"a:1: b\n{long}\u001b"}},"connections":[]}}"#
+        );
+        let shown = status(&json).render(now(), 40);
+        assert!(
+            shown.contains("\n  a:1: b\n") && shown.contains(&format!("\n  {long}\\u001b\n\n")),
+            "{shown}"
+        );
     }
 
     #[test]

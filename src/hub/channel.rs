@@ -244,6 +244,11 @@ impl Channel {
         inner.wake();
     }
 
+    /// How long a consumer may hold the ring up from now on.
+    pub fn set_stall(&self, stall: Duration) {
+        self.lock().log.set_stall(stall);
+    }
+
     /// The state now.
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot_of(&self.lock())

@@ -201,6 +201,11 @@ impl Log {
         self.evict();
     }
 
+    /// Another time for cursors from now on.
+    pub fn set_stall(&mut self, stall: Duration) {
+        self.stall = stall;
+    }
+
     /// Whoever comes new finds nothing before the next line; who is attached still gets what it has not taken.
     pub fn forget(&mut self) {
         self.seal();

@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::sync::OwnedMutexGuard;
+use serde::Serialize;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,7 +28,7 @@ pub use self::inbox::{Goodbye, Inbox};
 pub use self::notice::By;
 pub use self::options::ConnectionSettings;
 use crate::manager::{self, Manager, SocketHandle};
-use crate::transport;
+use crate::transport::{self, Connector};
 
 /// How long the end waits for requests that are being carried out.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -53,8 +54,8 @@ impl Lag {
     }
 }
 
-/// Rules of the hub.
-#[derive(Clone, Debug)]
+/// Rules of the hub, which may change while it runs.
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// How long a consumer may hold a ring up without moving on.
     pub stall: Duration,
@@ -96,6 +97,26 @@ pub enum Opener {
     },
 }
 
+/// What became of the connections of the configuration, each list sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    /// Opened.
+    pub added: Vec<String>,
+    /// Closed.
+    pub removed: Vec<String>,
+    /// Closed, and opened again with what is new.
+    pub changed: Vec<String>,
+    /// Not touched.
+    pub unchanged: Vec<String>,
+}
+
+impl Changes {
+    /// The connections that have something to tell.
+    pub fn touched(&self) -> impl Iterator<Item = &String> {
+        self.removed.iter().chain(&self.changed).chain(&self.added)
+    }
+}
+
 /// What a consumer's requests act on.
 #[derive(Clone, Debug)]
 pub struct Connection {
@@ -118,6 +139,7 @@ struct Entry {
 
 #[derive(Debug, Default)]
 struct State {
+    settings: Settings,
     connections: BTreeMap<String, Entry>,
     /// Channels of every name there ever was, for their counters.
     channels: HashMap<String, Arc<Channel>>,
@@ -131,7 +153,6 @@ struct State {
 /// Locks are taken in the order hub, consumer, channel, inbox, and never held across a wait.
 #[derive(Debug)]
 pub struct Hub {
-    settings: Settings,
     stream: Arc<str>,
     state: Mutex<State>,
     /// Held while a connection comes or goes, so that the lines of one name's lives do not mix.
@@ -153,9 +174,8 @@ impl Hub {
         let common = manager::Common::default();
         tasks.spawn(common.watch_for_sleep(stop.clone()));
         Self {
-            settings,
             stream: stream.into(),
-            state: Mutex::default(),
+            state: Mutex::new(State { settings, ..State::default() }),
             changing: Arc::default(),
             common,
             tasks,
@@ -165,7 +185,16 @@ impl Hub {
 
     /// How long a consumer may hold a ring up without moving on.
     pub fn stall(&self) -> Duration {
-        self.settings.stall
+        self.lock().settings.stall
+    }
+
+    /// Goes on with other rules; who is attached stays, even beyond the new number.
+    pub fn set_settings(&self, settings: Settings) {
+        let mut state = self.lock();
+        for channel in state.channels.values() {
+            channel.set_stall(settings.stall);
+        }
+        state.settings = settings;
     }
 
     /// The random name of this run: a seq means something together with it only.
@@ -176,7 +205,7 @@ impl Hub {
     /// A program attaches; `None` when there are too many.
     pub fn attach(&self, identity: Identity, lag: Lag) -> Option<Arc<Consumer>> {
         let mut state = self.lock();
-        if state.consumers.len() >= self.settings.max_consumers || state.ending {
+        if state.consumers.len() >= state.settings.max_consumers || state.ending {
             return None;
         }
         state.last_consumer += 1;
@@ -268,6 +297,64 @@ impl Hub {
         opener: Opener,
     ) -> Result<(bool, Connection), Error> {
         let _changing = self.changing.lock().await;
+        self.add(name, settings, opener).await
+    }
+
+    /// Makes the connections of the configuration these, and touches none that is the same. One that a consumer has
+    /// opened becomes the configuration's if its name is here, and one that a consumer has closed comes back.
+    ///
+    /// Where one cannot be set up nothing is changed, and each such one is named.
+    pub async fn reconfigure(
+        &self,
+        wanted: BTreeMap<String, ConnectionSettings>,
+    ) -> Result<Changes, Vec<(String, Error)>> {
+        let mut changing = Arc::clone(&self.changing).lock_owned().await;
+        let changes = self.compare(&wanted);
+        let new = changes.changed.iter().chain(&changes.added);
+        check(new.filter_map(|name| Some((name, &wanted.get(name)?.manager))))?;
+        // All leave before the first comes, so that sessions are shared as they would be after a start.
+        for name in changes.removed.iter().chain(&changes.changed) {
+            // A Manager that is gone was told to end.
+            changing = self
+                .remove(name, By::Config, changing)
+                .await
+                .ok_or_else(|| vec![(name.clone(), Error::ShuttingDown)])?;
+        }
+        let mut failed = Vec::new();
+        for (name, settings) in wanted {
+            if let Err(error) = self.add(&name, settings, Opener::Config).await {
+                failed.push((name, error));
+            }
+        }
+        drop(changing);
+        if failed.is_empty() { Ok(changes) } else { Err(failed) }
+    }
+
+    fn compare(&self, wanted: &BTreeMap<String, ConnectionSettings>) -> Changes {
+        let state = self.lock();
+        let mut changes = Changes::default();
+        for (name, settings) in wanted {
+            let list = match state.connections.get(name) {
+                None => &mut changes.added,
+                Some(entry) if *entry.connection.settings == *settings => &mut changes.unchanged,
+                Some(_) => &mut changes.changed,
+            };
+            list.push(name.clone());
+        }
+        let gone = state
+            .connections
+            .iter()
+            .filter(|(name, entry)| entry.by == By::Config && !wanted.contains_key(*name));
+        changes.removed = gone.map(|(name, _)| name.clone()).collect();
+        changes
+    }
+
+    async fn add(
+        &self,
+        name: &str,
+        settings: ConnectionSettings,
+        opener: Opener,
+    ) -> Result<(bool, Connection), Error> {
         let (created, connection) = self.insert(name, settings, opener)?;
         if created && connection.settings.auto_connect {
             // A snapshot taken from now on shows that it is connecting.
@@ -296,9 +383,10 @@ impl Hub {
             return Ok((false, entry.connection.clone()));
         }
         let (manager, shareable) = self.manager_for(&state, &settings)?;
+        let stall = state.settings.stall;
         let channel = state.channels.entry(name.to_owned()).or_insert_with(|| {
             let history = settings.history.clone();
-            Arc::new(Channel::new(name, Arc::clone(&self.stream), history, self.settings.stall))
+            Arc::new(Channel::new(name, Arc::clone(&self.stream), history, stall))
         });
         let channel = Arc::clone(channel);
         for consumer in state.consumers.values() {
@@ -367,17 +455,18 @@ impl Hub {
         self.lock().ending
     }
 
-    /// The last line is written, and others may change connections, even if whoever waits here goes away.
-    async fn remove(&self, name: &str, by: By, changing: OwnedMutexGuard<()>) {
-        let Some(entry) = self.lock().connections.remove(name) else { return };
-        let (done, removed) = manager::done();
+    /// The last line is written, and others may change connections, even if whoever waits here goes away. Gives the
+    /// guard back, unless the Manager is gone.
+    async fn remove(&self, name: &str, by: By, changing: OwnedMutexGuard<()>) -> Option<OwnedMutexGuard<()>> {
+        let Some(entry) = self.lock().connections.remove(name) else { return Some(changing) };
+        let (back, removed) = oneshot::channel();
         let Connection { channel, socket, .. } = entry.connection;
         socket.remove(Box::new(move |()| {
             channel.close(by);
-            drop(changing);
-            done(());
+            // If nobody waits any more, this is where it is let go.
+            let _ = back.send(changing);
         }));
-        removed.await;
+        removed.await.ok()
     }
 
     fn manager_for(
@@ -410,6 +499,23 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether Managers of these settings could be made: their files are read. Each of the settings is looked at once.
+fn check<'a>(
+    wanted: impl Iterator<Item = (&'a String, &'a manager::Settings)>,
+) -> Result<(), Vec<(String, Error)>> {
+    let (mut good, mut failed) = (Vec::new(), Vec::new());
+    for (name, manager::Settings { transport, .. }) in wanted {
+        if good.contains(&transport) {
+            continue;
+        }
+        match Connector::new(transport.clone()) {
+            Ok(_) => good.push(transport),
+            Err(error) => failed.push((name.clone(), error.into())),
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed) }
 }
 
 impl Entry {

@@ -5,6 +5,7 @@ mod effective;
 pub mod environment;
 mod layers;
 pub mod listener;
+pub mod reload;
 pub mod signals;
 pub mod telemetry;
 
@@ -12,13 +13,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::config::Config;
 use self::listener::{ListenError, Listener};
+use self::reload::{Origin, Reload};
 use self::signals::{Shutdown, Signals};
+use crate::api::reload::Reloader;
 use crate::api::{self, server::Server};
 use crate::hub::{self, Goodbye, Hub, Opener};
 
@@ -73,9 +77,10 @@ pub enum Ended {
     AtOnce(Shutdown),
 }
 
-/// Runs the daemon until SIGTERM or SIGINT. To be called once, before other threads start.
-pub fn run(config: Config) -> Result<Ended, Error> {
-    let _telemetry = telemetry::init(&config.log)?;
+/// Runs the daemon until SIGTERM or SIGINT with `config`, which was read from `origin` and is read from there again when
+/// somebody asks. To be called once, before other threads start.
+pub fn run(config: Config, origin: Origin) -> Result<Ended, Error> {
+    let telemetry = telemetry::init(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -86,7 +91,8 @@ pub fn run(config: Config) -> Result<Ended, Error> {
         let mut signals = Signals::new()?;
         let listener = Listener::bind(&config.api.socket, config.api.mode, config.api.group.as_deref())?;
         let asked = CancellationToken::new();
-        let serving = serve(config, listener, asked.clone());
+        let reload = Reload { origin, hangups: signals.hangups(), level: telemetry.level() };
+        let serving = serve_reloading(config, Some(reload), listener, asked.clone());
         tokio::pin!(serving);
         tokio::select! {
             ended = &mut serving => return ended.map(|()| Ended::Orderly),
@@ -105,32 +111,38 @@ pub fn run(config: Config) -> Result<Ended, Error> {
 
 /// Serves consumers on `listener` until `stop`, then ends in order: whoever waits for an answer hears that none will
 /// come, consumers are told goodbye, and upstream gets what was handed over, then a DISCONNECT.
+///
+/// The configuration stays what it is: the method `reload` is refused.
 pub async fn serve(config: Config, listener: Listener, stop: CancellationToken) -> Result<(), Error> {
+    serve_reloading(config, None, listener, stop).await
+}
+
+async fn serve_reloading(
+    mut config: Config,
+    reload: Option<Reload>,
+    listener: Listener,
+    stop: CancellationToken,
+) -> Result<(), Error> {
     let (managers, consumers) = (TaskTracker::new(), TaskTracker::new());
     let disconnect = CancellationToken::new();
-    let rules = hub::Settings { stall: config.api.stall, max_consumers: config.api.max_consumers };
-    let hub = Arc::new(Hub::new(rules, managers.clone(), disconnect.clone()));
+    let hub = Arc::new(Hub::new(hub_settings(&config), managers.clone(), disconnect.clone()));
     for warning in config.warnings() {
         warn!("{warning}");
     }
-    for (name, settings) in config.connections {
+    for (name, settings) in std::mem::take(&mut config.connections) {
         let opened = hub.open(&name, settings, Opener::Config).await;
         opened.map_err(|error| Error::Connection { name, error })?;
     }
     let (socket, file) = listener.into_parts();
     let socket = tokio::net::UnixListener::from_std(socket)?;
-    let settings = api::Settings {
-        max_consumers: config.api.max_consumers,
-        max_line: config.api.max_line,
-        lag: config.api.lag,
-    };
-    let server = Server::new(Arc::clone(&hub), settings, config.defaults, consumers.clone());
-    consumers.spawn(server.accept(socket, stop.clone()));
+    let (reloader, requests) = Reloader::new();
+    let server = Server::new(Arc::clone(&hub), api_settings(&config), reloader, consumers.clone());
+    consumers.spawn(server.clone().accept(socket, stop.clone()));
     info!(socket = %config.api.socket.display(), connections = hub.connection_count(), "ready");
-    tell_service_manager(&sd_notify::NotifyState::Ready);
+    tell_service_manager(&[NotifyState::Ready]);
 
-    stop.cancelled().await;
-    tell_service_manager(&sd_notify::NotifyState::Stopping);
+    reload::serve(reload, config, &hub, &server, requests, &stop).await;
+    tell_service_manager(&[NotifyState::Stopping]);
     hub.settle().await;
     for consumer in hub.consumers() {
         consumer.inbox().say_goodbye(Goodbye::Shutdown);
@@ -147,9 +159,17 @@ pub async fn serve(config: Config, listener: Listener, stop: CancellationToken) 
     Ok(())
 }
 
-fn tell_service_manager(state: &sd_notify::NotifyState<'_>) {
+fn hub_settings(config: &Config) -> hub::Settings {
+    hub::Settings { stall: config.api.stall, max_consumers: config.api.max_consumers }
+}
+
+fn api_settings(config: &Config) -> api::Settings {
+    api::Settings { max_line: config.api.max_line, lag: config.api.lag, defaults: config.defaults.clone() }
+}
+
+fn tell_service_manager(states: &[NotifyState<'_>]) {
     // Without a service manager there is nobody to tell.
-    if let Err(error) = sd_notify::notify(std::slice::from_ref(state)) {
+    if let Err(error) = sd_notify::notify(states) {
         warn!(%error, "the service manager could not be told");
     }
 }

@@ -1,18 +1,21 @@
-//! What the process is asked to do from outside: SIGTERM and SIGINT end it, SIGHUP is taken note of.
+//! What the process is asked to do from outside: SIGTERM and SIGINT end it, SIGHUP lets it read its configuration again.
 //!
-//! What an end means is decided by whoever waits for it; nothing here ends the process.
+//! What that means is decided by whoever waits for it; nothing here ends the process.
 
 use std::io;
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::{Handle, SignalsInfo};
-use tracing::{info, warn};
+use tokio::sync::Notify;
+use tracing::info;
 
 /// The signals that came, in order. While this lives none of them ends the process by itself.
 pub struct Signals {
     stream: SignalsInfo,
     handle: Handle,
+    hangups: Arc<Notify>,
 }
 
 /// A signal that asks for the end.
@@ -38,7 +41,13 @@ impl Signals {
     /// Starts to listen; needs a tokio runtime around it.
     pub fn new() -> io::Result<Self> {
         let stream = signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-        Ok(Self { handle: stream.handle(), stream })
+        Ok(Self { handle: stream.handle(), stream, hangups: Arc::default() })
+    }
+
+    /// Notified of each SIGHUP while somebody waits in [`Signals::shutdown`]. Those that come before the one before was
+    /// taken up are one.
+    pub fn hangups(&self) -> Arc<Notify> {
+        Arc::clone(&self.hangups)
     }
 
     /// Waits for SIGTERM or SIGINT.
@@ -50,7 +59,7 @@ impl Signals {
             match self.stream.next().await {
                 Some(SIGTERM) => return Shutdown::Terminate,
                 Some(SIGINT) => return Shutdown::Interrupt,
-                Some(SIGHUP) => warn!("SIGHUP ignored: reloading is not supported by this version of siod"),
+                Some(SIGHUP) => self.hangups.notify_one(),
                 Some(other) => info!(signal = other, "signal ignored"),
                 // The stream ends only with the handle, which is ours.
                 None => std::future::pending().await,
@@ -72,11 +81,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_signal_counts_and_hangups_do_not() {
+    async fn each_signal_counts_and_a_hangup_ends_nothing() {
         let mut signals = Signals::new().unwrap();
         kill_process(getpid(), Signal::HUP).unwrap();
         kill_process(getpid(), Signal::TERM).unwrap();
         assert_eq!(signals.shutdown().await, Shutdown::Terminate);
+        signals.hangups().notified().await;
         kill_process(getpid(), Signal::INT).unwrap();
         assert_eq!(signals.shutdown().await, Shutdown::Interrupt);
     }

@@ -19,6 +19,7 @@ use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Bytes of lines that may wait for standard error.
@@ -101,10 +102,30 @@ pub fn check_level(level: &str) -> Result<(), String> {
     filter(level).map(drop)
 }
 
+/// What decides which lines there are; the level can be changed while the log is written.
+#[derive(Clone, Debug)]
+pub struct Level(reload::Handle<EnvFilter, Registry>);
+
+impl Level {
+    /// Logs what `level` says from now on; nothing changes where it is none.
+    pub fn set(&self, level: &str) -> Result<(), String> {
+        let filter = filter(level)?;
+        self.0.reload(filter).map_err(|error| error.to_string())
+    }
+}
+
 /// Keeps the log alive. Dropping it waits half a second at the most for lines that are still to be written.
 #[derive(Debug)]
 pub struct Telemetry {
     queue: Option<Arc<Queue>>,
+    level: Level,
+}
+
+impl Telemetry {
+    /// To change the level with.
+    pub fn level(&self) -> Level {
+        self.level.clone()
+    }
 }
 
 impl Drop for Telemetry {
@@ -117,7 +138,8 @@ impl Drop for Telemetry {
 
 /// Sends what `tracing` and `log` say from here on where `settings` want it. Once in a process.
 pub fn init(settings: &Settings) -> Result<Telemetry, Error> {
-    let filter = filter(&settings.level).map_err(Error::Level)?;
+    let (filter, handle) = reload::Layer::new(filter(&settings.level).map_err(Error::Level)?);
+    let level = Level(handle);
     let journal = match settings.format {
         Format::Journald => Some(tracing_journald::layer().map_err(Error::Journal)?),
         Format::Auto if stderr_is_the_journal() => tracing_journald::layer().ok(),
@@ -129,18 +151,18 @@ pub fn init(settings: &Settings) -> Result<Telemetry, Error> {
             .with(journal.with_filter(filter))
             .try_init()
             .map_err(|_| Error::Taken)?;
-        return Ok(Telemetry { queue: None });
+        return Ok(Telemetry { queue: None, level });
     }
     let json = settings.format == Format::Json;
     let queue = Queue::start(io::stderr(), json).map_err(Error::Thread)?;
     let colour =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     subscriber(filter, json, colour, Arc::clone(&queue)).try_init().map_err(|_| Error::Taken)?;
-    Ok(Telemetry { queue: Some(queue) })
+    Ok(Telemetry { queue: Some(queue), level })
 }
 
 fn subscriber(
-    filter: EnvFilter,
+    filter: reload::Layer<EnvFilter, Registry>,
     json: bool,
     colour: bool,
     queue: Arc<Queue>,
@@ -349,7 +371,8 @@ mod tests {
     fn logged(level: &str, json: bool, say: impl FnOnce()) -> String {
         let sink = Sink::default();
         let queue = Queue::start(sink.clone(), json).unwrap();
-        let subscriber = subscriber(filter(level).unwrap(), json, false, Arc::clone(&queue));
+        let (filter, _) = reload::Layer::new(filter(level).unwrap());
+        let subscriber = subscriber(filter, json, false, Arc::clone(&queue));
         tracing::subscriber::with_default(subscriber, say);
         assert!(queue.flush(Duration::from_secs(10)));
         let bytes = sink.0.lock().unwrap().clone();
@@ -390,6 +413,28 @@ mod tests {
         assert!(!logged("siod=trace", false, say).contains("frame"));
         assert!(!logged("error", false, say).contains("warning"));
         assert_eq!(logged("info,siod::wire=trace,tungstenite=trace", false, say).matches("frame").count(), 2);
+    }
+
+    #[test]
+    fn the_level_can_be_changed() {
+        let sink = Sink::default();
+        let queue = Queue::start(sink.clone(), false).unwrap();
+        let (filter, handle) = reload::Layer::new(filter("info").unwrap());
+        let level = Level(handle);
+        let say = |text: &str| debug!(target: "siod", "{text}");
+        tracing::subscriber::with_default(subscriber(filter, false, false, Arc::clone(&queue)), || {
+            say("before");
+            level.set("siod=debug").unwrap();
+            say("between");
+            level.set("loud").unwrap_err();
+            say("still");
+            level.set("warn").unwrap();
+            say("after");
+        });
+        assert!(queue.flush(Duration::from_secs(10)));
+        let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        let said = ["before", "between", "still", "after"].map(|word| text.contains(word));
+        assert_eq!(said, [false, true, true, false], "{text}");
     }
 
     #[test]

@@ -9,13 +9,16 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Consumer, within};
 
 /// A running daemon; killed when dropped. When a test fails, its log is printed.
 pub struct Daemon {
     child: Child,
+    told: UnboundedReceiver<String>,
+    _ear: JoinSet<()>,
     log: Log,
     folder: Arc<Folder>,
 }
@@ -31,21 +34,28 @@ impl Daemon {
         let folder = folder.into();
         // A former daemon's may still be there, and nobody listens to it.
         let _none = std::fs::remove_file(folder.notify_socket());
-        let ready = UnixDatagram::bind(folder.notify_socket()).expect("a socket in the test's own folder");
+        let notify = UnixDatagram::bind(folder.notify_socket()).expect("a socket in the test's own folder");
         let (mut child, mut log) = folder.spawn();
         let started = tokio::select! {
-            () = within("READY=1 from the daemon", until_ready(&ready)) => None,
+            () = within("READY=1 from the daemon", until_ready(&notify)) => None,
             status = child.wait() => Some(status.expect("the daemon can be waited for")),
         };
         if let Some(status) = started {
             let log = log.whole().await;
             panic!("the daemon ended with {status} before it was ready:\n{log}");
         }
-        Self { child, log, folder }
+        let (told, mut ear) = (unbounded_channel(), JoinSet::new());
+        ear.spawn(listen(notify, told.0));
+        Self { child, told: told.1, _ear: ear, log, folder }
     }
 
     pub async fn attach(&self) -> Consumer {
         Consumer::attach(&self.folder.socket()).await
+    }
+
+    /// The next message to the service manager, after the first READY=1.
+    pub async fn told(&mut self) -> String {
+        within("a word to the service manager", self.told.recv()).await.expect("somebody listens")
     }
 
     /// Ends it: all that it has logged.
@@ -107,14 +117,20 @@ pub struct Folder {
 impl Folder {
     pub fn new(config: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("siod-").tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("siod.toml"), config).expect("a file in the test's own folder");
-        Self { folder, environment: Vec::new() }
+        let folder = Self { folder, environment: Vec::new() };
+        folder.configure(config);
+        folder
     }
 
     /// A variable that the daemon is started with, beside its own few.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Writes another configuration, which the daemon has yet to read.
+    pub fn configure(&self, config: &str) {
+        std::fs::write(self.path().join("siod.toml"), config).expect("a file in the test's own folder");
     }
 
     pub fn path(&self) -> &Path {
@@ -188,6 +204,15 @@ impl Log {
     async fn whole(&mut self) -> String {
         within("the end of the log", &mut self.reader).await.expect("the reader does not panic");
         self.so_far()
+    }
+}
+
+/// Hands on what comes; a service manager that does not listen would hold the daemon up.
+async fn listen(socket: UnixDatagram, told: UnboundedSender<String>) {
+    let mut message = [0; 1024];
+    while let Ok(length) = socket.recv(&mut message).await {
+        // A test need not ask for it.
+        let _unheard = told.send(String::from_utf8_lossy(&message[..length]).into_owned());
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) struct Play {
     upstream: Upstream,
     ws: Option<Ws>,
     captured: HashMap<String, String>,
+    config: String,
 }
 
 impl Play {
@@ -49,7 +50,7 @@ impl Play {
             other => panic!("there is no scene {other:?}"),
         };
         let programs = HashMap::from([(String::new(), program)]);
-        Self { programs, daemon, upstream, ws, captured: HashMap::new() }
+        Self { programs, daemon, upstream, ws, captured: HashMap::new(), config }
     }
 
     pub(crate) async fn run(mut self, example: &str) {
@@ -90,9 +91,18 @@ impl Play {
             "the server goes away" => self.ws.take().expect("a WebSocket is open").hang_up().await,
             "the program shuts its writing side" => self.program("").await.shut_writing(),
             "siod is told to end" => self.daemon.signal(Signal::TERM),
+            "the configuration gets a connection lobby" => {
+                self.configure("[connections.lobby]\nurl = \"http://chat.example.com/lobby\"\n");
+            }
+            "the configuration gets a line with a mistake" => self.configure("colour = \"red\"\n"),
             "siod closes" => self.program("").await.expect_end().await,
             other => panic!("there is no stage direction {other:?}"),
         }
+    }
+
+    fn configure(&mut self, more: &str) {
+        self.config.push_str(&more.replace(SERVER, &self.upstream.url()));
+        self.daemon.folder().configure(&self.config);
     }
 
     async fn program(&mut self, name: &str) -> &mut Consumer {

@@ -1,0 +1,158 @@
+//! Reading the configuration again while the daemon runs: on SIGHUP, and when a program asks for it.
+//!
+//! One reload follows the other. One that does not load changes nothing; what cannot change without a restart is named in
+//! the log and in the answer.
+
+use std::sync::Arc;
+
+use sd_notify::NotifyState;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::config::{self, Config, ConfigError, Sources};
+use super::environment::Environment;
+use super::telemetry::Level;
+use super::{api_settings, hub_settings, tell_service_manager};
+use crate::api::reload::{Outcome, Reloaded, Request};
+use crate::api::server::Server;
+use crate::hub::Hub;
+
+/// Where a configuration comes from: it can be read from there as often as wanted.
+#[derive(Clone)]
+pub struct Origin {
+    /// Files and flags.
+    pub sources: Sources,
+    /// Variables.
+    pub environment: Environment,
+}
+
+impl Origin {
+    /// Reads and checks it.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        config::load(&self.sources, &self.environment)
+    }
+}
+
+/// What a daemon needs whose configuration can change.
+pub(super) struct Reload {
+    /// Where to read.
+    pub(super) origin: Origin,
+    /// Notified when it is to be read.
+    pub(super) hangups: Arc<Notify>,
+    /// How much is logged.
+    pub(super) level: Level,
+}
+
+/// Reloads when asked to, until `stop`. `started` is what the daemon was started with.
+pub(super) async fn serve(
+    reload: Option<Reload>,
+    started: Config,
+    hub: &Hub,
+    server: &Server,
+    mut requests: mpsc::Receiver<Request>,
+    stop: &CancellationToken,
+) {
+    let hangup = async || match &reload {
+        Some(reload) => reload.hangups.notified().await,
+        None => std::future::pending().await,
+    };
+    loop {
+        let request = tokio::select! {
+            () = stop.cancelled() => return,
+            Some(request) = requests.recv() => Some(request),
+            () = hangup() => None,
+        };
+        let outcome =
+            match &reload {
+                Some(reload) => {
+                    let config = tokio::select! {
+                        // A file that cannot be read to its end must not keep the daemon.
+                        () = stop.cancelled() => return,
+                        config = reload.begin() => config,
+                    };
+                    let outcome = reload.finish(config, &started, hub, server).await;
+                    tell_service_manager(&[NotifyState::Ready]);
+                    outcome
+                }
+                None => Err("it was given by the program that the daemon runs in, and cannot be read again"
+                    .to_owned()),
+            };
+        if let Some(request) = request {
+            request.answer(outcome);
+        }
+    }
+}
+
+impl Reload {
+    async fn begin(&self) -> Result<Config, String> {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell_service_manager(&[NotifyState::Reloading, now]),
+            // It takes the one only with the other.
+            Err(error) => warn!(%error, "the service manager was not told of the reload"),
+        }
+        let origin = self.origin.clone();
+        let loaded = tokio::task::spawn_blocking(move || origin.load()).await;
+        loaded.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
+    async fn finish(
+        &self,
+        config: Result<Config, String>,
+        started: &Config,
+        hub: &Hub,
+        server: &Server,
+    ) -> Outcome {
+        let outcome = match config {
+            Ok(config) => self.apply(config, started, hub, server).await,
+            Err(problems) => Err(problems),
+        };
+        match &outcome {
+            Ok(Reloaded { changes, .. }) => {
+                let (added, removed, changed) = (&changes.added, &changes.removed, &changes.changed);
+                info!(?added, ?removed, ?changed, unchanged = changes.unchanged.len(), "reloaded");
+            }
+            Err(problems) => {
+                for problem in problems.lines() {
+                    error!("the configuration does not load, and nothing was changed: {problem}");
+                }
+            }
+        }
+        server.set_config_error(outcome.as_ref().err().cloned());
+        outcome
+    }
+
+    /// Connections first, for only they can still be refused.
+    async fn apply(&self, mut config: Config, started: &Config, hub: &Hub, server: &Server) -> Outcome {
+        let warnings = config.warnings();
+        let connections = std::mem::take(&mut config.connections);
+        let changes = hub.reconfigure(connections).await.map_err(|failed| {
+            let lines = failed.iter().map(|(name, error)| format!("connections.{name}: {error}"));
+            lines.collect::<Vec<_>>().join("\n")
+        })?;
+        hub.set_settings(hub_settings(&config));
+        server.set_settings(api_settings(&config));
+        self.level.set(&config.log.level)?;
+        for warning in warnings {
+            warn!("{warning}");
+        }
+        let needs_restart = started.fixed_keys_other_than(&config);
+        for key in &needs_restart {
+            warn!(key, "its new value takes effect with a restart");
+        }
+        Ok(Reloaded { changes, needs_restart })
+    }
+}
+
+impl Config {
+    /// The keys, of those that a running daemon cannot follow, whose values differ.
+    fn fixed_keys_other_than(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("log.format", self.log.format == other.log.format),
+            ("api.socket", self.api.socket == other.api.socket),
+            ("api.mode", self.api.mode == other.api.mode),
+            ("api.group", self.api.group == other.api.group),
+        ];
+        keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+    }
+}
