@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::config::{self, Config, ConfigError, Sources};
 use super::environment::Environment;
+use super::layers::shown;
 use super::telemetry::Level;
 use super::{api_settings, hub_settings, tell_service_manager};
 use crate::api::reload::{Outcome, Reloaded, Request};
@@ -127,8 +128,8 @@ impl Reload {
         let warnings = config.warnings();
         let connections = std::mem::take(&mut config.connections);
         let changes = hub.reconfigure(connections).await.map_err(|failed| {
-            let lines = failed.iter().map(|(name, error)| format!("connections.{name}: {error}"));
-            lines.collect::<Vec<_>>().join("\n")
+            let line = |(name, error)| format!("{}: {error}", shown(&["connections".to_owned(), name]));
+            failed.into_iter().map(line).collect::<Vec<_>>().join("\n")
         })?;
         hub.set_settings(hub_settings(&config));
         server.set_settings(api_settings(&config));
