@@ -54,12 +54,14 @@ fn invalid_files() {
 #[test]
 fn effective_output_loads_as_the_same_configuration() {
     let folder = Folder::new();
-    let path = Path::new(FOLDER).join("valid/everything.toml");
-    let config = load(&sources(&[&path]), &environment()).unwrap();
-    let again = folder.file("again.toml", &config.effective());
-    let again = load(&sources(&[&again]), &environment()).unwrap();
-    assert_eq!(again.effective(), config.effective());
-    assert!(again.connections == config.connections && again.api == config.api && again.log == config.log);
+    for name in ["valid/everything.toml", "valid/access.toml"] {
+        let config = config_of(name);
+        let again = folder.file("again.toml", &config.effective());
+        let again = load(&sources(&[&again]), &environment()).unwrap();
+        assert_eq!(again.effective(), config.effective());
+        assert!(again.connections == config.connections && again.log == config.log);
+        assert_eq!((again.api, again.access), (config.api, config.access));
+    }
 }
 
 #[test]
@@ -414,6 +416,9 @@ fn the_shipped_file_shows_the_defaults() {
     // Keys whose default is that they are absent; the file shows an example.
     let absent = [
         "group",
+        "user",
+        "role",
+        "connections",
         "ack_timeout",
         "tls.ca_file",
         "tls.cert_file",

@@ -24,7 +24,9 @@ use crate::hub::channel::ConnectFailure;
 use crate::hub::notice::Time;
 use crate::hub::options::{ConnectionOptions, NO_AUTH, check_name};
 use crate::hub::subscription::{Filter, LifecycleFilter, Pattern};
-use crate::hub::{self, Connection, Consumer, Hub, Opener, Role, Snapshot, Start, Subscription, inbox};
+use crate::hub::{
+    self, Connection, Consumer, Hub, Opener, Rights, Role, Snapshot, Start, Subscription, inbox,
+};
 use crate::json;
 use crate::manager::{self, Auth, Effect, Effects, Manager, Ticket};
 use crate::socketio::{AckError, AnswerError, Args, Emit, EmitError, Name, Sent};
@@ -173,7 +175,7 @@ impl Dispatcher {
             }
             Method::List => {
                 check!(request.params::<message::Nothing>());
-                reply.ok(&ListResult { connections: self.context.hub.snapshots() });
+                reply.ok(&ListResult { connections: self.context.hub.snapshots(self.rights()) });
             }
             Method::Status => {
                 let status = check!(self.status(request));
@@ -235,8 +237,7 @@ impl Dispatcher {
             }
             Method::Close => {
                 let params = check!(request.params::<message::Named>());
-                check!(self.context.hub.close(&params.connection).await);
-                self.consumer.hear_first(&params.connection);
+                check!(self.close(&params.connection).await);
                 reply.ok(&Empty {});
             }
             Method::Reload => {
@@ -248,18 +249,34 @@ impl Dispatcher {
     }
 
     fn permit(&self, method: Method, name: &str) -> Result<(), Error> {
-        let identity = self.consumer.identity();
-        if identity.role >= method.role() {
+        let (has, needs) = (self.rights().role, method.role());
+        if has >= needs {
             return Ok(());
         }
+        let identity = self.consumer.identity();
         warn!(uid = identity.uid, pid = identity.pid, method = name, "refused: above the consumer's role");
-        let (has, needs) = (identity.role, method.role());
-        let message = format!("the method {name} needs the role {needs:?}; this consumer has {has:?}");
-        Err(Error::new(ErrorKind::Forbidden, message.to_lowercase()))
+        let (has, needs) = (has.name(), needs.name());
+        let message = format!("the method {name} needs the role {needs}; this consumer has {has}");
+        Err(Error::new(ErrorKind::Forbidden, message))
+    }
+
+    /// Whether this consumer may give a connection this name. Where it may not, it does not learn whether there is one.
+    fn permit_name(&self, name: &str) -> Result<(), Error> {
+        if self.rights().reach(name) {
+            return Ok(());
+        }
+        let identity = self.consumer.identity();
+        warn!(uid = identity.uid, pid = identity.pid, name, "refused: a name that the consumer may not use");
+        let message = format!("the daemon's access rules do not give this consumer the name {name:?}");
+        Err(Error::new(ErrorKind::Forbidden, message))
+    }
+
+    fn rights(&self) -> &Rights {
+        &self.consumer.identity().rights
     }
 
     fn connection(&self, name: &str) -> Result<Connection, Error> {
-        Ok(self.context.hub.connection(name)?)
+        Ok(self.context.hub.connection(name, self.rights())?)
     }
 
     fn greeting(&self) -> HelloResult<'_> {
@@ -270,7 +287,7 @@ impl Dispatcher {
             stream: self.context.hub.stream(),
             pid: std::process::id(),
             consumer: self.consumer.name(),
-            role: self.consumer.identity().role,
+            role: self.rights().role,
             limits: Limits {
                 max_line: self.max_line,
                 max_depth: json::MAX_DEPTH,
@@ -283,12 +300,13 @@ impl Dispatcher {
 
     fn status(&self, request: &Request<'_>) -> Result<StatusResult<'_>, Error> {
         let hub = &self.context.hub;
-        let connections = match request.params::<message::Status>()?.connection {
-            Some(name) => vec![self.connection(&name)?.channel.snapshot()],
-            None => hub.snapshots(),
-        };
+        let mut connections = hub.snapshots(self.rights());
+        let connection_count = connections.len();
+        if let Some(name) = request.params::<message::Status>()?.connection {
+            connections = vec![self.connection(&name)?.channel.snapshot()];
+        }
         let consumers = hub.consumers();
-        let controls = self.consumer.identity().role == Role::Control;
+        let controls = self.rights().role == Role::Control;
         let daemon = DaemonStatus {
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
@@ -296,10 +314,12 @@ impl Dispatcher {
             started: self.context.started_at,
             uptime_ms: u64::try_from(self.context.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             consumers: consumers.len(),
-            connections: hub.connection_count(),
+            connections: connection_count,
             rss_bytes: rss_bytes(),
             // It can name connections and files.
-            config_error: controls.then(|| lock(&self.context.config_error).clone()).flatten(),
+            config_error: (controls && self.rights().reach_all())
+                .then(|| lock(&self.context.config_error).clone())
+                .flatten(),
         };
         let consumers =
             controls.then(|| consumers.iter().map(|consumer| consumer.report()).collect::<Vec<_>>());
@@ -452,6 +472,7 @@ impl Dispatcher {
         let name = members.remove("name").ok_or_else(|| invalid("missing field `name`".into()))?;
         let name = json::unquote(name.get()).ok_or_else(|| invalid("name must be a string".into()))?;
         check_name(&name).map_err(|message| invalid(format!("name: {message}")))?;
+        self.permit_name(&name)?;
         let persist = match members.remove("persist").map(RawValue::get) {
             None | Some("false" | "null") => false,
             Some("true") => true,
@@ -466,13 +487,26 @@ impl Dispatcher {
         Ok(OpenResult { created, connection: connection.channel.snapshot() })
     }
 
+    async fn close(&self, name: &str) -> Result<(), Error> {
+        self.connection(name)?;
+        self.context.hub.close(name).await?;
+        self.consumer.hear_first(name);
+        Ok(())
+    }
+
     async fn reload(&self, request: &Request<'_>) -> Result<Reloaded, Error> {
         request.params::<message::Nothing>()?;
         let outcome = self.context.reloader.reload().await.ok_or(hub::Error::ShuttingDown)?;
-        let reloaded = outcome.map_err(|problems| {
-            let message = format!("the configuration does not load, and nothing was changed:\n{problems}");
+        let mut reloaded = outcome.map_err(|problems| {
+            let nothing = "the configuration does not load, and nothing was changed";
+            let message = if self.rights().reach_all() {
+                format!("{nothing}:\n{problems}")
+            } else {
+                format!("{nothing}; the daemon's log says why")
+            };
             Error::new(ErrorKind::InvalidConfig, message)
         })?;
+        reloaded.changes.keep_reached(self.rights());
         for name in reloaded.changes.touched() {
             self.consumer.hear_first(name);
         }

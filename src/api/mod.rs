@@ -9,8 +9,8 @@ pub mod reload;
 mod reply;
 pub mod server;
 
-use crate::hub::Lag;
 use crate::hub::options::ConnectionOptions;
+use crate::hub::{Lag, Rules};
 
 /// What consumers may use. Those who are attached keep what they came with, save `defaults`.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,4 +21,6 @@ pub struct Settings {
     pub lag: Lag,
     /// `[defaults]` of the configuration, for `open`.
     pub defaults: ConnectionOptions,
+    /// Who may do what.
+    pub rules: Rules,
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, debug_span, warn};
@@ -13,15 +14,27 @@ use super::dispatch::{Context, lock};
 use super::peer;
 use super::reload::Reloader;
 use crate::hub::notice::Time;
-use crate::hub::{Goodbye, Hub, Identity, Role};
+use crate::hub::{Goodbye, Hub, Identity, Rights, Verdict, accounts};
 
 /// How long accepting rests when there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Programs that may wait to have their groups looked up.
+const UNDECIDED: usize = 1024;
+
+/// Look-ups of groups at once. They share threads with others, who must not starve when the system's answer hangs.
+const LOOKUPS: usize = 4;
+
+/// How long a program waits at most to have its groups looked up.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What consumers are served with.
 #[derive(Clone, Debug)]
 pub struct Server {
     context: Arc<Context>,
+    /// Places for programs whose groups are being looked up.
+    undecided: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
 }
 
 impl Server {
@@ -30,7 +43,8 @@ impl Server {
         let (settings, config_error) = (Mutex::new(Arc::new(settings)), Mutex::default());
         let (started, started_at) = (Instant::now(), Time::now());
         let context = Context { hub, settings, config_error, reloader, started, started_at, tasks };
-        Self { context: Arc::new(context) }
+        let (undecided, lookups) = (Arc::new(Semaphore::new(UNDECIDED)), Arc::new(Semaphore::new(LOOKUPS)));
+        Self { context: Arc::new(context), undecided, lookups }
     }
 
     /// Serves with other settings from now on.
@@ -51,7 +65,7 @@ impl Server {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => self.attach(stream),
+                Ok((stream, _)) => self.attach(stream, &stop),
                 Err(error) => {
                     // Most likely no descriptor is left; those who are attached go on meanwhile.
                     warn!(%error, "a consumer could not be accepted");
@@ -61,19 +75,67 @@ impl Server {
         }
     }
 
-    fn attach(&self, stream: UnixStream) {
-        let context = &self.context;
-        let identity = match identify(&stream) {
-            Ok(identity) => identity,
+    /// Lets a program in as far as the rules say. Nothing here waits: where its groups have to be looked up, a task does.
+    fn attach(&self, stream: UnixStream, stop: &CancellationToken) {
+        let peer = match Peer::of(&stream) {
+            Ok(peer) => peer,
             Err(error) => return debug!(%error, "a consumer was gone before it was asked who it is"),
         };
-        let Some(consumer) = context.hub.attach(identity.clone(), context.settings().lag) else {
-            let goodbye = if context.hub.is_ending() { Goodbye::Shutdown } else { Goodbye::TooManyConsumers };
-            context.tasks.spawn(peer::turn_away(stream, goodbye));
-            return;
+        match self.context.settings().rules.judge(peer.uid, peer.gid, None) {
+            Verdict::Granted(rights) => self.admit(stream, peer, rights),
+            Verdict::Refused => self.refuse(stream, peer),
+            Verdict::NeedsGroups => {
+                let Ok(place) = Arc::clone(&self.undecided).try_acquire_owned() else {
+                    return self.turn_away(stream, Goodbye::TooManyConsumers);
+                };
+                let (server, stop) = (self.clone(), stop.clone());
+                self.context.tasks.spawn(async move {
+                    let _place = place;
+                    tokio::select! {
+                        () = stop.cancelled() => server.turn_away(stream, Goodbye::Shutdown),
+                        groups = server.groups_of(peer.uid) => server.decide(stream, peer, groups),
+                    }
+                });
+            }
+        }
+    }
+
+    fn decide(&self, stream: UnixStream, peer: Peer, groups: io::Result<Vec<u32>>) {
+        let verdict =
+            groups.map(|groups| self.context.settings().rules.judge(peer.uid, peer.gid, Some(&groups)));
+        match verdict {
+            Ok(Verdict::Granted(rights)) => self.admit(stream, peer, rights),
+            Ok(Verdict::Refused | Verdict::NeedsGroups) => self.refuse(stream, peer),
+            Err(error) => {
+                // A rule that would have kept it out may be among those that cannot be looked at.
+                warn!(uid = peer.uid, pid = peer.pid, %error, "refused: its groups could not be looked up");
+                self.turn_away(stream, Goodbye::Forbidden);
+            }
+        }
+    }
+
+    /// The groups of a user, by the system's database.
+    async fn groups_of(&self, uid: u32) -> io::Result<Vec<u32>> {
+        let look_up = async {
+            let turn = Arc::clone(&self.lookups).acquire_owned().await.map_err(io::Error::other)?;
+            let groups = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                accounts::groups_of(uid)
+            });
+            groups.await.map_err(io::Error::other)?
         };
-        let span =
-            debug_span!("consumer", consumer = consumer.name(), uid = identity.uid, pid = identity.pid);
+        tokio::time::timeout(LOOKUP_TIMEOUT, look_up).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
+    }
+
+    fn admit(&self, stream: UnixStream, peer: Peer, rights: Rights) {
+        let context = &self.context;
+        let Peer { pid, uid, gid } = peer;
+        let Some(consumer) = context.hub.attach(Identity { pid, uid, gid, rights }, context.settings().lag)
+        else {
+            let goodbye = if context.hub.is_ending() { Goodbye::Shutdown } else { Goodbye::TooManyConsumers };
+            return self.turn_away(stream, goodbye);
+        };
+        let span = debug_span!("consumer", consumer = consumer.name(), uid, pid);
         let context = Arc::clone(context);
         let serve = async move {
             debug!("attached");
@@ -83,13 +145,28 @@ impl Server {
         };
         self.context.tasks.spawn(serve.instrument(span));
     }
+
+    fn refuse(&self, stream: UnixStream, peer: Peer) {
+        warn!(uid = peer.uid, pid = peer.pid, "refused: the access rules give it no role");
+        self.turn_away(stream, Goodbye::Forbidden);
+    }
+
+    fn turn_away(&self, stream: UnixStream, goodbye: Goodbye) {
+        self.context.tasks.spawn(peer::turn_away(stream, goodbye));
+    }
 }
 
-/// Who is at the other end, and what the default rule lets it do: root and the daemon's own user everything, whoever
-/// else can attach may listen and emit.
-fn identify(stream: &UnixStream) -> io::Result<Identity> {
-    let peer = stream.peer_cred()?;
-    let (uid, own) = (peer.uid(), rustix::process::geteuid().as_raw());
-    let role = if uid == 0 || uid == own { Role::Control } else { Role::Write };
-    Ok(Identity { pid: peer.pid(), uid, gid: peer.gid(), role })
+/// Who is at the other end, by the kernel's word.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    pid: Option<i32>,
+    uid: u32,
+    gid: u32,
+}
+
+impl Peer {
+    fn of(stream: &UnixStream) -> io::Result<Self> {
+        let peer = stream.peer_cred()?;
+        Ok(Self { pid: peer.pid(), uid: peer.uid(), gid: peer.gid() })
+    }
 }

@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use slab::Slab;
 
 use super::Lag;
+use super::access::{Rights, Role};
 use super::channel::{Channel, Replay, Seat, Snapshot, Start};
 use super::inbox::{Goodbye, Inbox, Item};
 use super::log::{LineView, Read};
@@ -105,18 +106,6 @@ struct State {
     client: Option<String>,
 }
 
-/// What a consumer may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Listen.
-    Read,
-    /// Emit and answer, too.
-    Write,
-    /// Everything.
-    Control,
-}
-
 /// Who is at the other end, by the kernel's word at the time of the connect.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -126,8 +115,8 @@ pub struct Identity {
     pub uid: u32,
     /// The primary group.
     pub gid: u32,
-    /// What it may do.
-    pub role: Role,
+    /// What it may do, by the rules that held when it attached.
+    pub rights: Rights,
 }
 
 /// One attached program.
@@ -226,7 +215,7 @@ impl Consumer {
             pid: self.identity.pid,
             uid: self.identity.uid,
             gid: self.identity.gid,
-            role: self.identity.role,
+            role: self.identity.rights.role,
             attached: self.attached,
             client: state.client.clone(),
             subscriptions: state.subscriptions.len(),
@@ -317,8 +306,11 @@ impl Consumer {
         true
     }
 
-    /// A connection came to be: subscriptions that match it hear it from its next line on.
+    /// A connection came to be: where it may see it, subscriptions that match it hear it from its next line on.
     pub(super) fn connection_opening(&self, channel: &Arc<Channel>) {
+        if !self.identity.rights.reach(channel.name()) {
+            return;
+        }
         let mut state = self.lock();
         let matching: Vec<(u64, Arc<Filter>)> = state
             .subscriptions

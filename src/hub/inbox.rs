@@ -24,6 +24,8 @@ pub enum Goodbye {
     TooManyConsumers,
     /// It was overrun and wanted no gaps.
     Lagged,
+    /// The rules do not let it attach.
+    Forbidden,
 }
 
 impl Goodbye {
@@ -33,6 +35,7 @@ impl Goodbye {
             Self::Shutdown => "shutdown",
             Self::TooManyConsumers => "too_many_consumers",
             Self::Lagged => "lagged",
+            Self::Forbidden => "forbidden",
         };
         format!("{{\"jsonrpc\":\"2.0\",\"method\":\"goodbye\",\"params\":{{\"reason\":\"{reason}\"}}}}\n")
             .into()

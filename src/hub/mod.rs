@@ -1,5 +1,7 @@
 //! Which local program hears what: connections by name, consumers, and who shares a Manager with whom.
 
+pub mod access;
+pub mod accounts;
 pub mod channel;
 pub mod consumer;
 pub mod inbox;
@@ -22,8 +24,9 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::access::{Rights, Role, Rule, Rules, Verdict};
 pub use self::channel::{Channel, Snapshot, Start};
-pub use self::consumer::{Consumer, Identity, Report, Role, Subscribed, Subscription};
+pub use self::consumer::{Consumer, Identity, Report, Subscribed, Subscription};
 pub use self::inbox::{Goodbye, Inbox};
 pub use self::notice::By;
 pub use self::options::ConnectionSettings;
@@ -111,6 +114,13 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Leaves out the connections that these rights do not reach.
+    pub fn keep_reached(&mut self, rights: &Rights) {
+        for names in [&mut self.added, &mut self.removed, &mut self.changed, &mut self.unchanged] {
+            names.retain(|name| rights.reach(name));
+        }
+    }
+
     /// The connections that have something to tell.
     pub fn touched(&self) -> impl Iterator<Item = &String> {
         self.removed.iter().chain(&self.changed).chain(&self.added)
@@ -247,16 +257,17 @@ impl Hub {
         self.lock().consumers.values().cloned().collect()
     }
 
-    /// A connection by name.
-    pub fn connection(&self, name: &str) -> Result<Connection, Error> {
+    /// A connection by name. One that these rights do not reach is not there.
+    pub fn connection(&self, name: &str, rights: &Rights) -> Result<Connection, Error> {
         let state = self.lock();
-        let entry = state.connections.get(name).ok_or_else(|| Error::UnknownConnection(name.to_owned()))?;
-        Ok(entry.connection.clone())
+        Ok(state.entry(name, rights)?.connection.clone())
     }
 
-    /// All connections, by name.
-    pub fn snapshots(&self) -> Vec<Snapshot> {
-        self.lock().connections.values().map(|entry| entry.connection.channel.snapshot()).collect()
+    /// All connections that these rights reach, by name.
+    pub fn snapshots(&self, rights: &Rights) -> Vec<Snapshot> {
+        let state = self.lock();
+        let reached = state.connections.iter().filter(|(name, _)| rights.reach(name));
+        reached.map(|(_, entry)| entry.connection.channel.snapshot()).collect()
     }
 
     /// How many connections there are.
@@ -273,16 +284,13 @@ impl Hub {
         answer: impl FnOnce(&Subscribed, &mut BytesMut),
     ) -> Result<(), Error> {
         let state = self.lock();
+        let rights = &consumer.identity().rights;
         let channels = match subscription.connections.as_plain() {
-            Some(name) => {
-                let entry =
-                    state.connections.get(name).ok_or_else(|| Error::UnknownConnection(name.to_owned()))?;
-                vec![Arc::clone(&entry.connection.channel)]
-            }
+            Some(name) => vec![Arc::clone(&state.entry(name, rights)?.connection.channel)],
             None => state
                 .connections
                 .iter()
-                .filter(|(name, _)| subscription.connections.matches(name))
+                .filter(|(name, _)| subscription.connections.matches(name) && rights.reach(name))
                 .map(|(_, entry)| Arc::clone(&entry.connection.channel))
                 .collect(),
         };
@@ -516,6 +524,13 @@ fn check<'a>(
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(failed) }
+}
+
+impl State {
+    fn entry(&self, name: &str, rights: &Rights) -> Result<&Entry, Error> {
+        let reached = self.connections.get(name).filter(|_| rights.reach(name));
+        reached.ok_or_else(|| Error::UnknownConnection(name.to_owned()))
+    }
 }
 
 impl Entry {

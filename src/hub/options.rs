@@ -395,6 +395,19 @@ fn without_space(json: &str) -> ByteString {
     json.chars().filter(keep).collect::<String>().into()
 }
 
+/// Whether a connection's name can fit `pattern`, where `*` is any text and `?` any character.
+pub fn check_pattern(pattern: &str) -> Result<(), String> {
+    if pattern.is_empty() {
+        return Err("has an empty pattern, which fits no connection; expected names with * and ?".to_owned());
+    }
+    match pattern.chars().find(|it| it.is_control() || matches!(it, '[' | ']')) {
+        None => Ok(()),
+        Some(character) => Err(format!(
+            "{pattern:?} fits no connection: only * and ? are special, and no name has {character:?}"
+        )),
+    }
+}
+
 /// Whether `name` may name a connection: 1 to 64 characters, no control characters, none of `* ? [ ]`.
 pub fn check_name(name: &str) -> Result<(), String> {
     match name.chars().count() {
@@ -434,6 +447,16 @@ mod tests {
             (&"x".repeat(65), "a connection's name has at most 64 characters, this one has 65"),
         ] {
             assert_eq!(check_name(name), Err(message.to_owned()));
+        }
+    }
+
+    #[test]
+    fn patterns() {
+        for pattern in ["*", "chat", "c?t*", "sp ace"] {
+            assert_eq!(check_pattern(pattern), Ok(()), "{pattern}");
+        }
+        for pattern in ["", "chat[12]", "a]", "a\n*"] {
+            assert!(check_pattern(pattern).is_err(), "{pattern}");
         }
     }
 

@@ -15,6 +15,16 @@ impl Pattern {
         Self(pattern.into())
     }
 
+    /// Whether every text fits it.
+    pub fn fits_all(&self) -> bool {
+        !self.0.is_empty() && self.0.bytes().all(|symbol| symbol == b'*')
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The one name it matches, if it has neither `*` nor `?`.
     pub fn as_plain(&self) -> Option<&str> {
         (!self.0.contains(['*', '?'])).then_some(self.0.as_str())

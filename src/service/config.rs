@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration as StdDuration;
 
@@ -11,9 +12,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
-use crate::hub::Lag;
 use crate::hub::options::{self, ConnectionOptions, ConnectionSettings};
 use crate::hub::quantity::{Duration, Size};
+use crate::hub::subscription::Pattern;
+use crate::hub::{self, Lag, Rights, Rule, accounts};
 use crate::service::environment::Environment;
 use crate::service::layers::{self, Key, Layers, Place, Places, shown};
 use crate::service::listener;
@@ -37,6 +39,8 @@ pub struct Config {
     pub log: telemetry::Settings,
     /// `[api]`.
     pub api: ApiSettings,
+    /// `[[access]]`, in order.
+    pub access: Vec<AccessRule>,
     /// `[defaults]`, for connections that `open` adds.
     pub defaults: ConnectionOptions,
     /// `[connections]` by name.
@@ -60,6 +64,17 @@ pub struct ApiSettings {
     pub lag: Lag,
     /// How long a consumer may hold the ring's tail; default 1 s.
     pub stall: StdDuration,
+}
+
+/// Who may do what: a rule as it was written, and what it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessRule {
+    /// The name of the user, whose number is in the rule.
+    pub user: Option<String>,
+    /// The name of the group, whose number is the first in the rule.
+    pub group: Option<String>,
+    /// With the numbers that the names had when the configuration was loaded.
+    pub rule: Rule,
 }
 
 impl Config {
@@ -210,9 +225,6 @@ struct Loader<'a> {
 impl Loader<'_> {
     fn load(mut self, sources: &Sources, tree: Value, files: Vec<PathBuf>) -> Result<Config, ConfigError> {
         let (file, mistyped) = self.typed(tree);
-        if !file.access.is_empty() {
-            self.problem(&key(["access"]), "access is not supported by this version of siod; leave it out");
-        }
         if file.state.dir.is_some() {
             self.problem(
                 &key(["state", "dir"]),
@@ -221,6 +233,7 @@ impl Loader<'_> {
         }
         let log = self.log(file.log);
         let api = self.api(sources, file.api);
+        let access = self.access(file.access);
         let mut defaults = file.defaults;
         self.named_files(&key(["defaults"]), &mut defaults);
         self.check_defaults(&defaults);
@@ -234,7 +247,7 @@ impl Loader<'_> {
                 connections.insert(name, settings);
             }
         }
-        self.finish(Config { files, log, api, defaults, connections })
+        self.finish(Config { files, log, api, access, defaults, connections })
     }
 
     fn finish<T>(self, value: T) -> Result<T, ConfigError> {
@@ -325,6 +338,82 @@ impl Loader<'_> {
             }
         }
         settings
+    }
+
+    fn access(&mut self, rules: Vec<Access>) -> Vec<AccessRule> {
+        let rules = rules.into_iter().enumerate();
+        // A rule that is left out here is a problem, with which nothing is started.
+        rules.filter_map(|(index, access)| self.access_rule(&format!("[{index}]"), access)).collect()
+    }
+
+    fn access_rule(&mut self, index: &str, access: Access) -> Option<AccessRule> {
+        let at = |option| key(["access", index, option]);
+        let Access { user, uid, group, gid, role, connections } = access;
+        if user.is_none() && uid.is_none() && group.is_none() && gid.is_none() {
+            self.problem(
+                &key(["access", index]),
+                "says nobody whom it is for; add user, uid, group or gid (several: all must fit)",
+            );
+        }
+        let user_id =
+            user.as_ref().and_then(|name| self.account(&at("user"), name, accounts::user, ("user", "uid")));
+        let group_id = group
+            .as_ref()
+            .and_then(|name| self.account(&at("group"), name, accounts::group, ("group", "gid")));
+        if let (Some(named), Some(uid)) = (user_id, uid)
+            && named != uid
+        {
+            self.problem(&at("uid"), &format!("found {uid}, but user is {named}; keep one of uid and user"));
+        }
+        let Some(role) = role else {
+            self.problem(&at("role"), "missing; expected \"none\", \"read\", \"write\" or \"control\"");
+            return None;
+        };
+        if matches!(role, Role::None) && connections.is_some() {
+            self.problem(
+                &at("connections"),
+                "says nothing where the role is none, which lets nobody attach at all; leave it out",
+            );
+        }
+        let connections = connections.unwrap_or_else(|| vec!["*".to_owned()]);
+        if connections.is_empty() {
+            let message = "is empty; leave it out for every connection, or let the role be none";
+            self.problem(&at("connections"), message);
+        }
+        for pattern in &connections {
+            if let Err(message) = options::check_pattern(pattern) {
+                self.problem(&at("connections"), &message);
+            }
+        }
+        let rights = |role| Rights { role, connections: connections.into_iter().map(Pattern::new).collect() };
+        let role = match role {
+            Role::None => None,
+            Role::Read => Some(hub::Role::Read),
+            Role::Write => Some(hub::Role::Write),
+            Role::Control => Some(hub::Role::Control),
+        };
+        let gids = group_id.into_iter().chain(gid).collect();
+        Some(AccessRule { user, group, rule: Rule { uid: user_id.or(uid), gids, rights: role.map(rights) } })
+    }
+
+    /// The number of a user or a group by its name.
+    fn account(
+        &mut self,
+        key: &[String],
+        name: &str,
+        look_up: fn(&str) -> io::Result<Option<u32>>,
+        (kind, number): (&str, &str),
+    ) -> Option<u32> {
+        match look_up(name) {
+            Ok(Some(found)) => return Some(found),
+            Ok(None) => {
+                let message =
+                    format!("there is no {kind} {name:?} on this system; a number goes into {number}");
+                self.problem(key, &message);
+            }
+            Err(error) => self.problem(key, &format!("the {kind} {name:?} cannot be looked up: {error}")),
+        }
+        None
     }
 
     fn socket(&mut self, sources: &Sources, written: Option<String>) -> PathBuf {
@@ -468,7 +557,7 @@ fn readable(path: &Path) -> Result<(), String> {
 }
 
 fn executable(path: &Path) -> Result<(), String> {
-    let cannot = |error: std::io::Error| format!("cannot be run: {error}");
+    let cannot = |error: io::Error| format!("cannot be run: {error}");
     if !std::fs::metadata(path).map_err(cannot)?.is_file() {
         return Err("is no regular file".to_owned());
     }

@@ -11,8 +11,9 @@ use std::path::Path;
 use crate::engineio::TransportKind;
 use crate::hub::options::{ConnectionSettings, is_secret_name};
 use crate::hub::quantity::{Duration, Size};
+use crate::hub::subscription::Pattern;
 use crate::manager::Auth;
-use crate::service::config::Config;
+use crate::service::config::{AccessRule, Config};
 use crate::service::layers::{quoted, quoted_key};
 use crate::socketio::{Step, StepArgs};
 use crate::transport::Via;
@@ -34,6 +35,9 @@ impl Config {
         text.size("max_line", self.api.max_line);
         text.string("lag", self.api.lag.name());
         text.duration("stall", self.api.stall);
+        for rule in &self.access {
+            text.access(rule);
+        }
         for (name, settings) in &self.connections {
             text.table(&format!("connections.{}", quoted_key(name)));
             text.connection(settings);
@@ -98,6 +102,29 @@ impl Toml {
         if !script.is_empty() {
             let steps: Vec<_> = script.iter().map(step).collect();
             self.plain("on_connect", format_args!("[{}]", steps.join(", ")));
+        }
+    }
+
+    /// The number of a name stands beside it, for whoever doubts it.
+    fn access(&mut self, AccessRule { user, group, rule }: &AccessRule) {
+        let _ = writeln!(self.0, "\n[[access]]");
+        match (user, rule.uid) {
+            (Some(user), Some(uid)) => self.plain("user", format_args!("{} # uid {uid}", quoted(user))),
+            (None, Some(uid)) => self.plain("uid", uid),
+            (_, None) => {}
+        }
+        let mut gids = rule.gids.iter();
+        if let Some(group) = group
+            && let Some(gid) = gids.next()
+        {
+            self.plain("group", format_args!("{} # gid {gid}", quoted(group)));
+        }
+        for gid in gids {
+            self.plain("gid", gid);
+        }
+        self.string("role", rule.rights.as_ref().map_or("none", |rights| rights.role.name()));
+        if let Some(rights) = &rule.rights {
+            self.strings("connections", rights.connections.iter().map(Pattern::as_str));
         }
     }
 

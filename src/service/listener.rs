@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::hub::accounts;
+
 /// Bytes of the longest path a Unix socket can have.
 pub const LONGEST_PATH: usize = 107;
 
@@ -49,9 +51,17 @@ pub enum ListenError {
     /// Anyone could replace the socket.
     #[error("{} can be written by everybody; take that right away (chmod o-w) or choose another folder", .0.display())]
     OpenFolder(PathBuf),
-    /// `api.group` names none of /etc/group.
+    /// `api.group` names no group of this system.
     #[error("api.group: there is no group {0:?}")]
     NoGroup(String),
+    /// The system does not say whether there is such a group.
+    #[error("api.group: the group {name:?} cannot be looked up: {source}")]
+    GroupLookup {
+        /// What `api.group` says.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
     /// What the service manager handed over cannot be used.
     #[error("the socket handed over by the service manager cannot be used: {0}")]
     Inherited(String),
@@ -246,14 +256,10 @@ fn clear(path: &Path) -> Result<(), ListenError> {
     fs::remove_file(path).map_err(|error| io_error("remove the socket of a daemon that is gone", path, error))
 }
 
-/// The group of this name in /etc/group, or of this number.
+/// The group of this name, or of this number.
 fn group_id(name: &str) -> Result<Gid, ListenError> {
-    let path = Path::new("/etc/group");
-    let groups = fs::read_to_string(path).map_err(|error| io_error("read the groups", path, error))?;
-    let named = groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
-    });
+    let failed = |source| ListenError::GroupLookup { name: name.to_owned(), source };
+    let named = accounts::group(name).map_err(failed)?;
     // The highest number means no change.
     let number = named.or_else(|| name.parse::<u32>().ok()).filter(|number| *number != u32::MAX);
     number.map(Gid::from_raw).ok_or_else(|| ListenError::NoGroup(name.to_owned()))

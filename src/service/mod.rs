@@ -24,7 +24,7 @@ use self::reload::{Origin, Reload};
 use self::signals::{Shutdown, Signals};
 use crate::api::reload::Reloader;
 use crate::api::{self, server::Server};
-use crate::hub::{self, Goodbye, Hub, Opener};
+use crate::hub::{self, Goodbye, Hub, Opener, Rules};
 
 /// How long the end may take for what is written to be read, here and upstream.
 const GRACE: Duration = Duration::from_secs(5);
@@ -164,7 +164,13 @@ fn hub_settings(config: &Config) -> hub::Settings {
 }
 
 fn api_settings(config: &Config) -> api::Settings {
-    api::Settings { max_line: config.api.max_line, lag: config.api.lag, defaults: config.defaults.clone() }
+    let rules = config.access.iter().map(|access| access.rule.clone()).collect();
+    api::Settings {
+        max_line: config.api.max_line,
+        lag: config.api.lag,
+        defaults: config.defaults.clone(),
+        rules: Rules::new(rules, rustix::process::geteuid().as_raw()),
+    }
 }
 
 fn tell_service_manager(states: &[NotifyState<'_>]) {

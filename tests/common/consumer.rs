@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -26,7 +28,26 @@ pub struct Consumer {
 
 impl Consumer {
     pub async fn attach(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).await.expect("the daemon accepts consumers");
+        Self::on(UnixStream::connect(socket).await.expect("the daemon accepts consumers"))
+    }
+
+    /// As [`attach`](Self::attach), as another user and group, which takes root.
+    pub fn attach_as(uid: u32, gid: u32, socket: &Path) -> Self {
+        // The kernel notes who connects, and it knows users by thread.
+        let connect = || {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            set_thread_groups(&[])?;
+            set_thread_res_gid(gid, gid, gid)?;
+            set_thread_res_uid(uid, uid, uid)?;
+            std::os::unix::net::UnixStream::connect(socket)
+        };
+        let stream = std::thread::scope(|scope| scope.spawn(connect).join().expect("it does not panic"));
+        let stream = stream.expect("root may become anybody, and the socket lets everybody in");
+        stream.set_nonblocking(true).expect("sockets know it");
+        Self::on(UnixStream::from_std(stream).expect("the runtime takes it"))
+    }
+
+    fn on(stream: UnixStream) -> Self {
         let (reader, writer) = stream.into_split();
         let reader = BufReader::new(reader);
         Self { reader, writer: Some(writer), waiting: VecDeque::new(), transcript: VecDeque::new() }
