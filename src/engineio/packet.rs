@@ -2,6 +2,8 @@
 //!
 //! What the data of a packet means is for the session and the layers above to judge.
 
+use std::collections::VecDeque;
+
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
@@ -137,6 +139,12 @@ impl Packet {
             Self::Message(Message::Binary(bytes)) => 1 + 4 * bytes.len().div_ceil(3),
             _ => 1 + self.text().map_or(0, |data| data.len()),
         }
+    }
+
+    /// Whether the last that waits here is a pong: it answers any number of pings, and another behind it would only
+    /// let the server decide how much waits.
+    pub fn ends_in_pong(queue: &VecDeque<Self>) -> bool {
+        matches!(queue.back(), Some(Self::Pong(_)))
     }
 
     /// Its data, where that is text.

@@ -145,7 +145,9 @@ impl Session {
                 self.fail(format!("expected the handshake, got a packet of type {what}"));
             }
             (State::Open { .. }, Packet::Ping(_)) if self.revision == Revision::V4 => {
-                self.outbox.push_back(Packet::Pong(ByteString::new()));
+                if !Packet::ends_in_pong(&self.outbox) {
+                    self.outbox.push_back(Packet::Pong(ByteString::new()));
+                }
             }
             (State::Open { .. }, Packet::Message(message)) => self.events.push_back(Event::Message(message)),
             (State::Open { .. }, Packet::Close) => {

@@ -157,7 +157,7 @@ impl Transport {
     }
 
     /// Queues a packet. Never blocks and never fails: a failure shows at the next poll. The queue has no bound of its
-    /// own; see [`queued`](Self::queued).
+    /// own, see [`queued`](Self::queued), but a pong that would stand behind another is left out.
     pub fn send(&mut self, packet: Packet) {
         trace!(target: "siod::wire", transport = self.kind().name(), ?packet, "queued");
         match self {

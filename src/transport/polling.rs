@@ -77,6 +77,9 @@ impl Polling {
     }
 
     pub(super) fn send(&mut self, packet: Packet) {
+        if matches!(packet, Packet::Pong(_)) && Packet::ends_in_pong(&self.queue) {
+            return;
+        }
         self.queued += self.shared.revision.size_in_body(&packet);
         self.queue.push_back(packet);
     }

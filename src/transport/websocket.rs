@@ -50,6 +50,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     pub(super) fn send(&mut self, packet: Packet) {
+        if matches!(packet, Packet::Pong(_)) && Packet::ends_in_pong(&self.queue) {
+            return;
+        }
         self.queued += weight(&packet);
         self.queue.push_back(packet);
     }

@@ -72,6 +72,19 @@ fn only_pings_move_the_deadline() {
 }
 
 #[test]
+fn one_pong_answers_all_pings_that_came_meanwhile() {
+    let mut peer = Peer::upgrading(Stage::Pausing);
+    for second in 0..5 {
+        assert_eq!(peer.hears(second, "2"), NOTHING);
+    }
+    peer.session.send(text("a"));
+    peer.hears(5, "2");
+    peer.session.handle_paused();
+    assert_eq!(peer.out(), ["switch", "> 3", "> 4a", "> 3"]);
+    assert_eq!(peer.hears(6, "2"), ["> 3"]);
+}
+
+#[test]
 fn a_late_wake_up_finds_the_session_dead() {
     let mut peer = Peer::open(TransportKind::WebSocket);
     peer.session.send(text("never sent"));

@@ -140,6 +140,19 @@ async fn bodies_are_split_at_the_servers_limit() {
 }
 
 #[tokio::test]
+async fn one_pong_stands_for_all_that_would_follow_it() {
+    let (_server, mut transport) = session(|_| {}, None).await;
+    for _ in 0..1000 {
+        transport.send(Packet::Pong("".into()));
+    }
+    assert_eq!(transport.queued(), 1);
+    transport.send(text("a"));
+    transport.send(Packet::Pong("".into()));
+    let expected = [Packet::Pong("".into()), text("a"), Packet::Pong("".into())];
+    assert_eq!(transport.take_queued(), expected);
+}
+
+#[tokio::test]
 async fn large_packets_pass_in_both_directions_at_once() {
     let (mut server, mut transport) = session(|settings| settings.max_payload = 8 << 20, None).await;
     let large = "x".repeat(5 << 20);

@@ -281,6 +281,27 @@ async fn a_peer_that_does_not_read_shows() {
 }
 
 #[tokio::test]
+async fn pongs_do_not_pile_up_for_a_peer_that_does_not_read() {
+    let (mut transport, _server, _) = in_memory(64).await;
+    transport.send(text(&"x".repeat(100_000)));
+    let mut queued = poll_fn(|cx| {
+        assert!(transport.poll_flush(cx).is_pending());
+        Poll::Ready(transport.queued())
+    })
+    .await;
+    transport.send(Packet::Pong("".into()));
+    queued += 7;
+    for _ in 0..1000 {
+        transport.send(Packet::Pong("".into()));
+        assert_eq!(transport.queued(), queued);
+    }
+    transport.send(text("a"));
+    transport.send(Packet::Pong("".into()));
+    let expected = [Packet::Pong("".into()), text("a"), Packet::Pong("".into())];
+    assert_eq!(transport.take_queued(), expected);
+}
+
+#[tokio::test]
 async fn large_messages_in_both_directions_do_not_deadlock() {
     let (mut websocket, mut server, _) = in_memory(1024).await;
     let large = vec![7_u8; 5 << 20];
