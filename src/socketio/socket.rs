@@ -267,6 +267,8 @@ pub struct Socket<T> {
     recovery: Recovery,
     /// The CONNECT that went out on this session and was not answered; it stays whatever was decided since.
     unanswered: Option<Joining>,
+    /// The server owes an answer to a CONNECT of this session, even if a DISCONNECT came first, which may have crossed it.
+    may_be_let_in: bool,
     /// The CONNECT to send once that one is answered, whose auth object was another.
     queued: Option<Joining>,
     watched: bool,
@@ -319,6 +321,7 @@ impl<T> Socket<T> {
             early: VecDeque::new(),
             early_bytes: 0,
             recovery: Recovery::default(),
+            may_be_let_in: unanswered.is_some(),
             unanswered,
             queued: None,
             watched: false,
@@ -469,6 +472,7 @@ impl<T> Socket<T> {
             }
         }
         self.unanswered = None;
+        self.may_be_let_in = false;
         self.outbox.clear();
     }
 
@@ -477,6 +481,8 @@ impl<T> Socket<T> {
         if matches!(body, Body::Connect(_) | Body::ConnectError(_) | Body::Disconnect) {
             self.unanswered = None;
         }
+        let answers = matches!(body, Body::Connect(_) | Body::ConnectError(_));
+        let was_asked = answers && std::mem::take(&mut self.may_be_let_in);
         match body {
             Body::Connect(_) | Body::ConnectError(_) if self.queued.is_some() => {
                 if matches!(body, Body::Connect(_)) {
@@ -489,8 +495,9 @@ impl<T> Socket<T> {
             }
             Body::Connect(payload) if self.is_joining() => self.joined(now, payload.as_deref()),
             Body::ConnectError(payload) if self.is_joining() => self.refused(payload.as_ref()),
-            // The CONNECT of a socket that was told to leave before the answer came.
-            Body::Connect(_) if !self.is_active() => self.transmit(Body::Disconnect),
+            // The CONNECT of a socket that was told to leave before the answer came. One that nobody asked for is
+            // ignored, or the server would decide how much we send.
+            Body::Connect(_) if !self.is_active() && was_asked => self.transmit(Body::Disconnect),
             Body::Disconnect if self.is_connected() => {
                 self.leave(DisconnectReason::ServerDisconnect, None);
                 self.state = State::Inactive;
@@ -904,6 +911,7 @@ impl<T> Socket<T> {
 
     fn ask(&mut self, payload: Joining) {
         self.unanswered = Some(payload.clone());
+        self.may_be_let_in = true;
         self.transmit(Body::Connect(payload));
     }
 

@@ -141,6 +141,22 @@ fn leaving_before_the_answer_is_made_good_when_it_comes() {
 }
 
 #[test]
+fn who_is_let_in_unasked_says_nothing() {
+    let mut peer = Peer::new();
+    assert_eq!(peer.hears(JOINED), NOTHING);
+    peer.join_and_answer();
+    peer.hears("1/chat,");
+    assert_eq!(peer.hears(JOINED), NOTHING, "the CONNECT was answered");
+
+    // A DISCONNECT that crosses a CONNECT is no answer to it.
+    peer.socket.connect();
+    assert_eq!(peer.join(None), ["> 0/chat,"]);
+    assert_eq!(peer.hears("1/chat,").len(), 1);
+    assert_eq!(peer.hears(JOINED), ["> 1/chat,"]);
+    assert_eq!(peer.hears(JOINED), NOTHING);
+}
+
+#[test]
 fn coming_back_before_the_answer_waits_for_it() {
     for (answer, heard) in [(JOINED, "connect A"), (r#"4/chat,"no""#, "refused no")] {
         let mut peer = Peer::new();
