@@ -29,6 +29,8 @@ pub struct OldServer {
     root_asked: bool,
     /// Namespaces to be asked for once `/` is joined: the server would forget their query meanwhile.
     held: Vec<ByteString>,
+    /// Namespaces whose CONNECT went out and was not answered.
+    asked: BTreeSet<ByteString>,
     /// Namespaces whose sockets have been told that they are joined.
     joined: BTreeSet<ByteString>,
     outbox: VecDeque<Packet>,
@@ -55,6 +57,7 @@ impl OldServer {
             root: Root::Due,
             root_asked: false,
             held: Vec::new(),
+            asked: BTreeSet::new(),
             joined: BTreeSet::new(),
             outbox: VecDeque::new(),
             inbox: VecDeque::new(),
@@ -99,20 +102,25 @@ impl OldServer {
                     self.ask_for(&held);
                 }
                 if std::mem::take(&mut self.root_asked) {
-                    let body = self.join(namespace.clone());
+                    let body = self.join(ROOT.into());
                     self.inbox.push_back(Packet { namespace, body });
                 }
             }
-            Body::Connect(_) => {
-                let body = self.join(namespace.clone());
-                self.inbox.push_back(Packet { namespace, body });
-            }
+            // By our own copy of its name, since the packet's is a slice of the message.
+            Body::Connect(_) => match self.asked.take(&namespace) {
+                Some(namespace) => {
+                    let body = self.join(namespace.clone());
+                    self.inbox.push_back(Packet { namespace, body });
+                }
+                None => tracing::debug!("CONNECT to a namespace that was not asked for ignored"),
+            },
             Body::Disconnect => {
                 self.leave(&namespace);
                 self.inbox.push_back(Packet { namespace, body });
             }
             Body::ConnectError(payload) if *namespace == *ROOT => self.root_error(payload),
             Body::ConnectError(payload) => {
+                self.asked.remove(&namespace);
                 let body = if self.joined.contains(&namespace) { error(payload) } else { refusal(payload) };
                 self.inbox.push_back(Packet { namespace, body });
             }
@@ -131,6 +139,7 @@ impl OldServer {
     }
 
     fn ask_for(&mut self, namespace: &ByteString) {
+        self.asked.insert(namespace.clone());
         let namespace = match self.query.as_str() {
             "" => namespace.clone(),
             query => format!("{namespace}?{query}").into(),

@@ -94,6 +94,19 @@ fn other_namespaces_wait_for_the_root_and_take_the_query() {
 }
 
 #[test]
+fn namespaces_that_nobody_asked_for_are_not_joined() {
+    let mut peer = Peer::in_root();
+    assert_eq!(peer.hears("0/a,"), NOTHING);
+    peer.says("0/b,");
+    assert_eq!(peer.hears("0/b,"), [r#"< 0/b,{"sid":"/b#S"}"#]);
+    assert_eq!(peer.hears("0/b,"), NOTHING);
+    peer.says("0/c,");
+    peer.hears(r#"4/c,"no""#);
+    assert_eq!(peer.hears("0/c,"), NOTHING);
+    assert_eq!(peer.hears(r#"4"what is for all""#), [r#"< 2/b,["error","what is for all"]"#]);
+}
+
+#[test]
 fn out_of_the_root_the_session_is_spent() {
     let leave: fn(&mut Peer) = |peer| assert_eq!(peer.says("1"), ["> 1"]);
     let kick: fn(&mut Peer) = |peer| assert_eq!(peer.hears("1"), ["< 1"]);
