@@ -76,6 +76,12 @@ impl Args {
         self.json.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
     }
 
+    /// In buffers of their own, where they were slices of messages.
+    pub(super) fn detached(&self) -> Self {
+        let attachments = self.attachments.iter().map(|bytes| Bytes::copy_from_slice(bytes)).collect();
+        Self { json: self.json().into(), attachments }
+    }
+
     /// Appends the arguments as one JSON array, binary values as `{"$binary":"<padded standard base64>"}`. All other
     /// bytes stay as they are.
     pub fn write_array(&self, out: &mut impl BufMut) {

@@ -84,6 +84,11 @@ impl Name {
         self.is_reserved() || (old && RESERVED_V4.contains(&self.decoded().as_ref()))
     }
 
+    /// In a buffer of its own, where it was a slice of a message.
+    pub(super) fn detached(&self) -> Self {
+        Self(self.as_json().into())
+    }
+
     fn is_string(&self) -> bool {
         self.0.starts_with('"')
     }

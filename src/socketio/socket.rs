@@ -514,7 +514,8 @@ impl<T> Socket<T> {
                 if self.early_bytes > MAX_EARLY {
                     return Err(Details::new("too many events before the CONNECT answer"));
                 }
-                self.early.push_back((id, name, args));
+                // As slices, small ones would keep the large messages around them.
+                self.early.push_back((id, name.detached(), args.detached()));
             }
             Body::Ack { id: Some(id), args } if self.is_connected() => {
                 if let Setup::Waiting { step, id: awaited, .. } = self.setup

@@ -114,6 +114,20 @@ fn events_before_the_answer_have_a_limit() {
 }
 
 #[test]
+fn events_before_the_answer_do_not_keep_their_messages() {
+    let mut peer = Peer::joining();
+    let message = ByteString::from(r#"51-/chat,["a",{"_placeholder":true,"num":0}]"#);
+    let attachment = bytes::Bytes::from(vec![1; 100]);
+    let mut decoder = Decoder::new(Parser::Json, 10, usize::MAX);
+    assert_eq!(decoder.decode(Message::Text(message.clone())), Ok(None));
+    let body = decoder.decode(Message::Binary(attachment.slice(..10))).unwrap().unwrap().body;
+    peer.socket.handle_packet(peer.start, body).unwrap();
+    assert!(message.into_bytes().is_unique());
+    assert!(attachment.is_unique());
+    assert_eq!(peer.hears(JOINED).len(), 2);
+}
+
+#[test]
 fn events_outside_a_joined_namespace_are_not_heard() {
     let mut peer = Peer::new();
     assert_eq!(peer.hears(r#"2/chat,["a"]"#), NOTHING);
