@@ -124,6 +124,11 @@ impl Session {
         matches!(self.state, State::Open { upgrade: Upgrade::Pausing { .. }, .. })
     }
 
+    /// Bytes that [`Session::poll_transmit`] is still to give, while an upgrade pauses it above all.
+    pub fn queued(&self) -> usize {
+        self.outbox.iter().map(Packet::payload_size).sum()
+    }
+
     /// Queues a message; dropped silently once the session is over, as the official client does.
     pub fn send(&mut self, message: Message) {
         if self.is_open() {

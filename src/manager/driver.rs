@@ -152,7 +152,7 @@ pub(super) struct Driver {
     probe: Link,
     /// What is being read or run for a socket: one thing at a time, for a later question makes an earlier one void.
     asked: HashMap<Key, Asked>,
-    /// The gate's share of what the transport has not sent yet.
+    /// The gate's share of what the transport has not sent yet, or does not have yet: an upgrade may pause it.
     in_flight: Option<OwnedSemaphorePermit>,
     /// The observer without room, and when to ask it again.
     blocked: Option<(Arc<dyn Observer>, Instant)>,
@@ -272,6 +272,7 @@ impl Driver {
         let Self { commands, link, probe, asked, state, blocked, awake, clock, stop, in_flight, .. } = self;
         let deadline = state.poll_timeout().map(|at| clock.timer(at));
         let reading = blocked.is_none();
+        let held_back = state.queued();
         let traffic = poll_fn(|cx| {
             // What is being dialled has nothing to read yet.
             let dialling = matches!(link, Link::Dialling(_));
@@ -280,7 +281,7 @@ impl Driver {
                 (false, 0) => Poll::Pending,
                 (false, _) => link.poll_flush(cx).map(|()| Wake::Flushed),
             };
-            release_gate(in_flight, link.queued());
+            release_gate(in_flight, held_back + link.queued());
             wake
         });
         tokio::select! {
@@ -299,7 +300,7 @@ impl Driver {
     fn settle(&mut self) {
         self.deliver();
         self.act();
-        release_gate(&mut self.in_flight, self.link.queued());
+        release_gate(&mut self.in_flight, self.state.queued() + self.link.queued());
         for (key, client) in &mut self.clients {
             let Some(socket) = self.state.socket(*key) else { continue };
             let (status, counters) = (self.clock.shown(self.state.status(*key)), counters(socket));
@@ -657,12 +658,12 @@ fn counters(socket: &crate::socketio::Socket<Waiter>) -> Counters {
     Counters { buffered: socket.buffered(), pending_acks: socket.pending_acks(), sent: socket.sent() }
 }
 
-/// Gives the gate back what the transport has sent, or will never send.
-fn release_gate(in_flight: &mut Option<OwnedSemaphorePermit>, queued: usize) {
-    if queued == 0 {
+/// Gives the gate back what is sent, or will never be.
+fn release_gate(in_flight: &mut Option<OwnedSemaphorePermit>, unsent: usize) {
+    if unsent == 0 {
         *in_flight = None;
     } else if let Some(permit) = in_flight {
-        drop(permit.split(permit.num_permits().saturating_sub(queued)));
+        drop(permit.split(permit.num_permits().saturating_sub(unsent)));
     }
 }
 

@@ -602,6 +602,11 @@ impl<T> State<T> {
         self.session_mut()?.poll_transmit()
     }
 
+    /// Bytes that [`State::poll_transmit`] is still to give.
+    pub fn queued(&self) -> usize {
+        self.session().map_or(0, Session::queued)
+    }
+
     /// The next packet for the probe.
     pub fn poll_probe_transmit(&mut self) -> Option<engineio::Packet> {
         self.session_mut()?.poll_probe_transmit()

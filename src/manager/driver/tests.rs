@@ -165,6 +165,17 @@ async fn a_panic_costs_the_session_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn the_gate_gets_back_what_has_left() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(100));
+    let mut in_flight = Arc::clone(&gate).try_acquire_many_owned(100).ok();
+    for (unsent, free) in [(500, 0), (100, 0), (60, 40), (70, 40), (1, 99), (0, 100)] {
+        release_gate(&mut in_flight, unsent);
+        assert_eq!(gate.available_permits(), free, "{unsent}");
+    }
+    assert!(in_flight.is_none());
+}
+
+#[tokio::test]
 async fn a_link_is_judged_as_soon_as_the_machine_wakes_up() {
     let mut world = World::start().await;
     let _server = world.join("A").await;

@@ -39,8 +39,10 @@ fn an_upgrade_is_told_and_keeps_everything_in_order() {
     let volatile = Emit { volatile: true, ..event("volatile") };
     assert_eq!(world.emit_as(ROOT, volatile), Ok(Sent::Dropped), "it cannot be written now");
     assert_eq!(world.hears(r#"42["e"]"#), [r#"/ event "e"()"#]);
+    assert_eq!(world.state.queued(), r#"42["held"]"#.len());
     world.state.handle_paused(world.now);
     assert_eq!(world.out(), ["/ upgrade websocket", "[switch]", r#"> 42["held"]"#]);
+    assert_eq!(world.state.queued(), 0);
     assert_eq!(world.state.status(ROOT).transport, Some(TransportKind::WebSocket));
 }
 
