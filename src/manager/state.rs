@@ -114,7 +114,7 @@ pub enum Output<T> {
         /// What came.
         result: Result<Args, AckError>,
     },
-    /// An emit that was taken is given up: it was not sent, or all its tries went by.
+    /// An emit that was taken is given up: it was not sent, or was not answered.
     Lost {
         /// Its name.
         name: Name,

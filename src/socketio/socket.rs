@@ -142,7 +142,7 @@ pub enum Event<T> {
         /// The `sender` of the emit.
         sender: u64,
     },
-    /// An emit that was taken is given up: it was not sent, or all its tries went by.
+    /// An emit that was taken is given up: it was not sent, or was not answered.
     Lost {
         /// Its name.
         name: Name,
@@ -196,6 +196,12 @@ pub enum Loss {
     #[error("the server answered none of {tries} tries; it may have got the event")]
     Unanswered {
         /// How many there were.
+        tries: u32,
+    },
+    /// It waited in the retry queue when the connection was closed for good, or the daemon ended.
+    #[error("the end came before the server's answer (tries: {tries})")]
+    Abandoned {
+        /// How many there were; none if it was not sent.
         tries: u32,
     },
 }
@@ -600,9 +606,10 @@ impl<T> Socket<T> {
     /// Nobody will be answered any more: the connection is closed for good, or the daemon ends.
     pub fn abandon_acks(&mut self) {
         self.fail_pending(|_| false);
-        let tickets = self.retry.drain().filter_map(|entry| entry.ticket);
-        let result = || Err(AckError::Disconnected);
-        self.events.extend(tickets.map(|ticket| Event::Answer { ticket, result: result() }));
+        self.events.extend(self.retry.drain().map(|entry| match entry.ticket {
+            Some(ticket) => Event::Answer { ticket, result: Err(AckError::Disconnected) },
+            None => Event::Lost { name: entry.outgoing.name, loss: Loss::Abandoned { tries: entry.tries } },
+        }));
     }
 
     /// When [`Socket::handle_timeout`] wants to be called.

@@ -168,13 +168,22 @@ fn the_queue_has_the_room_of_the_send_buffer() {
 #[test]
 fn who_waits_hears_when_it_is_all_over() {
     let mut peer = joined();
+    peer.emit(event("x"));
     for name in ["a", "b"] {
         peer.emit(asking(name, None));
     }
     peer.emit(event("c"));
     peer.out();
     peer.socket.abandon_acks();
-    assert_eq!(peer.out(), ["answer a: disconnected", "answer b: disconnected"]);
+    assert_eq!(
+        peer.out(),
+        [
+            r#"lost "x": the end came before the server's answer (tries: 1)"#,
+            "answer a: disconnected",
+            "answer b: disconnected",
+            r#"lost "c": the end came before the server's answer (tries: 0)"#,
+        ]
+    );
     assert_eq!((peer.socket.buffered(), peer.socket.pending_acks()), (0, 0));
     assert_eq!(peer.hears("3/chat,0[]"), NOTHING);
 }
