@@ -15,6 +15,9 @@ use super::proxy::Proxy;
 use super::{certificate, hint};
 use crate::engineio::{DecodeError, Details, Phase};
 
+/// How much is quoted of an answer's body, or of where it says that the server has moved, in bytes.
+pub(super) const EXCERPT: usize = 200;
+
 /// The longest pause that a server is granted.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
@@ -206,9 +209,14 @@ impl Failure {
         if let Some(location) = headers.get(LOCATION).filter(|_| status.is_redirection()) {
             // It may repeat our query, and with it secrets.
             let place = location.as_bytes().split(|byte| matches!(byte, b'?' | b'#')).next();
-            push_printable(&mut moved_to, place.unwrap_or_default());
+            let place = place.unwrap_or_default();
+            push_printable(&mut moved_to, place.get(..EXCERPT).unwrap_or(place));
+            let cut = place.len() > EXCERPT;
             // Writing to a String cannot fail.
-            let _ = write!(detail, " (moved to {moved_to})");
+            let _ = write!(detail, " (moved to {moved_to}{})", if cut { "…" } else { "" });
+            if cut {
+                moved_to.clear();
+            }
         }
         if !excerpt.is_empty() {
             detail.push_str(": ");
@@ -354,6 +362,11 @@ mod tests {
             let failure = Failure::status(StatusCode::FOUND, &headers(LOCATION, location), b"");
             assert_eq!((failure.detail.as_str(), failure.hint.as_deref()), (detail, Some(hint)));
         }
+        let long = format!("/{}", "x".repeat(1000));
+        let location = HeaderMap::from_iter([(LOCATION, HeaderValue::from_str(&long).expect("a header"))]);
+        let failure = Failure::status(StatusCode::FOUND, &location, b"");
+        assert_eq!(failure.detail, format!("HTTP 302 (moved to {}…)", &long[..EXCERPT]));
+        assert_eq!(failure.hint, None, "half a place is none");
     }
 
     #[test]

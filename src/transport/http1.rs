@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::connect::Shared;
 use super::dial::Stream;
-use super::error::Failure;
+use super::error::{EXCERPT, Failure};
 use super::hint;
 use super::request::HttpRequest;
 use crate::engineio::Phase;
@@ -27,8 +27,6 @@ use crate::engineio::Phase;
 /// Largest head of an answer, in bytes, and the most header lines in it.
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
-/// How much of a refusal's body is quoted.
-const EXCERPT: usize = 200;
 /// How a TLS alert begins: the record's type, and a version's first byte.
 const TLS_ALERT: &[u8; 2] = b"\x15\x03";
 
