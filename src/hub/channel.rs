@@ -26,6 +26,9 @@ use crate::socketio::{Args, Loss, Name};
 /// `outgoing` lines that may wait for a consumer; a watcher further behind misses the oldest.
 const OUTGOING: log::Settings = log::Settings { events: 4096, bytes: 1024 * 1024 };
 
+/// How much of a failure's words a snapshot and the log show, in bytes; the event's own line has them all.
+const BRIEF: usize = 4096;
+
 /// A connection at one moment, as `list` and `subscribe` show it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Snapshot {
@@ -438,13 +441,14 @@ impl Channel {
             }
             Lifecycle::ConnectError { details, source, .. } => {
                 let Details { message, description, hint, phase, .. } = details;
+                let (message, description) = (&*brief(message), description.as_deref().map(brief));
+                let description = description.as_deref();
                 let known = inner.last_error.as_ref().is_some_and(|last| {
                     inner.status.state == ConnectionState::Reconnecting
-                        && last.message == *message
-                        && last.description == *description
+                        && last.message == message
+                        && last.description.as_deref() == description
                 });
-                let (phase, description) = (phase.map(Phase::name), description.as_deref());
-                let (source, hint) = (source.name(), hint.as_deref());
+                let (phase, source, hint) = (phase.map(Phase::name), source.name(), hint.as_deref());
                 if known {
                     debug!(connection, error = message, description, source, phase, "still cannot connect");
                 } else {
@@ -456,10 +460,12 @@ impl Channel {
                 warn!(connection, step, error = message, "the on_connect script failed");
             }
             Lifecycle::Disconnect { reason, details } => {
-                let (message, description, code) = details.as_ref().map_or((None, None, None), |details| {
-                    (Some(details.message.as_str()), details.description.as_deref(), details.code)
-                });
-                let reason = reason.as_str();
+                let message = details.as_ref().map(|details| brief(&details.message));
+                let description = details.as_ref().and_then(|details| details.description.as_deref());
+                let (description, code) =
+                    (description.map(brief), details.as_ref().and_then(|details| details.code));
+                let (reason, message) = (reason.as_str(), message.as_deref());
+                let description = description.as_deref();
                 info!(connection, reason, error = message, description, code, "disconnected");
             }
             Lifecycle::ReconnectFailed { attempts } => {
@@ -557,7 +563,8 @@ impl Inner {
             // A refusal is an answer, even where another attempt follows by itself.
             _ if self.status.active && !is_refusal(event) => return,
             Lifecycle::ConnectError { details, data, .. } => {
-                Some(ConnectFailure { message: details.message.clone(), data: data.clone() })
+                let message = brief(&details.message).into_owned();
+                Some(ConnectFailure { message, data: data.clone() })
             }
             Lifecycle::Disconnect { reason, .. } => {
                 Some(ConnectFailure { message: reason.as_str().into(), data: None })
@@ -567,6 +574,14 @@ impl Inner {
         for waiting in self.waiting.drain(..) {
             let _ = waiting.send(failure.clone().map_or(Ok(()), Err));
         }
+    }
+}
+
+/// A text, or its beginning and an ellipsis.
+fn brief(text: &str) -> Cow<'_, str> {
+    match text.floor_char_boundary(BRIEF) {
+        end if end < text.len() => Cow::Owned(format!("{}…", &text[..end])),
+        _ => Cow::Borrowed(text),
     }
 }
 
@@ -603,9 +618,9 @@ impl Observer for Channel {
         match event {
             Lifecycle::ConnectError { details, .. } => {
                 inner.last_error = Some(LastError {
-                    message: details.message.clone(),
+                    message: brief(&details.message).into_owned(),
                     phase: details.phase,
-                    description: details.description.clone(),
+                    description: details.description.as_deref().map(|text| brief(text).into_owned()),
                     hint: details.hint.clone(),
                     time: Time::now(),
                 });
@@ -613,8 +628,11 @@ impl Observer for Channel {
             Lifecycle::Disconnect { reason, details } => {
                 inner.last_disconnect = Some(LastDisconnect {
                     reason: reason.as_str(),
-                    message: details.as_ref().map(|details| details.message.clone()),
-                    description: details.as_ref().and_then(|details| details.description.clone()),
+                    message: details.as_ref().map(|details| brief(&details.message).into_owned()),
+                    description: details
+                        .as_ref()
+                        .and_then(|details| details.description.as_deref())
+                        .map(|text| brief(text).into_owned()),
                     time: Time::now(),
                 });
             }
@@ -684,5 +702,40 @@ impl Observer for Channel {
 
     fn publish(&self) {
         self.lock().wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socketio::DisconnectReason;
+
+    #[test]
+    fn of_a_failure_without_end_the_beginning_is_kept() {
+        let history = log::Settings { events: 10, bytes: 1024 * 1024 };
+        let channel = Channel::new("chat", "stream".into(), history, Duration::from_secs(1));
+        for (said, kept) in [
+            ("no".to_owned(), "no".to_owned()),
+            ("x".repeat(BRIEF), "x".repeat(BRIEF)),
+            ("x".repeat(100_000), "x".repeat(BRIEF) + "…"),
+            (format!("x{}", "é".repeat(50_000)), format!("x{}…", "é".repeat(BRIEF / 2 - 1))),
+        ] {
+            let details = Details { description: Some(said.clone()), ..Details::new(said) };
+            let lost = Lifecycle::Disconnect {
+                reason: DisconnectReason::ParseError,
+                details: Some(details.clone()),
+            };
+            let refused = Lifecycle::ConnectError { details, data: None, source: Source::Server };
+            for event in [lost, refused] {
+                channel.lifecycle(&event, &Status::default());
+            }
+            let Snapshot { last_error, last_disconnect, .. } = channel.snapshot();
+            let (error, disconnect) = (last_error.unwrap(), last_disconnect.unwrap());
+            assert_eq!((&error.message, error.description.as_ref()), (&kept, Some(&kept)));
+            assert_eq!(
+                (disconnect.message.as_ref(), disconnect.description.as_ref()),
+                (Some(&kept), Some(&kept))
+            );
+        }
     }
 }
