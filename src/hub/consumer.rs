@@ -1,6 +1,6 @@
 //! One attached program: its subscriptions, its places in the rings, and what is to be written to it next.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,14 +37,20 @@ pub struct Subscription {
 pub(super) struct Replaying {
     subscription: u64,
     channel: Arc<Channel>,
-    /// What comes first, and is left out later.
-    sticky: Vec<(u64, Bytes)>,
-    sticky_written: usize,
+    /// The kept lines that come first, without those that are written.
+    sticky: VecDeque<Bytes>,
+    /// The numbers of all of them, which are left out later.
+    sticky_seqs: Vec<u64>,
     replay: Option<Replay>,
     filter: Arc<Filter>,
 }
 
 impl Replaying {
+    /// Bytes that it keeps in memory, whatever has become of them in the channel.
+    pub(super) fn holds(&self) -> usize {
+        self.sticky.iter().map(Bytes::len).sum()
+    }
+
     /// No line of it is wanted any more.
     fn end(&self) {
         if let Some(replay) = &self.replay {
@@ -253,11 +259,12 @@ impl Consumer {
             subscribed.replayed += joined.replayed;
             subscribed.missed += joined.missed;
             if joined.replayed > 0 {
+                let (sticky_seqs, sticky) = joined.sticky.into_iter().unzip();
                 replays.push(Replaying {
                     subscription: number,
                     channel,
-                    sticky: joined.sticky,
-                    sticky_written: 0,
+                    sticky,
+                    sticky_seqs,
                     replay: joined.replay,
                     filter: Arc::clone(&filter),
                 });
@@ -394,19 +401,18 @@ impl Consumer {
     }
 
     fn replay(&self, replaying: &mut Replaying, out: &mut Vec<Bytes>) -> bool {
-        let Replaying { channel, sticky, sticky_written, replay, filter, .. } = replaying;
+        let Replaying { channel, sticky, sticky_seqs, replay, filter, .. } = replaying;
         let mut bytes = 0;
-        while let Some((_, line)) = sticky.get(*sticky_written) {
-            if bytes >= BATCH_BYTES {
-                return false;
-            }
+        while let Some(line) = sticky.pop_front() {
             bytes += line.len();
-            out.push(line.clone());
-            *sticky_written += 1;
+            out.push(line);
             self.delivered.fetch_add(1, Ordering::Relaxed);
+            if bytes >= BATCH_BYTES {
+                return sticky.is_empty() && replay.is_none();
+            }
         }
         let Some(replay) = replay else { return true };
-        let is_sticky = |seq| sticky.binary_search_by_key(&seq, |(seq, _)| *seq).is_ok();
+        let is_sticky = |seq| sticky_seqs.binary_search(&seq).is_ok();
         let want = |line: LineView<'_>| filter.wants(line) && !is_sticky(line.seq);
         match channel.read_replay(replay, want, BATCH_BYTES, out) {
             Read::AtHead(lines) => {
@@ -511,5 +517,54 @@ impl State {
         heard.push(Heard { subscription, since, filter: Arc::clone(filter) });
         let last = heard.len() - 1;
         &mut heard[last]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::hub::inbox::MAX_ANSWER_BYTES;
+    use crate::hub::log;
+    use crate::hub::subscription::LifecycleFilter;
+
+    #[test]
+    fn kept_lines_that_are_not_read_count_as_answers() {
+        let identity = Identity { pid: None, uid: 0, gid: 0, role: Role::Read };
+        let consumer = Consumer::new(1, identity, Lag::Skip);
+        let history = log::Settings { events: 10, bytes: 1024 };
+        let channel = Arc::new(Channel::new("chat", "stream".into(), history, Duration::from_secs(1)));
+        let filter = Arc::new(Filter { events: None, lifecycle: LifecycleFilter::All, outgoing: false });
+        let line = Bytes::from(vec![b'x'; MAX_ANSWER_BYTES / 4]);
+        let subscribe = |subscription| {
+            consumer.inbox.push_replay(Replaying {
+                subscription,
+                channel: Arc::clone(&channel),
+                sticky: VecDeque::from([line.clone(), line.clone(), line.clone()]),
+                sticky_seqs: vec![1, 2, 3],
+                replay: None,
+                filter: Arc::clone(&filter),
+            });
+        };
+        let has_room = || consumer.inbox.answers_have_room().now_or_never().is_some();
+        subscribe(1);
+        assert!(has_room());
+        subscribe(2);
+        assert!(!has_room());
+        assert_eq!(consumer.inbox.take_replays(|replaying| replaying.subscription == 1).len(), 1);
+        assert!(has_room());
+        subscribe(3);
+        // Five lines are left, then four, which are as much as may wait, then fewer.
+        for (written, room) in [(1, false), (2, false), (3, true), (6, true)] {
+            let mut out = Vec::new();
+            while consumer.delivered.load(Ordering::Relaxed) < written {
+                consumer.take(&mut out);
+            }
+            assert_eq!(has_room(), room, "{written}");
+            assert!(out.iter().all(|slice| slice.len() == line.len()));
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::Lag;
 /// Answers that may wait for a consumer before its requests wait too.
 pub const MAX_ANSWERS: usize = 1024;
 
-/// The same in bytes.
+/// The same in bytes, together with the kept lines that new subscriptions are still to get.
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// Why the daemon ends the attachment; the last thing a consumer reads.
@@ -58,6 +58,8 @@ struct Queue {
     items: VecDeque<Item<super::consumer::Replaying>>,
     answers: usize,
     answer_bytes: usize,
+    /// What the replays in line keep in memory.
+    replay_bytes: usize,
     /// Channels that have news.
     ready: Vec<usize>,
     goodbye: Option<Goodbye>,
@@ -85,6 +87,7 @@ impl Inbox {
             items: VecDeque::new(),
             answers: 0,
             answer_bytes: 0,
+            replay_bytes: 0,
             ready: Vec::new(),
             goodbye: None,
             lag,
@@ -219,7 +222,7 @@ impl Inbox {
         loop {
             {
                 let queue = self.lock();
-                if queue.answers < MAX_ANSWERS && queue.answer_bytes < MAX_ANSWER_BYTES {
+                if queue.answers < MAX_ANSWERS && queue.answer_bytes + queue.replay_bytes < MAX_ANSWER_BYTES {
                     return;
                 }
             }
@@ -228,7 +231,10 @@ impl Inbox {
     }
 
     pub(super) fn push_replay(&self, replay: super::consumer::Replaying) {
-        self.lock().items.push_back(Item::Replay(replay));
+        let mut queue = self.lock();
+        queue.replay_bytes += replay.holds();
+        queue.items.push_back(Item::Replay(replay));
+        drop(queue);
         self.bell.notify_one();
     }
 
@@ -247,18 +253,26 @@ impl Inbox {
 
     /// An item that is not over stays first.
     pub(super) fn put_back(&self, item: Item<super::consumer::Replaying>) {
-        self.lock().items.push_front(item);
+        let mut queue = self.lock();
+        if let Item::Replay(replay) = &item {
+            queue.replay_bytes += replay.holds();
+        }
+        queue.items.push_front(item);
     }
 
     pub(super) fn pop(&self) -> Option<Item<super::consumer::Replaying>> {
         let mut queue = self.lock();
         let item = queue.items.pop_front();
-        if let Some(Item::Answers { lines, count }) = &item {
-            queue.answers -= count;
-            queue.answer_bytes -= lines.len();
-            drop(queue);
-            self.room.notify_one();
+        match &item {
+            Some(Item::Answers { lines, count }) => {
+                queue.answers -= count;
+                queue.answer_bytes -= lines.len();
+            }
+            Some(Item::Replay(replay)) => queue.replay_bytes -= replay.holds(),
+            Some(Item::Live { .. }) | None => return item,
         }
+        drop(queue);
+        self.room.notify_one();
         item
     }
 
@@ -271,10 +285,15 @@ impl Inbox {
         let items = std::mem::take(&mut queue.items);
         for item in items {
             match item {
-                Item::Replay(replay) if of(&replay) => gone.push(replay),
+                Item::Replay(replay) if of(&replay) => {
+                    queue.replay_bytes -= replay.holds();
+                    gone.push(replay);
+                }
                 item => queue.items.push_back(item),
             }
         }
+        drop(queue);
+        self.room.notify_one();
         gone
     }
 
