@@ -533,7 +533,7 @@ mod tests {
 
     #[test]
     fn kept_lines_that_are_not_read_count_as_answers() {
-        let identity = Identity { pid: None, uid: 0, gid: 0, role: Role::Read };
+        let identity = Identity { pid: None, uid: 0, gid: 0, rights: Rights::everywhere(Role::Read) };
         let consumer = Consumer::new(1, identity, Lag::Skip);
         let history = log::Settings { events: 10, bytes: 1024 };
         let channel = Arc::new(Channel::new("chat", "stream".into(), history, Duration::from_secs(1)));
