@@ -1,8 +1,13 @@
 //! Each test is a transcript: what comes in, and everything that comes out: events first, then packets (`>`).
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::*;
+use crate::engineio::CloseReason;
 use crate::engineio::{Frame, Message};
 use crate::socketio::Decoder;
+use crate::socketio::Parser;
 
 mod emits;
 mod joining;
