@@ -24,6 +24,7 @@ const PURE: &[&str] = &[
     "manager/backoff.rs",
     "manager/pace.rs",
     "manager/state.rs",
+    "manager/state/",
     "hub/access.rs",
     "hub/log.rs",
     "hub/sticky.rs",

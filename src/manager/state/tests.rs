@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::engineio::{Frame, Handshake, Packet};
 use crate::manager::backoff;
-use crate::socketio::socket;
+use crate::socketio::{Name, socket};
 
 mod attempts;
 mod comebacks;

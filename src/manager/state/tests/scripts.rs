@@ -1,7 +1,7 @@
 //! What a connection says by itself after each CONNECT.
 
 use super::*;
-use crate::socketio::{Step, StepArgs};
+use crate::socketio::{Name, Step, StepArgs};
 
 fn step(event: &str, array: &'static str, expect: Option<&'static str>) -> Step {
     Step {
