@@ -65,7 +65,7 @@ pub enum Event<T> {
         /// The server gave the earlier session back, missed events included.
         recovered: bool,
     },
-    /// A step of the script wants the arguments that this file holds; then [`Socket::handle_step_args`].
+    /// A step of the script wants the arguments that this file holds; then [`Socket::handle_step_args`](super::Socket::handle_step_args).
     ReadArgs(PathBuf),
     /// The script went through: what waited goes out.
     Ready,
