@@ -159,3 +159,12 @@ async fn a_configuration_that_does_not_load_is_exit_78() {
         assert_eq!(status.code(), Some(78), "{config}: {log}");
     }
 }
+
+#[tokio::test]
+async fn it_takes_as_many_descriptors_as_it_may_have() {
+    let daemon = Daemon::start(QUICK).await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).expect("it runs");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("there is such a limit");
+    let [soft, hard] = [3, 4].map(|column| line.split_whitespace().nth(column));
+    assert_eq!(soft, hard, "{line}");
+}

@@ -81,6 +81,7 @@ pub enum Ended {
 /// somebody asks. To be called once, before other threads start.
 pub fn run(config: Config, origin: Origin) -> Result<Ended, Error> {
     let telemetry = telemetry::init(&config.log)?;
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -107,6 +108,17 @@ pub fn run(config: Config, origin: Origin) -> Result<Ended, Error> {
     // A look-up that still hangs must not keep the process.
     runtime.shutdown_background();
     ended
+}
+
+/// As many descriptors as the system lets this process have: each program takes one, and the usual limit is low.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        warn!(%error, ?current, ?maximum, "the limit of open files stays as it is");
+    }
 }
 
 /// Serves consumers on `listener` until `stop`, then ends in order: whoever waits for an answer hears that none will
