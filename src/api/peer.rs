@@ -99,6 +99,8 @@ async fn read_requests(
             Ok(0) => break,
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // The end of one that left answers unread; all that it wrote has been read by then.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
             Err(error) => return Err(error),
         }
     }
