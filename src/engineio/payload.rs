@@ -3,7 +3,7 @@
 //! JSON text holds no raw 0x1E, but a `message` packet may hold any text; what contains the separator cannot travel
 //! in a polling body, and nothing here checks for it.
 
-use std::collections::VecDeque;
+use std::collections::{VecDeque, vec_deque};
 use std::iter::FusedIterator;
 
 use bytes::Bytes;
@@ -65,15 +65,26 @@ pub fn encode<'a>(packets: impl IntoIterator<Item = &'a Packet>) -> String {
 /// A first packet is taken whatever its size: the server refuses one that is too large, and says so. Nothing queued,
 /// no body.
 pub fn take_body(queue: &mut VecDeque<Packet>, max_payload: Option<usize>) -> Option<String> {
-    let limit = max_payload.unwrap_or(usize::MAX);
-    let mut size = queue.front()?.payload_size();
+    let separated = |packet: &Packet| packet.payload_size().saturating_add(1);
+    // Nothing stands behind the last one.
+    take_fitting(queue, max_payload.map(|most| most.saturating_add(1)), separated, |packets| encode(packets))
+}
+
+/// [`take_body`] for any framing: `size` says how much each packet adds to a body, `encode` makes it.
+pub(super) fn take_fitting(
+    queue: &mut VecDeque<Packet>,
+    limit: Option<usize>,
+    size: impl Fn(&Packet) -> usize,
+    encode: impl FnOnce(vec_deque::Iter<'_, Packet>) -> String,
+) -> Option<String> {
+    let limit = limit.unwrap_or(usize::MAX);
+    let mut body_size = size(queue.front()?);
     let mut count = 1;
     for packet in queue.iter().skip(1) {
-        let grown = size.saturating_add(1).saturating_add(packet.payload_size());
-        if grown > limit {
+        body_size = body_size.saturating_add(size(packet));
+        if body_size > limit {
             break;
         }
-        size = grown;
         count += 1;
     }
     let body = encode(queue.range(..count));

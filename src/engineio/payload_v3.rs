@@ -11,7 +11,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::packet::{DecodeError, Packet};
-use super::packet_v3;
+use super::{packet_v3, payload};
 
 /// The packets of a body, in order. The first bad one is yielded as the error and ends the iteration. Elements of
 /// length 0 are skipped, so there may be none.
@@ -177,21 +177,9 @@ fn units(text: &str) -> usize {
 }
 
 /// Takes packets off the front until the next would make the body larger than `max_payload` bytes; see
-/// [`super::payload::take_body`].
+/// [`payload::take_body`].
 pub fn take_body(queue: &mut VecDeque<Packet>, max_payload: Option<usize>) -> Option<String> {
-    let limit = max_payload.unwrap_or(usize::MAX);
-    let mut body_size = size(queue.front()?);
-    let mut count = 1;
-    for packet in queue.iter().skip(1) {
-        body_size = body_size.saturating_add(size(packet));
-        if body_size > limit {
-            break;
-        }
-        count += 1;
-    }
-    let body = encode(queue.range(..count));
-    queue.drain(..count);
-    Some(body)
+    payload::take_fitting(queue, max_payload, size, |packets| encode(packets))
 }
 
 #[cfg(test)]

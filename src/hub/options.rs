@@ -262,6 +262,7 @@ impl<'de> Deserialize<'de> for AuthObject {
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<AuthObject, A::Error> {
+                // A table of a file has no text of its own to keep; that of a request does, see `from_json`.
                 let map = serde_json::Map::deserialize(de::value::MapAccessDeserializer::new(map))?;
                 Ok(AuthObject(serde_json::Value::Object(map).to_string().into()))
             }
