@@ -4,16 +4,9 @@
 
 mod common;
 
-use common::node::NodeServer;
+use common::node::{NodeServer, WAYS};
 use common::transcript::compare;
 use common::{Consumer, Daemon, event, lifecycle};
-
-/// Ways to the server: the daemon's options, and the transport it ends up on.
-const WAYS: &[(&str, &str)] = &[
-    (r#"transports = ["websocket"]"#, "websocket"),
-    (r#"transports = ["polling"]"#, "polling"),
-    (r#"transports = ["polling", "websocket"]"#, "websocket"),
-];
 
 struct Session {
     consumer: Consumer,

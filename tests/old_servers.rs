@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::node::NodeServer;
+use common::node::{NodeServer, WAYS};
 use common::transcript::Captures;
 use common::{Consumer, Daemon, event, lifecycle};
 
@@ -13,13 +13,6 @@ const SERVERS: &[&str] = &[
     r#""package":"socket.io-2""#,
     r#""package":"socket.io-3","allowEIO3":true"#,
     r#""package":"socket.io-4","allowEIO3":true"#,
-];
-
-/// Ways to the server: the daemon's options, and the transport it ends up on.
-const WAYS: &[(&str, &str)] = &[
-    (r#"transports = ["websocket"]"#, "websocket"),
-    (r#"transports = ["polling"]"#, "polling"),
-    (r#"transports = ["polling", "websocket"]"#, "websocket"),
 ];
 
 struct Session {

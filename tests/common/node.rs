@@ -17,6 +17,13 @@ use super::within;
 const PACKAGE: &str = include_str!("../node/package.json");
 const LOCK: &str = include_str!("../node/package-lock.json");
 
+/// Ways to the server: the daemon's options, and the transport it ends up on.
+pub const WAYS: &[(&str, &str)] = &[
+    (r#"transports = ["websocket"]"#, "websocket"),
+    (r#"transports = ["polling"]"#, "polling"),
+    (r#"transports = ["polling", "websocket"]"#, "websocket"),
+];
+
 /// The official server on a port of loopback.
 pub struct NodeServer {
     script: Script,
