@@ -1,5 +1,6 @@
 //! A daemon with the connection `chat`, whose server answers what the README asks, for programs that are run.
 
+use std::path::Path;
 use std::process::{Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -42,60 +43,55 @@ impl Stage {
         self.watcher.next_notification().await;
     }
 
-    /// Waits until a program that has just been started listens to `chat`.
-    pub(crate) async fn until_heard(&mut self) {
-        let heard = async {
-            let request = r#"{"id":3,"method":"list"}"#;
-            while !self.watcher.request(request).await.contains(r#""subscribers":2"#) {
-                tokio::task::yield_now().await;
-            }
-        };
-        within("the program to listen", heard).await;
-    }
-
-    /// A command that finds this crate's `siod`, and this daemon's socket in its environment.
-    pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> Command {
-        let bin = std::path::Path::new(env!("CARGO_BIN_EXE_siod")).parent().expect("a folder");
-        let path = std::env::var("PATH").unwrap_or_default();
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env("PATH", format!("{}:{path}", bin.display()))
-            .env("SIOD_SOCKET", self.daemon.folder().socket())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true);
-        command
-    }
-
     /// Runs a program to its end, which must be a good one; gives what it printed.
     pub(crate) async fn run(&self, program: &str, arguments: &[&str]) -> String {
         let output: Output =
-            within(program, self.command(program, arguments).output()).await.expect("it starts");
+            within(program, command(&self.daemon, program, arguments).output()).await.expect("it starts");
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         assert!(output.status.success(), "{program} {arguments:?}: {}\n{text}", output.status);
         text
     }
+}
 
-    /// Starts a program that listens; what it prints is read with [`Listening::line`].
-    pub(crate) async fn listen(&mut self, program: &str, arguments: &[&str]) -> Listening {
-        let mut child = self.command(program, arguments).process_group(0).spawn().expect("it starts");
-        let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
-        let listening = Listening { lines, child };
-        self.until_heard().await;
-        listening
-    }
+/// A command that finds this crate's `siod`, and this daemon's socket in its environment.
+fn command(daemon: &Daemon, program: &str, arguments: &[&str]) -> Command {
+    let bin = Path::new(env!("CARGO_BIN_EXE_siod")).parent().expect("a folder");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("PATH", format!("{}:{path}", bin.display()))
+        .env("SIOD_SOCKET", daemon.folder().socket())
+        // With it a line is several writes, and those of several programs mix.
+        .env_remove("PYTHONUNBUFFERED")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true);
+    command
 }
 
 /// A program that runs; killed when dropped, with those it has started.
 pub(crate) struct Listening {
     lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
-    child: Child,
+    group: Option<Pid>,
+    _child: Child,
 }
 
 impl Listening {
+    /// Runs a script of a shell in `folder`; it may leave others behind that go on.
+    pub(crate) fn start(daemon: &Daemon, folder: &Path, script: &str) -> Self {
+        let mut command = command(daemon, "sh", &["-euc", script]);
+        let mut child = command.current_dir(folder).process_group(0).spawn().expect("a shell");
+        let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        Self {
+            group: child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw),
+            lines,
+            _child: child,
+        }
+    }
+
     pub(crate) async fn line(&mut self) -> String {
         let line = within("a line of the program", self.lines.next_line()).await;
         line.expect("UTF-8").expect("the program goes on")
@@ -104,8 +100,7 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        let group = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(group) = group {
+        if let Some(group) = self.group {
             // One that has ended meanwhile needs nothing more.
             let _gone = kill_process_group(group, Signal::KILL);
         }
