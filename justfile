@@ -18,6 +18,10 @@ docs:
 test *arguments:
     cargo test {{arguments}}
 
+# Writes docs/schema anew, from the types of the API. A test fails while it is stale.
+schema:
+    SIOD_SCHEMA=write cargo test --lib the_files_of_docs_schema
+
 # Licences and banned crates; needs cargo-deny.
 deny:
     cargo deny check licenses bans sources

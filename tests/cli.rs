@@ -105,7 +105,7 @@ async fn a_reload_says_what_has_changed() {
 async fn completions_and_the_manual_are_printed_and_name_every_command() {
     let commands =
         ["run", "check", "doctor", "status", "listen", "emit", "connect", "disconnect", "open", "close"];
-    let commands = commands.iter().chain(&["call", "reload", "completions", "man"]);
+    let commands = commands.iter().chain(&["call", "reload", "schema", "completions", "man"]);
     for (args, start) in [
         (&["completions", "bash"][..], "_siod() {"),
         (&["completions", "zsh"], "#compdef siod"),

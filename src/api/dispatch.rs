@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use bytes::BufMut;
 use bytestring::ByteString;
-use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -19,14 +18,16 @@ use super::lines::Line;
 use super::message::{self, API_VERSION, Error, ErrorKind, Malformed, Request};
 use super::reload::{Reloaded, Reloader};
 use super::reply::{self, Reply};
+use super::results::{
+    DaemonStatus, EmitResult, EmitStatus, Empty, HelloResult, Limits, ListResult, OpenResult, StatusResult,
+    SubscribeResult,
+};
 use crate::engineio::Revision;
 use crate::hub::channel::ConnectFailure;
 use crate::hub::notice::Time;
 use crate::hub::options::{ConnectionOptions, NO_AUTH, check_name};
 use crate::hub::subscription::{Filter, LifecycleFilter, Pattern};
-use crate::hub::{
-    self, Connection, Consumer, Hub, Opener, Rights, Role, Snapshot, Start, Subscription, inbox,
-};
+use crate::hub::{self, Connection, Consumer, Hub, Opener, Rights, Role, Start, Subscription, inbox};
 use crate::json;
 use crate::manager::{self, Auth, Effect, Effects, Manager, Ticket};
 use crate::socketio::{AckError, AnswerError, Args, Emit, EmitError, Name, Sent};
@@ -67,7 +68,7 @@ pub(super) struct Dispatcher {
 
 /// A method, and what it takes to call it.
 #[derive(Clone, Copy)]
-enum Method {
+pub(super) enum Method {
     Hello,
     List,
     Status,
@@ -84,7 +85,7 @@ enum Method {
 }
 
 impl Method {
-    fn of(name: &str) -> Option<Self> {
+    pub(super) fn of(name: &str) -> Option<Self> {
         Some(match name {
             "hello" => Self::Hello,
             "list" => Self::List,
@@ -103,7 +104,7 @@ impl Method {
         })
     }
 
-    fn role(self) -> Role {
+    pub(super) fn role(self) -> Role {
         match self {
             Self::Hello | Self::List | Self::Status | Self::Subscribe | Self::Unsubscribe => Role::Read,
             Self::Emit | Self::Ack => Role::Write,
@@ -524,9 +525,9 @@ struct EmitTicket {
 impl Ticket for EmitTicket {
     fn settled(self: Box<Self>, result: Result<Sent, EmitError>, active: bool) {
         let status = match result {
-            Ok(Sent::Sent) => "sent",
-            Ok(Sent::Buffered) => "buffered",
-            Ok(Sent::Dropped) => "dropped",
+            Ok(Sent::Sent) => EmitStatus::Sent,
+            Ok(Sent::Buffered) => EmitStatus::Buffered,
+            Ok(Sent::Dropped) => EmitStatus::Dropped,
             Err(error @ (EmitError::BufferFull(_) | EmitError::TooManyPending)) => {
                 return self.reply.error(&Error::new(ErrorKind::BufferFull, error.to_string()));
             }
@@ -608,26 +609,12 @@ fn read_args(args: Option<&RawValue>, binary: bool, max_attachments: Option<usiz
 }
 
 fn lifecycle_name(name: String) -> Result<String, Error> {
-    const NAMES: [&str; 12] = [
-        "connect",
-        "connect_error",
-        "disconnect",
-        "reconnect_attempt",
-        "reconnect_error",
-        "reconnect",
-        "reconnect_failed",
-        "upgrade",
-        "ready",
-        "setup_failed",
-        "opened",
-        "closed",
-    ];
     match name.as_str() {
-        // As the official client's page spells it in one place.
-        "reconnection_attempt" => Ok("reconnect_attempt".into()),
-        known if NAMES.contains(&known) => Ok(name),
+        other if other == message::OTHER_SPELLING.0 => Ok(message::OTHER_SPELLING.1.into()),
+        known if message::LIFECYCLE.contains(&known) => Ok(name),
         _ => {
-            let message = format!("lifecycle: there is no event {name:?}; there are {}", NAMES.join(", "));
+            let known = message::LIFECYCLE.join(", ");
+            let message = format!("lifecycle: there is no event {name:?}; there are {known}");
             Err(Error::new(ErrorKind::InvalidParams, message))
         }
     }
@@ -645,77 +632,4 @@ fn rss_bytes() -> u64 {
         .ok()
         .and_then(|statm| statm.split(' ').nth(1)?.parse::<u64>().ok());
     pages.unwrap_or(0) * rustix::param::page_size() as u64
-}
-
-#[derive(Serialize)]
-struct Empty {}
-
-#[derive(Serialize)]
-struct ListResult {
-    connections: Vec<Snapshot>,
-}
-
-#[derive(Serialize)]
-struct HelloResult<'a> {
-    server: &'static str,
-    version: &'static str,
-    api: u32,
-    stream: &'a str,
-    pid: u32,
-    consumer: String,
-    role: Role,
-    limits: Limits,
-}
-
-#[derive(Serialize)]
-#[expect(clippy::struct_field_names, reason = "these are the members that consumers read")]
-struct Limits {
-    max_line: usize,
-    max_depth: usize,
-    max_subscriptions: usize,
-    max_unread_answers: usize,
-    max_unread_answer_bytes: usize,
-}
-
-#[derive(Serialize)]
-struct StatusResult<'a> {
-    daemon: DaemonStatus<'a>,
-    connections: Vec<Snapshot>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consumers: Option<Vec<hub::Report>>,
-}
-
-#[derive(Serialize)]
-struct DaemonStatus<'a> {
-    version: &'static str,
-    pid: u32,
-    stream: &'a str,
-    started: Time,
-    uptime_ms: u64,
-    consumers: usize,
-    connections: usize,
-    rss_bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    config_error: Option<String>,
-}
-
-#[derive(Serialize)]
-struct SubscribeResult<'a> {
-    subscription: u64,
-    stream: &'a str,
-    connections: &'a [Snapshot],
-    replayed: u64,
-    missed: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct EmitResult {
-    status: &'static str,
-    active: bool,
-}
-
-#[derive(Serialize)]
-struct OpenResult {
-    created: bool,
-    connection: Snapshot,
 }

@@ -13,6 +13,7 @@ pub const API_VERSION: u32 = 1;
 
 /// What went wrong, for programs (JSON-RPC 2.0 section 5.1, and our own from -32000 on).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Deserialize, schemars::JsonSchema), serde(rename_all = "snake_case"))]
 pub enum ErrorKind {
     /// Not JSON, or not UTF-8.
     ParseError,
@@ -234,46 +235,50 @@ fn invalid_params(method: &str, error: &serde_json::Error) -> Error {
 
 /// `hello`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Hello {
-    /// What the consumer calls itself.
+    /// What the program calls itself, for `status` to show. Default nothing.
     pub client: Option<String>,
-    /// What is to happen when it is overrun.
+    /// What is to happen when it is too slow. Default `api.lag` of the configuration.
     pub lag: Option<Lag>,
 }
 
 /// Methods without parameters.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
 /// `status`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Status {
-    /// This one only.
+    /// The name of the one connection to show. Default all.
     pub connection: Option<String>,
 }
 
 /// `subscribe`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Subscribe {
-    /// Pattern; all.
+    /// A name or a pattern, in which `*` is any text and `?` any character. Default `*`.
     pub connection: Option<String>,
-    /// Patterns; all.
+    /// Patterns of event names; an empty array for none. Default all.
     pub events: Option<Vec<String>>,
-    /// Which lifecycle events; all.
+    /// Which lifecycle events. Default all.
     pub lifecycle: Option<Lifecycle>,
-    /// What consumers emit, too.
+    /// Also what programs emit, filtered by `events`.
     #[serde(default)]
     pub outgoing: bool,
-    /// The last line of each event that the connection keeps, first.
+    /// First the last line of each event that the connection's option `sticky` names.
     #[serde(default)]
     pub sticky: bool,
-    /// Replay the last so many.
+    /// First the last so many retained lines of each connection that match. Default 0.
     pub last: Option<u64>,
-    /// Replay what came after this.
+    /// First everything retained after this place; `connection` has to be one plain name.
     #[serde(default, deserialize_with = "object")]
     pub after: Option<After>,
 }
@@ -286,6 +291,25 @@ pub enum Lifecycle {
     /// These.
     Names(Vec<String>),
 }
+
+/// As the official client's page spells one of them in one place, and its name.
+pub const OTHER_SPELLING: (&str, &str) = ("reconnection_attempt", "reconnect_attempt");
+
+/// All lifecycle events.
+pub const LIFECYCLE: [&str; 12] = [
+    "connect",
+    "connect_error",
+    "disconnect",
+    "reconnect_attempt",
+    "reconnect_error",
+    "reconnect",
+    "reconnect_failed",
+    "upgrade",
+    "ready",
+    "setup_failed",
+    "opened",
+    "closed",
+];
 
 impl<'de> Deserialize<'de> for Lifecycle {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -325,92 +349,130 @@ fn object<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
 
 /// A place in a connection's notifications.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct After {
-    /// The run of the daemon that gave the number.
+    /// The run of the daemon that gave the number, as `hello`, `subscribe` and snapshots name it.
     pub stream: String,
-    /// The last one that is known.
+    /// The number of the last line that is known.
     pub seq: u64,
 }
 
 /// `unsubscribe`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Unsubscribe {
-    /// What `subscribe` gave.
+    /// The number that `subscribe` gave.
     pub subscription: u64,
 }
 
 /// `emit`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Emit<'a> {
-    /// On which connection.
+    /// The connection's name.
     pub connection: String,
-    /// The event's name.
+    /// The event's name; the reserved ones cannot be emitted.
+    #[cfg_attr(test, schemars(extend("not" = { "enum": crate::socketio::RESERVED })))]
     pub event: String,
-    /// Its arguments, an array; none.
+    /// Its arguments, which go out to the byte save white space between tokens. Default none.
     #[serde(borrow)]
+    #[cfg_attr(test, schemars(with = "Option<Vec<serde_json::Value>>"))]
     pub args: Option<&'a RawValue>,
-    /// Wait for the server's answer.
+    /// Wait for the server's answer, which is the result.
     #[serde(default)]
     pub ack: bool,
-    /// How long, in milliseconds.
+    /// How many milliseconds to wait for it; 0 is at once. Default `ack_timeout` of the connection, else no limit.
     pub timeout: Option<u64>,
     /// Drop it rather than let it wait.
     #[serde(default)]
     pub volatile: bool,
-    /// `{"$binary":…}` in args are attachments.
+    /// Each `{"$binary":"<standard base64, padded>"}` in `args` becomes an attachment.
     #[serde(default)]
     pub binary: bool,
-    /// Without effect while no transport compresses; taken as the official client takes it.
+    /// Without effect while no transport compresses; taken as the official client takes it. Default true.
     pub compress: Option<bool>,
 }
 
 /// `ack`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Ack<'a> {
-    /// On which connection.
+    /// The connection's name.
     pub connection: String,
     /// The number that came with the event.
     pub ack: u64,
-    /// The answer, an array; empty.
+    /// The arguments of the answer. Default none.
     #[serde(borrow)]
+    #[cfg_attr(test, schemars(with = "Option<Vec<serde_json::Value>>"))]
     pub args: Option<&'a RawValue>,
-    /// `{"$binary":…}` in args are attachments.
+    /// Each `{"$binary":"<standard base64, padded>"}` in `args` becomes an attachment.
     #[serde(default)]
     pub binary: bool,
 }
 
 /// `connect`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Connect<'a> {
-    /// Which.
+    /// The connection's name.
     pub connection: String,
-    /// The auth object from now on.
+    /// The auth object from now on, as with `set_auth`. Default: it stays as it is.
     #[serde(borrow)]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Map<String, serde_json::Value>>"))]
     pub auth: Option<&'a RawValue>,
-    /// Answer when it is connected, in milliseconds at the latest.
+    /// Answer when it is connected, or after so many milliseconds. Default at once.
     pub wait: Option<u64>,
 }
 
 /// `disconnect` and `close`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Named {
-    /// Which.
+    /// The connection's name.
     pub connection: String,
 }
 
 /// `set_auth`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SetAuth<'a> {
-    /// Which.
+    /// The connection's name.
     pub connection: String,
-    /// The auth object from the next CONNECT on.
+    /// The auth object from the next CONNECT on, instead of what is configured; null for none.
     #[serde(borrow)]
+    #[cfg_attr(test, schemars(with = "serde_json::Map<String, serde_json::Value>", extend("type" = ["object", "null"])))]
     pub auth: &'a RawValue,
+}
+
+/// What is read by hand, described for the JSON Schema.
+#[cfg(test)]
+mod schema {
+    use std::borrow::Cow;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    use super::{LIFECYCLE, Lifecycle, OTHER_SPELLING};
+
+    impl JsonSchema for Lifecycle {
+        fn schema_name() -> Cow<'static, str> {
+            "LifecycleFilter".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            let names: Vec<_> = LIFECYCLE.iter().chain([&OTHER_SPELLING.0]).collect();
+            json_schema!({
+                "description": "All lifecycle events (true), none (false), or those that are named; \
+                                reconnection_attempt is taken for reconnect_attempt.",
+                "type": ["boolean", "array"],
+                "items": { "type": "string", "enum": names },
+            })
+        }
+    }
 }

@@ -7,6 +7,8 @@ pub mod message;
 mod peer;
 pub mod reload;
 mod reply;
+mod results;
+pub mod schema;
 pub mod server;
 
 use crate::hub::options::ConnectionOptions;

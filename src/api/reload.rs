@@ -10,12 +10,14 @@ const QUEUE: usize = 16;
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reloaded {
     /// The connections of the configuration.
     #[serde(flatten)]
     pub changes: Changes,
     /// Keys that have changed and whose new value takes a restart; only there when there are some.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub needs_restart: Vec<&'static str>,
 }
 

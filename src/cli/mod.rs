@@ -1,6 +1,6 @@
 //! The command line: arguments, and one file per command.
 //!
-//! Every command but `run`, `check`, `doctor`, `completions` and `man` is a client of the socket like any other program;
+//! Every command but `run`, `check`, `doctor`, `schema`, `completions` and `man` is a client of the socket like any other program;
 //! nothing here can do what the local API cannot. What goes to stdout is for programs unless stdout is a terminal; notes and errors go to stderr.
 
 mod call;
@@ -17,6 +17,7 @@ mod output;
 mod pretty;
 mod reload;
 mod resume;
+mod schema;
 mod status;
 mod table;
 mod text;
@@ -88,6 +89,7 @@ enum Command {
     /// Validates the configuration and prints what is in effect, secrets masked
     Check,
     Doctor(doctor::Doctor),
+    Schema(schema::Schema),
     Completions(completions::Completions),
     /// Prints the manual page, with all commands on it
     #[command(after_help = man::EXAMPLES)]
@@ -115,6 +117,7 @@ impl Command {
             Self::Run => daemon::run(global),
             Self::Check => daemon::check(global),
             Self::Doctor(command) => block_on(command.run(global)),
+            Self::Schema(command) => command.run(),
             Self::Completions(command) => command.run(),
             Self::Man => man::run(),
             Self::Client(command) => {

@@ -20,6 +20,7 @@ pub use session::{CloseReason, Event, Session, UPGRADE_TIMEOUT};
 
 /// How the packets of a session travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Transport"))]
 #[serde(rename_all = "lowercase")]
 pub enum TransportKind {
     /// HTTP long-polling: one GET that waits for packets, one POST that carries them.

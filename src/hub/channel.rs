@@ -31,55 +31,96 @@ const BRIEF: usize = 4096;
 
 /// A connection at one moment, as `list` and `subscribe` show it.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Snapshot {
+    /// Its name.
     name: String,
+    /// The server, without user info.
     url: String,
+    /// The namespace there.
     namespace: String,
+    /// Where it stands.
     state: ConnectionState,
+    /// The namespace is joined.
     connected: bool,
+    /// Joined, and the script of `on_connect` has gone through, where there is one.
     ready: bool,
+    /// Up, or to come up by itself; where it is false, that takes the method `connect`.
     active: bool,
+    /// The socket's id; null unless connected.
     id: Option<String>,
+    /// The server gave the earlier session back.
     recovered: bool,
+    /// What the session travels on; null without one.
     transport: Option<TransportKind>,
+    /// The reconnection attempt that is going on or waited for, from 1; else 0.
     attempt: u32,
+    /// In how many milliseconds that attempt begins; null unless it is waited for.
     next_attempt_ms: Option<u64>,
+    /// When `state` last changed.
     since: Time,
+    /// The number of the newest line; 0 before the first.
     seq: u64,
+    /// The number of the oldest retained line; `seq` + 1 with none retained.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     oldest_seq: u64,
+    /// The run of the daemon that these numbers belong to.
     stream: String,
+    /// Events that wait to be sent; with `retries`, to be answered.
     buffered: usize,
+    /// Answers of the server that are waited for.
     pending_acks: usize,
+    /// Programs that listen.
     subscribers: usize,
+    /// The last `connect_error`.
     last_error: Option<LastError>,
+    /// The last `disconnect`.
     last_disconnect: Option<LastDisconnect>,
+    /// Events from the server in this run.
     received: u64,
+    /// Events to the server in this run.
     sent: u64,
+    /// Reconnections in this run.
     reconnects: u64,
-    /// Only there when true.
+    /// There, and true, where any certificate of the server is taken.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(test, schemars(extend("const" = true)))]
     insecure: bool,
 }
 
+/// A failure to connect; of long texts the first 4 KiB and `…`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct LastError {
+    /// What the official client says in the same case.
     message: String,
+    /// The step that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     phase: Option<Phase>,
+    /// What really happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
+    /// What to try.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<Cow<'static, str>>,
+    /// When.
     time: Time,
 }
 
+/// A loss of the connection; of long texts the first 4 KiB and `…`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct LastDisconnect {
+    /// Why, in the words of the official client.
+    #[cfg_attr(test, schemars(with = "super::notice::schema::Reason"))]
     reason: &'static str,
+    /// What more is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+    /// What really happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
+    /// When.
     time: Time,
 }
 

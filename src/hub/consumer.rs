@@ -139,10 +139,11 @@ pub struct Consumer {
 
 /// How a consumer is doing, for `status`.
 #[derive(Clone, Debug, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Program"))]
 pub struct Report {
-    /// Its name to others.
+    /// Its name, as `hello` tells it and as `outgoing` shows it to others.
     pub consumer: String,
-    /// What it calls itself.
+    /// What it calls itself, if it said so in `hello`.
     pub client: Option<String>,
     /// The process, where the kernel says so.
     pub pid: Option<i32>,

@@ -17,6 +17,7 @@ pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// Why the daemon ends the attachment; the last thing a consumer reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "snake_case"))]
 pub enum Goodbye {
     /// The daemon ends.
     Shutdown,
@@ -40,6 +41,15 @@ impl Goodbye {
         format!("{{\"jsonrpc\":\"2.0\",\"method\":\"goodbye\",\"params\":{{\"reason\":\"{reason}\"}}}}\n")
             .into()
     }
+}
+
+/// The last line before siod closes.
+#[cfg(test)]
+#[derive(schemars::JsonSchema)]
+#[allow(dead_code, reason = "it describes the line above")]
+pub(crate) struct GoodbyeParams {
+    /// Why.
+    reason: Goodbye,
 }
 
 /// What stands in line, in this order.

@@ -38,6 +38,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// What happens to a consumer that the ring has overrun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "LagPolicy"))]
 #[serde(rename_all = "lowercase")]
 pub enum Lag {
     /// It is told how much it missed and goes on with the oldest retained line.
@@ -102,6 +103,7 @@ pub enum Opener {
 
 /// What became of the connections of the configuration, each list sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Changes {
     /// Opened.
     pub added: Vec<String>,

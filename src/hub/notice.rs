@@ -31,6 +31,7 @@ impl Serialize for Time {
 
 /// Who added or removed a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum By {
     /// The configuration.
@@ -126,12 +127,8 @@ impl Encoder {
         out.put_slice(self.connection.as_bytes());
         out.put_slice(br#","seq":"#);
         put_number(out, seq);
-        out.put_slice(br#","event":"#);
-        let start = out.len();
-        let members = Members::of(change);
-        put_json(out, members.name);
-        let name = start..out.len();
-        put_members(out, &members);
+        out.put_u8(b',');
+        let name = put_members(out, change);
         out.put_slice(br#","active":"#);
         put_json(out, active);
         out.put_slice(br#","time":"#);
@@ -150,55 +147,114 @@ impl Encoder {
     }
 }
 
-/// The members of a lifecycle event that not all have; absent ones are left out.
-#[derive(Default, Serialize)]
-struct Members<'a> {
-    #[serde(skip)]
-    name: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    recovered: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    transport: Option<TransportKind>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<Nullable<DetailsView<'a>>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attempt: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attempts: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    step: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    phase: Option<Phase>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<Source>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    answer: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    by: Option<By>,
-}
-
-/// A member that is there and may be null.
+/// What a lifecycle event says beside `connection`, `seq`, `active` and `time`, beginning with its name.
 #[derive(Serialize)]
-struct Nullable<T>(Option<T>);
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Members<'a> {
+    /// The namespace is joined, at first and after each reconnection.
+    Connect {
+        /// The socket's id, which the server gave.
+        id: &'a str,
+        /// The server gave the earlier session back, with what was missed meanwhile.
+        recovered: bool,
+        /// What the session travels on.
+        transport: TransportKind,
+    },
+    /// The namespace could not be joined.
+    ConnectError {
+        /// What the official client says in the same case: `websocket error`, `xhr poll error`, `timeout`, or the
+        /// server's own words.
+        message: &'a str,
+        /// The step that failed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        phase: Option<Phase>,
+        /// What really happened.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        description: Option<&'a str>,
+        /// What to try.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<&'a str>,
+        /// The status of the HTTP answer, or the code of the WebSocket's close.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<u16>,
+        /// What the server's middleware gave beside its message.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, schemars(with = "serde_json::Value"))]
+        data: Option<&'a RawValue>,
+        /// Who is to blame, and with that whether it is tried again.
+        source: Source,
+    },
+    /// The connection was joined and is no longer.
+    Disconnect {
+        /// Why, in the words of the official client.
+        #[cfg_attr(test, schemars(with = "schema::Reason"))]
+        reason: &'a str,
+        /// What more is known.
+        details: Option<DetailsView<'a>>,
+    },
+    /// Just before an attempt.
+    ReconnectAttempt {
+        /// Which one, from 1.
+        #[cfg_attr(test, schemars(range(min = 1)))]
+        attempt: u32,
+    },
+    /// That attempt failed.
+    ReconnectError {
+        /// Which one, from 1.
+        #[cfg_attr(test, schemars(range(min = 1)))]
+        attempt: u32,
+        /// Why.
+        message: &'a str,
+    },
+    /// The transport is up again; `connect` follows.
+    Reconnect {
+        /// The attempt that did it, from 1.
+        #[cfg_attr(test, schemars(range(min = 1)))]
+        attempt: u32,
+    },
+    /// No attempt of `reconnection_attempts` is left.
+    ReconnectFailed {
+        /// How many there were.
+        attempts: u32,
+    },
+    /// The session moved from polling to WebSocket.
+    Upgrade {
+        /// The new transport.
+        transport: TransportKind,
+    },
+    /// The script of `on_connect` went through.
+    Ready {},
+    /// A step of the script of `on_connect` failed; the connection leaves.
+    SetupFailed {
+        /// Which one, from 0.
+        step: usize,
+        /// Why.
+        message: &'a str,
+        /// The arguments of the server's answer, where that was the wrong one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, schemars(with = "Vec<serde_json::Value>"))]
+        answer: Option<Box<RawValue>>,
+    },
+    /// The connection was added to the daemon.
+    Opened {
+        /// By whom.
+        by: By,
+    },
+    /// The connection was removed from the daemon.
+    Closed {
+        /// By whom.
+        by: By,
+    },
+}
 
 /// A [`Details`] as consumers read it.
 #[derive(Clone, Debug, Serialize)]
-pub struct DetailsView<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Details"))]
+pub(crate) struct DetailsView<'a> {
+    /// What happened, for people.
     message: &'a str,
+    /// The code of the WebSocket's close, or the status of the HTTP answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<u16>,
 }
@@ -209,57 +265,51 @@ impl<'a> From<&'a Details> for DetailsView<'a> {
     }
 }
 
+impl Change<'_> {
+    /// As consumers read it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Upstream(lifecycle) => lifecycle.name(),
+            Self::Opened(_) => "opened",
+            Self::Closed(_) => "closed",
+        }
+    }
+}
+
 impl<'a> Members<'a> {
     fn of(change: &'a Change<'a>) -> Self {
         let lifecycle = match change {
-            Change::Opened(by) => return Self { name: "opened", by: Some(*by), ..Self::default() },
-            Change::Closed(by) => return Self { name: "closed", by: Some(*by), ..Self::default() },
+            Change::Opened(by) => return Self::Opened { by: *by },
+            Change::Closed(by) => return Self::Closed { by: *by },
             Change::Upstream(lifecycle) => lifecycle,
         };
-        let name = lifecycle.name();
         match lifecycle {
-            Lifecycle::Connect { id, recovered, transport } => Self {
-                name,
-                id: Some(id),
-                recovered: Some(*recovered),
-                transport: Some(*transport),
-                ..Self::default()
-            },
-            Lifecycle::ConnectError { details, data, source } => Self {
-                name,
-                message: Some(&details.message),
+            Lifecycle::Connect { id, recovered, transport } => {
+                Self::Connect { id, recovered: *recovered, transport: *transport }
+            }
+            Lifecycle::ConnectError { details, data, source } => Self::ConnectError {
+                message: &details.message,
                 phase: details.phase,
                 description: details.description.as_deref(),
                 hint: details.hint.as_deref(),
                 code: details.code,
                 data: data.as_deref().and_then(|data| serde_json::from_str(data).ok()),
-                source: Some(*source),
-                ..Self::default()
+                source: *source,
             },
-            Lifecycle::Ready => Self { name, ..Self::default() },
-            Lifecycle::SetupFailed { step, message, answer } => Self {
-                name,
-                step: Some(*step),
-                message: Some(message),
-                answer: answer.as_ref().and_then(array),
-                ..Self::default()
-            },
-            Lifecycle::Disconnect { reason, details } => Self {
-                name,
-                reason: Some(reason.as_str()),
-                details: Some(Nullable(details.as_ref().map(DetailsView::from))),
-                ..Self::default()
-            },
-            Lifecycle::ReconnectAttempt { attempt } | Lifecycle::Reconnect { attempt } => {
-                Self { name, attempt: Some(*attempt), ..Self::default() }
+            Lifecycle::Ready => Self::Ready {},
+            Lifecycle::SetupFailed { step, message, answer } => {
+                Self::SetupFailed { step: *step, message, answer: answer.as_ref().and_then(array) }
             }
+            Lifecycle::Disconnect { reason, details } => {
+                Self::Disconnect { reason: reason.as_str(), details: details.as_ref().map(DetailsView::from) }
+            }
+            Lifecycle::ReconnectAttempt { attempt } => Self::ReconnectAttempt { attempt: *attempt },
+            Lifecycle::Reconnect { attempt } => Self::Reconnect { attempt: *attempt },
             Lifecycle::ReconnectError { attempt, message } => {
-                Self { name, attempt: Some(*attempt), message: Some(message), ..Self::default() }
+                Self::ReconnectError { attempt: *attempt, message }
             }
-            Lifecycle::ReconnectFailed { attempts } => {
-                Self { name, attempts: Some(*attempts), ..Self::default() }
-            }
-            Lifecycle::Upgrade { transport } => Self { name, transport: Some(*transport), ..Self::default() },
+            Lifecycle::ReconnectFailed { attempts } => Self::ReconnectFailed { attempts: *attempts },
+            Lifecycle::Upgrade { transport } => Self::Upgrade { transport: *transport },
         }
     }
 }
@@ -271,14 +321,14 @@ fn array(args: &Args) -> Option<Box<RawValue>> {
     RawValue::from_string(String::from_utf8(text).ok()?).ok()
 }
 
-/// Adds `,"member":value` for each member that is there.
-fn put_members(out: &mut BytesMut, members: &Members<'_>) {
-    let text = serde_json::to_vec(members).unwrap_or_default();
-    let inside = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
-    if !inside.is_empty() {
-        out.put_u8(b',');
-        out.put_slice(inside);
-    }
+/// Adds `"event":"…"` and the other members; gives the place of the name.
+fn put_members(out: &mut BytesMut, change: &Change<'_>) -> Range<usize> {
+    const EVENT: &str = r#""event":"#;
+    let text = serde_json::to_vec(&Members::of(change)).unwrap_or_default();
+    let start = out.len() + EVENT.len();
+    out.put_slice(text.get(1..text.len().saturating_sub(1)).unwrap_or_default());
+    // None of the names has a character that JSON escapes.
+    start..start + change.name().len() + 2
 }
 
 fn put_event(out: &mut BytesMut, name: &Name, args: &Args) -> Range<usize> {
@@ -300,4 +350,157 @@ fn put_json(out: &mut BytesMut, value: impl Serialize) {
 
 fn put_number(out: &mut BytesMut, number: u64) {
     out.put_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// The lines that are put together by hand, described for the JSON Schema. What describes them here is compared with
+/// what is written wherever a test reads a line of the daemon.
+#[cfg(test)]
+#[allow(dead_code, reason = "types that nobody makes")]
+pub(crate) mod schema {
+    use std::borrow::Cow;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+    use serde_json::Value;
+
+    use super::Time;
+    use crate::engineio::CloseReason;
+    use crate::socketio::DisconnectReason;
+
+    /// The server emitted an event.
+    #[derive(JsonSchema)]
+    pub(crate) struct EventParams {
+        /// The connection's name.
+        connection: String,
+        /// The line's number: one more than that of the connection's line before, events and lifecycle together. From 1,
+        /// and with a meaning only beside `stream`.
+        #[schemars(range(min = 1))]
+        seq: u64,
+        /// The event's name.
+        event: String,
+        /// Its arguments, the server's to the byte save white space between tokens. Where `binary` is true, attachments
+        /// stand in them as `{"$binary":"<standard base64, padded>"}`.
+        args: Vec<Value>,
+        /// There when `args` has attachments.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(extend("const" = true))]
+        binary: Option<bool>,
+        /// There when the server wants an answer: the number that the method `ack` takes. Never used twice for one
+        /// connection.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1))]
+        ack: Option<u64>,
+    }
+
+    /// A program emitted an event. For subscriptions with `outgoing`; it has no number and is never replayed.
+    #[derive(JsonSchema)]
+    pub(crate) struct OutgoingParams {
+        /// The connection's name.
+        connection: String,
+        /// The event's name.
+        event: String,
+        /// Its arguments as they go to the server.
+        args: Vec<Value>,
+        /// There when `args` has attachments.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(extend("const" = true))]
+        binary: Option<bool>,
+        /// The name of who emitted it, as `hello` and `status` give it.
+        consumer: String,
+    }
+
+    /// What all lifecycle events have.
+    #[derive(JsonSchema)]
+    pub(crate) struct Common {
+        /// The connection's name.
+        connection: String,
+        /// The line's number, one more than that of the connection's line before, events and lifecycle together. From 1.
+        #[schemars(range(min = 1))]
+        seq: u64,
+        /// The connection is up, or will come up by itself; where it is false, that takes the method `connect`.
+        active: bool,
+        /// When it happened.
+        time: Time,
+    }
+
+    /// This program was too slow, and lines are gone.
+    #[derive(JsonSchema)]
+    pub(crate) struct LaggedParams {
+        /// The connection's name.
+        connection: String,
+        /// How many lines are gone, whether they would have matched or not.
+        #[schemars(range(min = 1))]
+        missed: u64,
+        /// The oldest line that is still there, with which it goes on.
+        #[schemars(range(min = 1))]
+        next_seq: u64,
+    }
+
+    impl JsonSchema for Time {
+        fn schema_name() -> Cow<'static, str> {
+            "Time".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "description": "A moment: RFC 3339, UTC, milliseconds.",
+                "type": "string",
+                "format": "date-time",
+                "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+            })
+        }
+    }
+
+    /// A [`DisconnectReason`] as it is written.
+    pub(crate) struct Reason;
+
+    impl JsonSchema for Reason {
+        fn schema_name() -> Cow<'static, str> {
+            "DisconnectReason".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            let reasons = [
+                DisconnectReason::ServerDisconnect,
+                DisconnectReason::ClientDisconnect,
+                DisconnectReason::ParseError,
+                DisconnectReason::Closed(CloseReason::PingTimeout),
+                DisconnectReason::Closed(CloseReason::TransportClose),
+                DisconnectReason::Closed(CloseReason::TransportError),
+            ];
+            json_schema!({
+                "description": "Why a connection is no longer joined, in the words of the official client.",
+                "type": "string",
+                "enum": reasons.map(DisconnectReason::as_str),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lifecycle_line_knows_the_place_of_its_name() {
+        let encoder = Encoder::new("a \"b\"");
+        let lifecycle = |attempt| Lifecycle::Reconnect { attempt };
+        let upstream = [lifecycle(7), Lifecycle::Ready, Lifecycle::ReconnectFailed { attempts: 2 }];
+        let changes = upstream.iter().map(Change::Upstream);
+        for (change, members) in
+            changes.chain([Change::Opened(By::Config), Change::Closed(By::Consumer)]).zip([
+                r#""event":"reconnect","attempt":7"#,
+                r#""event":"ready""#,
+                r#""event":"reconnect_failed","attempts":2"#,
+                r#""event":"opened","by":"config""#,
+                r#""event":"closed","by":"consumer""#,
+            ])
+        {
+            let mut out = BytesMut::from("before\n");
+            let name = encoder.lifecycle(&mut out, 5, &change, true, Time::now());
+            let line = std::str::from_utf8(&out).unwrap();
+            let start = r#"{"jsonrpc":"2.0","method":"lifecycle","params":{"connection":"a \"b\"","seq":5,"#;
+            assert!(line.contains(&format!("\n{start}{members},\"active\":true,\"time\":\"")), "{line}");
+            assert_eq!(line[name], format!("{:?}", change.name()));
+        }
+    }
 }

@@ -18,6 +18,8 @@ use crate::hub::log;
 use crate::hub::quantity::{Duration, Size};
 use crate::manager;
 use crate::socketio::Parser;
+#[cfg(test)]
+use crate::socketio::RESERVED;
 
 pub use crate::hub::resolve::{NO_AUTH, OptionError};
 pub(crate) use crate::hub::target::is_secret_name;
@@ -46,11 +48,14 @@ pub struct ConnectionSettings {
 /// Names, meaning and defaults are those of socket.io-client, in `snake_case`; an unknown name is an error.
 /// `Debug` shows no option, because several can hold secrets.
 #[derive(Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectionOptions {
     /// Where to: `https://host/namespace?query`. The one option that has no default.
+    #[cfg_attr(test, schemars(regex(pattern = r"^([Hh][Tt][Tt][Pp]|[Ww][Ss])[Ss]?://")))]
     pub url: Option<String>,
     /// The request path on the server. Default `/socket.io/`.
+    #[cfg_attr(test, schemars(regex(pattern = "^/[^?#]*$")))]
     pub path: Option<String>,
     /// End the request path with a slash. Default true.
     pub add_trailing_slash: Option<bool>,
@@ -61,6 +66,7 @@ pub struct ConnectionOptions {
     /// Keep cookies and send them. Default true.
     pub with_credentials: Option<bool>,
     /// Transports in the order in which they are tried. Default WebSocket, then polling.
+    #[cfg_attr(test, schemars(length(min = 1), extend("uniqueItems" = true)))]
     pub transports: Option<Vec<TransportKind>>,
     /// Try the next transport when one cannot be opened. Default true.
     pub try_all_transports: Option<bool>,
@@ -69,8 +75,10 @@ pub struct ConnectionOptions {
     /// Start on WebSocket when the last one worked. Default false.
     pub remember_upgrade: Option<bool>,
     /// WebSocket sub-protocols to offer. Default none.
+    #[cfg_attr(test, schemars(extend("uniqueItems" = true)))]
     pub protocols: Option<Vec<String>>,
     /// The Engine.IO revision, 4 or 3. Default 4; 3 is for servers before Socket.IO 3.
+    #[cfg_attr(test, schemars(extend("enum" = [3, 4, null])))]
     pub engine: Option<u32>,
     /// How packets are written. Default `json`.
     pub parser: Option<Parser>,
@@ -83,8 +91,10 @@ pub struct ConnectionOptions {
     /// The longest delay before an attempt. Default, and 0: 5s.
     pub reconnection_delay_max: Option<Duration>,
     /// The part of the delay that is random, 0 to 1. Default 0.5.
+    #[cfg_attr(test, schemars(range(min = 0.0, max = 1.0)))]
     pub randomization_factor: Option<f64>,
     /// One connection attempt. Default 20s.
+    #[cfg_attr(test, schemars(extend("minimum" = 1)))]
     pub timeout: Option<Duration>,
     /// Connect at once. Default true.
     pub auto_connect: Option<bool>,
@@ -107,6 +117,7 @@ pub struct ConnectionOptions {
     /// What is remembered for replay.
     pub history: Option<HistoryOptions>,
     /// The largest message taken. Default 16MiB.
+    #[cfg_attr(test, schemars(extend("minimum" = 1)))]
     pub max_payload: Option<Size>,
     /// Attachments an emit may have. Default 10, with `msgpack` no limit.
     pub max_attachments: Option<usize>,
@@ -122,6 +133,7 @@ pub struct ConnectionOptions {
     /// Who we are: a file with a JSON object, read at every CONNECT.
     pub auth_file: Option<PathBuf>,
     /// Who we are: a command that prints a JSON object, run at every CONNECT; the program, then its arguments.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub auth_command: Option<Vec<String>>,
     /// A script of emits after every CONNECT, before anything else goes out.
     pub on_connect: Option<Vec<Step>>,
@@ -131,16 +143,20 @@ pub struct ConnectionOptions {
 
 /// Options under `history`.
 #[derive(Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct HistoryOptions {
     /// Lines at the most. Default 16384.
+    #[cfg_attr(test, schemars(range(min = 1, max = 16_777_216)))]
     pub events: Option<usize>,
     /// Bytes at the most. Default 8MiB.
+    #[cfg_attr(test, schemars(extend("minimum" = 1)))]
     pub bytes: Option<Size>,
 }
 
 /// Options under `tls`.
 #[derive(Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsOptions {
     /// PEM file with authorities trusted besides the system's.
@@ -157,26 +173,31 @@ pub struct TlsOptions {
 
 /// One step of an `on_connect` script.
 #[derive(Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// What to emit.
+    /// The name of the event to emit.
+    #[cfg_attr(test, schemars(extend("not" = { "enum": RESERVED })))]
     pub event: String,
-    /// Its arguments.
+    /// Its arguments. Default none.
     #[serde(default)]
     pub args: Option<Vec<JsonText>>,
-    /// A file with its arguments, a JSON array.
+    /// A file with its arguments instead, a JSON array, read anew each time.
     #[serde(default)]
     pub args_file: Option<PathBuf>,
-    /// What the answer must contain.
+    /// What the first argument of the answer must contain: of an object every member named, recursively; all else
+    /// must be equal. Default: the answer is not waited for.
     #[serde(default)]
     pub expect: Option<JsonText>,
-    /// How long to wait for the answer.
+    /// How long to wait for the answer. Default 10s.
     #[serde(default)]
+    #[cfg_attr(test, schemars(extend("minimum" = 1)))]
     pub timeout: Option<Duration>,
 }
 
 /// What follows a refusal by the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OnConnectError {
     /// Nothing, until the method `connect`.
@@ -187,6 +208,7 @@ pub enum OnConnectError {
 
 /// What follows a disconnect by the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OnServerDisconnect {
     /// Nothing, until the method `connect`.
@@ -241,6 +263,57 @@ impl AuthObject {
     /// From one JSON value, kept to the byte save white space between tokens; none if it is no object.
     pub fn from_json(value: &RawValue) -> Option<Self> {
         value.get().starts_with('{').then(|| Self(without_space(value.get())))
+    }
+}
+
+#[cfg(test)]
+mod schema {
+    use std::borrow::Cow;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    use super::{AuthObject, JsonText, QueryValue};
+
+    impl JsonSchema for QueryValue {
+        fn inline_schema() -> bool {
+            true
+        }
+
+        fn schema_name() -> Cow<'static, str> {
+            "QueryValue".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({ "type": ["string", "integer", "boolean"] })
+        }
+    }
+
+    impl JsonSchema for JsonText {
+        fn inline_schema() -> bool {
+            true
+        }
+
+        fn schema_name() -> Cow<'static, str> {
+            "JsonText".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            true.into()
+        }
+    }
+
+    impl JsonSchema for AuthObject {
+        fn inline_schema() -> bool {
+            true
+        }
+
+        fn schema_name() -> Cow<'static, str> {
+            "AuthObject".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({ "type": "object" })
+        }
     }
 }
 

@@ -5,6 +5,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(test)]
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
 use jiff::fmt::friendly::{Designator, Spacing, SpanParser, SpanPrinter};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -128,6 +131,42 @@ impl Serialize for Size {
     }
 }
 
+#[cfg(test)]
+impl JsonSchema for Duration {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A span of time of at most 365 days: text with units, like \"500ms\", \"5s\" or \"1m 30s\", or \
+                            whole milliseconds.",
+            "type": ["string", "integer"],
+            "pattern": "^[+]?[0-9].*[a-zA-Zµ:]",
+            "minimum": 0,
+            "maximum": u64::try_from(LONGEST.as_millis()).expect("days"),
+        })
+    }
+}
+
+#[cfg(test)]
+impl JsonSchema for Size {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let units = UNITS.map(|(unit, _)| unit).join("|");
+        json_schema!({
+            "description": "A number of bytes: text with a unit, like \"64KiB\", \"4MiB\" or \"10MB\", or whole bytes. KiB, \
+                            MiB and GiB count in 1024s, kB, MB and GB in 1000s.",
+            "type": ["string", "integer"],
+            "pattern": format!("^[0-9]+ *({units})$"),
+            "minimum": 0,
+        })
+    }
+}
+
 /// Takes a string or a whole number and nothing else.
 struct Quantity<T> {
     expected: &'static str,
@@ -248,6 +287,68 @@ mod tests {
         }
         for text in ["0B", "1000B", "64KiB", "4MiB", "1025KiB", "2GiB"] {
             assert_eq!(text.parse::<Size>().map(|it| it.to_string()), Ok(text.to_owned()));
+        }
+    }
+
+    /// What is read has to be what the schema takes; where that cannot say all, like the units of time, it takes more.
+    #[test]
+    fn what_is_read_is_in_the_schema() {
+        let taken = |schema: Schema, json: &str| {
+            let value = serde_json::from_str(json).unwrap();
+            jsonschema::is_valid(schema.as_value(), &value)
+        };
+        let mut generator = SchemaGenerator::default();
+        for (json, only_the_schema) in [
+            ("0", false),
+            ("1500", false),
+            ("31536000000", false),
+            (r#""0s""#, false),
+            (r#""500ms""#, false),
+            (r#""1m 30s""#, false),
+            (r#""1.5s""#, false),
+            (r#""2 hours, 5 minutes""#, false),
+            (r#""2h 00:30:00""#, true),
+            (r#""00:01:30""#, false),
+            (r#""1d""#, true),
+            (r#""5 parsecs""#, true),
+            (r#""1us""#, true),
+            (r#"" 5s""#, false),
+            (r#""+5s""#, false),
+            (r#""-5s""#, false),
+            (r#""5s ago""#, true),
+            (r#""5000000µs""#, false),
+            (r#""5 s""#, false),
+            (r#""PT5S""#, false),
+            (r#""soon""#, false),
+            (r#""250""#, false),
+            (r#""""#, false),
+            ("-1", false),
+            ("1.5", false),
+            ("null", false),
+            ("31536000001", false),
+        ] {
+            let read = duration(json).is_ok();
+            let found = taken(Duration::json_schema(&mut generator), json);
+            assert_eq!(found, read || only_the_schema, "{json}: read {read}");
+            assert!(!(read && only_the_schema), "{json} is read after all");
+        }
+        for json in [
+            "0",
+            "1000",
+            r#""512B""#,
+            r#""4 MiB""#,
+            r#""5kB""#,
+            "-1",
+            "1.5",
+            r#""1000""#,
+            r#""MiB""#,
+            r#""4 mib""#,
+            r#"" 4MiB""#,
+            r#""4MiB ""#,
+            r#""1.5MiB""#,
+        ] {
+            let read = size(json).is_ok();
+            assert_eq!(taken(Size::json_schema(&mut generator), json), read, "{json}: read {read}");
         }
     }
 }

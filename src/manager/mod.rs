@@ -105,6 +105,7 @@ impl Common {
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ConnectionState {
     /// The first attempt is going on, or CONNECT is unanswered.
@@ -152,6 +153,7 @@ pub struct Counters {
 
 /// Who is to blame for a `connect_error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// The connection below could not be made; it is tried again.

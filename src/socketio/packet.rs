@@ -8,6 +8,7 @@ use crate::engineio::Message;
 
 /// How packets are written; both sides must use the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Parser {
     /// The default parser: JSON text, binary beside it.
