@@ -5,10 +5,17 @@ use std::io::ErrorKind;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use common::{schema, transcript};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
+
+#[allow(dead_code, unreachable_pub, reason = "this file uses a part of it")]
+mod common {
+    pub mod schema;
+    pub mod transcript;
+}
 
 const SENT: &str = r#""result":{"status":"sent","active":true}"#;
 const UNKNOWN: &str =
@@ -610,11 +617,14 @@ impl Daemon {
 }
 
 impl Peer {
-    /// Reads one request.
+    /// Reads one request, which has to be one of the schema.
     async fn expect(&mut self, id: u64, request: &str) {
         let mut line = String::new();
         within(self.0.read_line(&mut line)).await.unwrap();
         assert_eq!(line, format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},{request}}}\n"));
+        let value = transcript::value(line.trim_end()).unwrap();
+        let (method, params) = (value["method"].as_str().unwrap(), &value["params"]);
+        schema::check_params(method, params).and_then(|()| schema::check("Request", &value)).unwrap();
     }
 
     async fn answer(&mut self, id: u64, answer: &str) {

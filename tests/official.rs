@@ -13,6 +13,7 @@ use std::path::Path;
 
 use common::Daemon;
 use common::node::Script;
+use common::tap::Tap;
 use serde::Deserialize;
 
 const COMPATIBILITY: &str = include_str!("../docs/compatibility.md");
@@ -79,7 +80,8 @@ struct Difference {
 
 async fn play(group: &str) {
     let daemon = Daemon::start("").await;
-    let socket = daemon.folder().socket();
+    let tap = Tap::on(&daemon.folder().socket());
+    let socket = tap.socket();
     let mut script =
         Script::start("official/run.mjs", &[socket.to_str().expect("a path in UTF-8"), group]).await;
     let count: usize = script.line().await.parse().expect("the script prints a number first");

@@ -9,10 +9,12 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::schema::Talk;
 use super::transcript::{Captures, compare};
 use super::within;
 
-/// One attached program. When a test fails, the end of its transcript is printed.
+/// One attached program. When a test fails, the end of its transcript is printed. Every line that it reads has to be
+/// one of the JSON Schema, and so has every request of its that is carried out.
 ///
 /// Lines are read in one of three ways: [`expect`](Self::expect) takes the next line whatever it is,
 /// [`expect_answer`](Self::expect_answer) the next answer, and [`hear`](Self::hear) the next notification; the
@@ -24,6 +26,7 @@ pub struct Consumer {
     waiting: VecDeque<String>,
     /// The last lines in both directions.
     transcript: VecDeque<String>,
+    talk: Talk,
 }
 
 impl Consumer {
@@ -50,7 +53,8 @@ impl Consumer {
     fn on(stream: UnixStream) -> Self {
         let (reader, writer) = stream.into_split();
         let reader = BufReader::new(reader);
-        Self { reader, writer: Some(writer), waiting: VecDeque::new(), transcript: VecDeque::new() }
+        let (waiting, transcript) = (VecDeque::new(), VecDeque::new());
+        Self { reader, writer: Some(writer), waiting, transcript, talk: Talk::default() }
     }
 
     /// Writes `line` and a newline.
@@ -61,6 +65,7 @@ impl Consumer {
     /// Writes bytes as they are.
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
         self.note(format!("> {}", shorten(&String::from_utf8_lossy(bytes))));
+        self.talk.sent(bytes);
         let writer = self.writer.as_mut().expect("the consumer has not shut its writing side");
         within("the daemon to read", writer.write_all(bytes)).await.expect("the daemon reads");
     }
@@ -68,6 +73,7 @@ impl Consumer {
     /// Shuts the writing side; what the daemon writes can still be read.
     pub fn shut_writing(&mut self) {
         self.note("> (end)".into());
+        self.talk.sent_all();
         self.writer = None; // Dropping the write half shuts it down.
     }
 
@@ -156,6 +162,7 @@ impl Consumer {
         assert_eq!(line.pop(), Some(b'\n'), "the daemon ended within a line: {}", line.escape_ascii());
         let line = String::from_utf8(line).expect("the daemon writes UTF-8");
         self.note(format!("< {}", shorten(&line)));
+        self.talk.read(&line).unwrap_or_else(|error| panic!("{}", shorten(&error)));
         Some(line)
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! - [`daemon`]: starts the binary in a folder of its own and waits until it says that it is ready.
 //! - [`consumer`]: a local program that speaks literal lines.
+//! - [`schema`]: holds what the two say against `docs/schema`, wherever a test reads it.
+//! - [`tap`]: the same for programs that are not ours.
 //! - [`transcript`]: compares such a line with literal JSON text that may have holes.
 //! - [`upstream`]: a scripted Socket.IO server that speaks literal packets and knows none of our code.
 //! - [`relay`]: proxies, and what else can stand between the daemon and a server.
@@ -17,6 +19,8 @@ pub mod consumer;
 pub mod daemon;
 pub mod node;
 pub mod relay;
+pub mod schema;
+pub mod tap;
 pub mod transcript;
 pub mod upstream;
 

@@ -41,6 +41,12 @@ pub fn compare(expected: &str, actual: &str) -> Result<Captures, String> {
     Ok(captures)
 }
 
+/// A line as a value. What no such value can hold, like 1e400 and the escape of half a character, is another value of
+/// its kind.
+pub fn value(line: &str) -> Result<serde_json::Value, String> {
+    Ok(parse(line)?.to_json())
+}
+
 /// A JSON value and the text it was read from.
 struct Value<'a> {
     text: &'a str,
@@ -57,6 +63,20 @@ enum Kind<'a> {
 }
 
 impl Value<'_> {
+    fn to_json(&self) -> serde_json::Value {
+        let name = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| text.to_owned());
+        match &self.kind {
+            Kind::Array(items) => items.iter().map(Self::to_json).collect(),
+            Kind::Object(members) => {
+                members.iter().map(|(text, value)| (name(text), value.to_json())).collect()
+            }
+            Kind::Scalar | Kind::Hole(_) => serde_json::from_str(self.text).unwrap_or_else(|_| {
+                let is_number = self.text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+                if is_number { f64::MAX.into() } else { self.text.into() }
+            }),
+        }
+    }
+
     fn has_hole(&self) -> bool {
         self.text.contains('…')
     }

@@ -9,10 +9,13 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::common::tap::Tap;
 use crate::common::{Consumer, Daemon, QUICK, Upstream, Ws, within};
 
 pub(crate) struct Stage {
-    daemon: Daemon,
+    /// Where programs attach.
+    tap: Tap,
+    _daemon: Daemon,
     watcher: Consumer,
     to_server: mpsc::Sender<&'static str>,
     _server: JoinSet<()>,
@@ -34,7 +37,8 @@ impl Stage {
         let (to_server, packets) = mpsc::channel(1);
         let mut server = JoinSet::new();
         server.spawn(serve(ws, packets));
-        Self { daemon, watcher, to_server, _server: server, _upstream: upstream }
+        let tap = Tap::on(&daemon.folder().socket());
+        Self { tap, _daemon: daemon, watcher, to_server, _server: server, _upstream: upstream }
     }
 
     /// The server sends this, and the daemon has it when this returns.
@@ -45,16 +49,17 @@ impl Stage {
 
     /// Runs a program to its end, which must be a good one; gives what it printed.
     pub(crate) async fn run(&self, program: &str, arguments: &[&str]) -> String {
-        let output: Output =
-            within(program, command(&self.daemon, program, arguments).output()).await.expect("it starts");
+        let output: Output = within(program, command(&self.tap.socket(), program, arguments).output())
+            .await
+            .expect("it starts");
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         assert!(output.status.success(), "{program} {arguments:?}: {}\n{text}", output.status);
         text
     }
 }
 
-/// A command that finds this crate's `siod`, and this daemon's socket in its environment.
-fn command(daemon: &Daemon, program: &str, arguments: &[&str]) -> Command {
+/// A command that finds this crate's `siod`, and this socket in its environment.
+fn command(socket: &Path, program: &str, arguments: &[&str]) -> Command {
     let bin = Path::new(env!("CARGO_BIN_EXE_siod")).parent().expect("a folder");
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new(program);
@@ -62,7 +67,7 @@ fn command(daemon: &Daemon, program: &str, arguments: &[&str]) -> Command {
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("PATH", format!("{}:{path}", bin.display()))
-        .env("SIOD_SOCKET", daemon.folder().socket())
+        .env("SIOD_SOCKET", socket)
         // With it a line is several writes, and those of several programs mix.
         .env_remove("PYTHONUNBUFFERED")
         .stdin(Stdio::null())
@@ -82,7 +87,7 @@ pub(crate) struct Listening {
 impl Listening {
     /// Runs a script of a shell in `folder`; it may leave others behind that go on.
     pub(crate) fn start(daemon: &Daemon, folder: &Path, script: &str) -> Self {
-        let mut command = command(daemon, "sh", &["-euc", script]);
+        let mut command = command(&daemon.folder().socket(), "sh", &["-euc", script]);
         let mut child = command.current_dir(folder).process_group(0).spawn().expect("a shell");
         let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         Self {
