@@ -94,7 +94,7 @@ pub struct ConnectionOptions {
     #[cfg_attr(test, schemars(range(min = 0.0, max = 1.0)))]
     pub randomization_factor: Option<f64>,
     /// One connection attempt. Default 20s.
-    #[cfg_attr(test, schemars(extend("minimum" = 1)))]
+    #[cfg_attr(test, schemars(extend("not" = { "const": 0 })))]
     pub timeout: Option<Duration>,
     /// Connect at once. Default true.
     pub auto_connect: Option<bool>,
@@ -117,7 +117,7 @@ pub struct ConnectionOptions {
     /// What is remembered for replay.
     pub history: Option<HistoryOptions>,
     /// The largest message taken. Default 16MiB.
-    #[cfg_attr(test, schemars(extend("minimum" = 1)))]
+    #[cfg_attr(test, schemars(extend("not" = { "const": 0 })))]
     pub max_payload: Option<Size>,
     /// Attachments an emit may have. Default 10, with `msgpack` no limit.
     pub max_attachments: Option<usize>,
@@ -150,7 +150,7 @@ pub struct HistoryOptions {
     #[cfg_attr(test, schemars(range(min = 1, max = 16_777_216)))]
     pub events: Option<usize>,
     /// Bytes at the most. Default 8MiB.
-    #[cfg_attr(test, schemars(extend("minimum" = 1)))]
+    #[cfg_attr(test, schemars(extend("not" = { "const": 0 })))]
     pub bytes: Option<Size>,
 }
 
@@ -191,7 +191,7 @@ pub struct Step {
     pub expect: Option<JsonText>,
     /// How long to wait for the answer. Default 10s.
     #[serde(default)]
-    #[cfg_attr(test, schemars(extend("minimum" = 1)))]
+    #[cfg_attr(test, schemars(extend("not" = { "const": 0 })))]
     pub timeout: Option<Duration>,
 }
 

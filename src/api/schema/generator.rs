@@ -169,6 +169,8 @@ impl Maker {
                     "description": format!("{says} Takes the role `{}`.", role.name()),
                     "type": "object",
                     "properties": { "params": refer_to(&params_name), "result": refer_to(&result_name) },
+                    "required": ["params", "result"],
+                    "additionalProperties": false,
                 }),
             );
             self.define(params_name, described(params, &format!("Params of the method `{method}`.")));
@@ -196,6 +198,8 @@ impl Maker {
                     "description": params["description"],
                     "type": "object",
                     "properties": { "params": refer_to(&name) },
+                    "required": ["params"],
+                    "additionalProperties": false,
                 }),
             );
             self.define(name, params);
@@ -325,8 +329,10 @@ fn error(kinds: &Value) -> Value {
         let kind: ErrorKind = serde_json::from_value(kind["const"].clone()).expect("a kind");
         let (code, word) = kind.code();
         let data = match kind {
-            ErrorKind::ConnectFailed => json!({ "properties": { "kind": { "const": word } } }),
-            _ => json!({ "properties": { "kind": { "const": word }, "data": false } }),
+            ErrorKind::ConnectFailed => {
+                json!({ "type": "object", "properties": { "kind": { "const": word } } })
+            }
+            _ => json!({ "type": "object", "properties": { "kind": { "const": word }, "data": false } }),
         };
         json!({ "title": word, "properties": { "code": { "const": code }, "data": data } })
     };
