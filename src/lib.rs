@@ -2,6 +2,7 @@
 //!
 //! Layers, lowest first; a layer imports only what stands before it (`tests/layers.rs` checks this):
 //!
+//! - [`secret`]: text that is not shown; pure.
 //! - [`json`]: JSON text without a tree; pure.
 //! - [`engineio`]: the Engine.IO session layer; pure.
 //! - [`socketio`]: the Socket.IO message layer; pure.
@@ -18,6 +19,7 @@ pub mod engineio;
 pub mod hub;
 pub mod json;
 pub mod manager;
+pub mod secret;
 pub mod service;
 pub mod socketio;
 pub mod transport;

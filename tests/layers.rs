@@ -5,20 +5,22 @@ use std::path::{Path, PathBuf};
 
 /// The layers and what each may import, besides itself.
 const LAYERS: &[(&str, &[&str])] = &[
+    ("secret", &[]),
     ("json", &[]),
     ("engineio", &["json"]),
-    ("socketio", &["json", "engineio"]),
-    ("transport", &["json", "engineio"]),
-    ("manager", &["json", "engineio", "socketio", "transport"]),
-    ("hub", &["json", "engineio", "socketio", "transport", "manager"]),
-    ("api", &["json", "engineio", "socketio", "transport", "manager", "hub"]),
-    ("service", &["json", "engineio", "socketio", "transport", "manager", "hub", "api"]),
-    ("cli", &["json", "engineio", "socketio", "transport", "manager", "hub", "api", "service"]),
+    ("socketio", &["secret", "json", "engineio"]),
+    ("transport", &["secret", "json", "engineio"]),
+    ("manager", &["secret", "json", "engineio", "socketio", "transport"]),
+    ("hub", &["secret", "json", "engineio", "socketio", "transport", "manager"]),
+    ("api", &["secret", "json", "engineio", "socketio", "transport", "manager", "hub"]),
+    ("service", &["secret", "json", "engineio", "socketio", "transport", "manager", "hub", "api"]),
+    ("cli", &["secret", "json", "engineio", "socketio", "transport", "manager", "hub", "api", "service"]),
 ];
 
 /// Files and folders that do no IO and read no clock.
 const PURE: &[&str] = &[
     "json.rs",
+    "secret.rs",
     "engineio/",
     "socketio/",
     "manager/backoff.rs",

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::BufMut;
-use bytestring::ByteString;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -594,7 +593,7 @@ fn read_auth(connection: &Connection, auth: &RawValue) -> Result<Auth, Error> {
         _ if connection.settings.manager.transport.revision == Revision::V3 => {
             Err(Error::new(ErrorKind::InvalidParams, NO_AUTH))
         }
-        object if object.starts_with('{') => Ok(Auth::Fixed(ByteString::from(json::minify(object).as_ref()))),
+        object if object.starts_with('{') => Ok(Auth::Fixed(json::minify(object).into_owned().into())),
         _ => Err(Error::new(ErrorKind::InvalidParams, "auth must be an object, or null for none")),
     }
 }

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use bytestring::ByteString;
 use serde::de::value::MapDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::value::RawValue;
@@ -17,6 +16,7 @@ use crate::engineio::TransportKind;
 use crate::hub::log;
 use crate::hub::quantity::{Duration, Size};
 use crate::manager;
+use crate::secret::Secret;
 use crate::socketio::Parser;
 #[cfg(test)]
 use crate::socketio::RESERVED;
@@ -253,11 +253,11 @@ impl<'de> Deserialize<'de> for QueryValue {
 
 /// Any JSON value as text without white space between tokens.
 #[derive(Clone, PartialEq, Eq)]
-pub struct JsonText(pub ByteString);
+pub struct JsonText(pub Secret);
 
 /// A JSON object as text without white space between tokens.
 #[derive(Clone, PartialEq, Eq)]
-pub struct AuthObject(pub ByteString);
+pub struct AuthObject(pub Secret);
 
 impl AuthObject {
     /// From one JSON value, kept to the byte save white space between tokens; none if it is no object.
@@ -451,7 +451,7 @@ fn unknown_key(name: &str, known: &str) -> String {
     }
 }
 
-fn without_space(json: &str) -> ByteString {
+fn without_space(json: &str) -> Secret {
     let (mut quoted, mut escaped) = (false, false);
     let keep = |character: &char| {
         if quoted {
@@ -549,7 +549,7 @@ mod tests {
         let options =
             members("{\"auth\": { \"n\" : 12345678901234567890123,\n \"s\":\"a \\\" b\", \"f\":1.50 } }");
         let auth = options.unwrap().auth.unwrap();
-        assert_eq!(auth.0, r#"{"n":12345678901234567890123,"s":"a \" b","f":1.50}"#);
+        assert_eq!(auth.0.expose(), r#"{"n":12345678901234567890123,"s":"a \" b","f":1.50}"#);
     }
 
     #[test]

@@ -233,7 +233,7 @@ impl ConnectionOptions {
             }
             (None, Some(path)) => StepArgs::File(path.clone()),
             (args, None) => {
-                let items: Vec<_> = args.iter().flatten().map(|item| &*item.0).collect();
+                let items: Vec<_> = args.iter().flatten().map(|item| &**item.0.expose()).collect();
                 match Args::from_array(format!("[{}]", items.join(",")).into()) {
                     Ok(args) => StepArgs::Fixed(args),
                     Err(error) => return check.refuse(&key(".args"), format!("cannot be sent: {error}")),

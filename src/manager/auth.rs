@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use bytestring::ByteString;
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -15,6 +14,7 @@ use tokio::process::{Child, Command};
 use tracing::info;
 
 use crate::json;
+use crate::secret::{MASK, Secret};
 
 /// How long having the auth object may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ pub enum Auth {
     /// No auth.
     None,
     /// A JSON object, minified.
-    Fixed(ByteString),
+    Fixed(Secret),
     /// A file holding a JSON object of 1 MiB at the most, read again at every CONNECT.
     File(PathBuf),
     /// A program and its arguments, run at every CONNECT without a shell; it has 10 s to print a JSON object of 1 MiB at
@@ -47,10 +47,10 @@ impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::None => f.write_str("None"),
-            Self::Fixed(_) => f.write_str("Fixed(***)"),
+            Self::Fixed(object) => write!(f, "Fixed({object})"),
             Self::File(path) => write!(f, "File({})", path.display()),
             // Arguments can be secrets.
-            Self::Command(argv) => write!(f, "Command({} ***)", program(argv)),
+            Self::Command(argv) => write!(f, "Command({} {MASK})", program(argv)),
         }
     }
 }

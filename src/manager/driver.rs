@@ -474,7 +474,9 @@ impl Driver {
         let now = self.clock.now();
         self.asked.remove(&key);
         let source: BoxFuture<auth::Outcome> = match self.clients.get(&key).map(|client| &client.auth) {
-            Some(Auth::Fixed(auth)) => return self.state.handle_auth(now, key, question, Ok(Some(auth))),
+            Some(Auth::Fixed(auth)) => {
+                return self.state.handle_auth(now, key, question, Ok(Some(auth.expose())));
+            }
             Some(Auth::None) | None => return self.state.handle_auth(now, key, question, Ok(None)),
             Some(Auth::File(path)) => Box::pin(auth::from_file(path.clone())),
             Some(Auth::Command(argv)) => Box::pin(auth::from_command(argv.clone())),

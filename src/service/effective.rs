@@ -13,6 +13,7 @@ use crate::hub::options::{ConnectionSettings, is_secret_name};
 use crate::hub::quantity::{Duration, Size};
 use crate::hub::subscription::Pattern;
 use crate::manager::Auth;
+use crate::secret::MASK;
 use crate::service::config::{AccessRule, Config};
 use crate::service::layers::{quoted, quoted_key};
 use crate::socketio::{Step, StepArgs};
@@ -138,9 +139,9 @@ impl Toml {
         let query = transport.query.iter();
         self.pairs(
             "query",
-            query.map(|(name, value)| (name.as_str(), if masked(name) { "***" } else { value })),
+            query.map(|(name, value)| (name.as_str(), if masked(name) { MASK } else { value })),
         );
-        self.pairs("extra_headers", transport.headers.keys().map(|name| (name.as_str(), "***")));
+        self.pairs("extra_headers", transport.headers.keys().map(|name| (name.as_str(), MASK)));
         self.plain("with_credentials", transport.with_credentials);
         self.strings("transports", manager.transports.iter().copied().map(TransportKind::name));
         self.plain("try_all_transports", manager.try_all_transports);
@@ -197,11 +198,11 @@ impl Toml {
         }
         match &socket.auth {
             Auth::None => {}
-            Auth::Fixed(_) => self.string("auth", "***"),
+            Auth::Fixed(_) => self.string("auth", MASK),
             Auth::File(path) => self.path("auth_file", path),
             Auth::Command(argv) => {
                 // Arguments can be secrets.
-                let hidden = argv.iter().skip(1).map(|_| "***");
+                let hidden = argv.iter().skip(1).map(|_| MASK);
                 self.strings("auth_command", argv.iter().take(1).map(String::as_str).chain(hidden));
             }
         }

@@ -7,11 +7,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytestring::ByteString;
 use serde_json::value::RawValue;
 
 use super::{Args, Name};
 use crate::json;
+use crate::secret::Secret;
 
 /// One emit of a script.
 #[derive(Clone, PartialEq)]
@@ -21,7 +21,7 @@ pub struct Step {
     /// Its arguments.
     pub args: StepArgs,
     /// What the answer's first argument must contain, JSON text; without it no answer is asked for.
-    pub expect: Option<ByteString>,
+    pub expect: Option<Secret>,
     /// How long the answer may take.
     pub timeout: Duration,
 }
@@ -55,7 +55,7 @@ impl Step {
             serde_json::from_slice::<Vec<&RawValue>>(&array).ok().and_then(|args| args.first().copied());
         match first {
             None => Err("the server answered with nothing"),
-            Some(first) if contains(first.get(), expect) => Ok(()),
+            Some(first) if contains(first.get(), expect.expose()) => Ok(()),
             Some(_) => Err("the server's answer does not contain what is expected"),
         }
     }
