@@ -11,7 +11,7 @@ use bytes::BufMut;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::lines::Line;
 use super::message::{self, API_VERSION, Error, ErrorKind, Malformed, Request};
@@ -128,15 +128,13 @@ impl Dispatcher {
                 let max = self.max_line;
                 let message =
                     format!("a line may have {max} bytes at the most (api.max_line); it was not read");
-                return self.refuse(None, &Error::new(ErrorKind::TooLarge, message));
+                return self.refuse_line(None, &Error::new(ErrorKind::TooLarge, message));
             }
         };
         let request = match Request::parse(&text) {
             Ok(request) => request,
-            Err(Malformed { is_notification: true, error, .. }) => {
-                return debug!(error = error.message, "a notification was refused");
-            }
-            Err(malformed) => return self.refuse(malformed.id, &malformed.error),
+            Err(Malformed { is_notification: true, error, .. }) => return self.complain(&error),
+            Err(malformed) => return self.refuse_line(malformed.id, &malformed.error),
         };
         let reply = Reply::new(self.consumer.inbox(), request.id.map(RawValue::get));
         if let Err((reply, error)) = self.call(&request, reply).await {
@@ -144,7 +142,17 @@ impl Dispatcher {
         }
     }
 
-    fn refuse(&self, id: Option<&RawValue>, error: &Error) {
+    /// Somebody should know of a program that does not speak the protocol. What it sent is not quoted.
+    fn complain(&self, error: &Error) {
+        let identity = self.consumer.identity();
+        let complaint = "a line was no request";
+        if self.context.hub.takes_complaint(Some(identity.uid), complaint) {
+            warn!(uid = identity.uid, pid = identity.pid, kind = error.kind.code().1, "{complaint}");
+        }
+    }
+
+    fn refuse_line(&self, id: Option<&RawValue>, error: &Error) {
+        self.complain(error);
         Reply::new(self.consumer.inbox(), Some(id.map_or("null", RawValue::get))).error(error);
     }
 
@@ -254,7 +262,10 @@ impl Dispatcher {
             return Ok(());
         }
         let identity = self.consumer.identity();
-        warn!(uid = identity.uid, pid = identity.pid, method = name, "refused: above the consumer's role");
+        let complaint = "refused: above the consumer's role";
+        if self.context.hub.takes_complaint(Some(identity.uid), complaint) {
+            warn!(uid = identity.uid, pid = identity.pid, method = name, "{complaint}");
+        }
         let (has, needs) = (has.name(), needs.name());
         let message = format!("the method {name} needs the role {needs}; this consumer has {has}");
         Err(Error::new(ErrorKind::Forbidden, message))
@@ -266,7 +277,10 @@ impl Dispatcher {
             return Ok(());
         }
         let identity = self.consumer.identity();
-        warn!(uid = identity.uid, pid = identity.pid, name, "refused: a name that the consumer may not use");
+        let complaint = "refused: a name that the consumer may not use";
+        if self.context.hub.takes_complaint(Some(identity.uid), complaint) {
+            warn!(uid = identity.uid, pid = identity.pid, name, "{complaint}");
+        }
         let message = format!("the daemon's access rules do not give this consumer the name {name:?}");
         Err(Error::new(ErrorKind::Forbidden, message))
     }

@@ -8,7 +8,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, debug_span, warn};
+use tracing::{Instrument, debug, error_span, warn};
 
 use super::dispatch::{Context, lock};
 use super::peer;
@@ -68,7 +68,9 @@ impl Server {
                 Ok((stream, _)) => self.attach(stream, &stop),
                 Err(error) => {
                     // Most likely no descriptor is left; those who are attached go on meanwhile.
-                    warn!(%error, "a consumer could not be accepted");
+                    if self.context.hub.takes_complaint(None, "a consumer could not be accepted") {
+                        warn!(%error, "a consumer could not be accepted");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -108,7 +110,10 @@ impl Server {
             Ok(Verdict::Refused | Verdict::NeedsGroups) => self.refuse(stream, peer),
             Err(error) => {
                 // A rule that would have kept it out may be among those that cannot be looked at.
-                warn!(uid = peer.uid, pid = peer.pid, %error, "refused: its groups could not be looked up");
+                let complaint = "refused: its groups could not be looked up";
+                if self.context.hub.takes_complaint(Some(peer.uid), complaint) {
+                    warn!(uid = peer.uid, pid = peer.pid, %error, "{complaint}");
+                }
                 self.turn_away(stream, Goodbye::Forbidden);
             }
         }
@@ -135,7 +140,8 @@ impl Server {
             let goodbye = if context.hub.is_ending() { Goodbye::Shutdown } else { Goodbye::TooManyConsumers };
             return self.turn_away(stream, goodbye);
         };
-        let span = debug_span!("consumer", consumer = consumer.name(), uid, pid);
+        // Whatever is logged says whom it is about, so the span is there at every level.
+        let span = error_span!("consumer", consumer = consumer.name(), uid, pid);
         let context = Arc::clone(context);
         let serve = async move {
             debug!("attached");
@@ -147,7 +153,10 @@ impl Server {
     }
 
     fn refuse(&self, stream: UnixStream, peer: Peer) {
-        warn!(uid = peer.uid, pid = peer.pid, "refused: the access rules give it no role");
+        let complaint = "refused: the access rules give it no role";
+        if self.context.hub.takes_complaint(Some(peer.uid), complaint) {
+            warn!(uid = peer.uid, pid = peer.pid, "{complaint}");
+        }
         self.turn_away(stream, Goodbye::Forbidden);
     }
 

@@ -222,6 +222,8 @@ impl Observer for Stethoscope {
 
     fn lost(&self, _: &Name, _: Loss) {}
 
+    fn said(&self, _: &str, _: &str) {}
+
     fn outgoing(&self, _: &Name, _: &EventArgs, _: u64) {}
 
     fn is_watched(&self) -> bool {

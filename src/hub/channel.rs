@@ -16,7 +16,9 @@ use tracing::{debug, info, warn};
 use super::inbox::Inbox;
 use super::log::{self, CursorId, Kind, LineView, Log, Read};
 use super::notice::{By, Change, Encoder, Time};
+use super::now;
 use super::options::ConnectionSettings;
+use super::ration::{Ration, Sum};
 use super::sticky::Sticky;
 use super::subscription::Filter;
 use crate::engineio::{Details, Phase, TransportKind};
@@ -28,6 +30,16 @@ const OUTGOING: log::Settings = log::Settings { events: 4096, bytes: 1024 * 1024
 
 /// How much of a failure's words a snapshot and the log show, in bytes; the event's own line has them all.
 const BRIEF: usize = 4096;
+
+/// Lines of the log, by what they say.
+const CONNECTED: &str = "connected";
+const CANNOT_CONNECT: &str = "cannot connect";
+const DISCONNECTED: &str = "disconnected";
+const READY: &str = "ready";
+const SETUP_FAILED: &str = "the on_connect script failed";
+const GAVE_UP: &str = "gave up; it takes the method connect to try again";
+const EMIT_LOST: &str = "an emit was given up";
+const SAID: &str = "auth_command";
 
 /// A connection at one moment, as `list` and `subscribe` show it.
 #[derive(Clone, Debug, Serialize)]
@@ -167,6 +179,11 @@ struct Inner {
     readers: slab::Slab<Reader>,
     parked: Vec<usize>,
     waiting: Vec<oneshot::Sender<ConnectOutcome>>,
+    /// What may be logged of its changes, and of what its auth command says.
+    ration: Ration,
+    said: Ration,
+    /// Attempts that failed since it was connected.
+    failures: u64,
 }
 
 /// One connection as consumers see it. It outlives `close`, for its counter goes on with the next `open`.
@@ -178,6 +195,8 @@ pub struct Channel {
     inner: Mutex<Inner>,
     room_changed: Notify,
     watchers: AtomicUsize,
+    /// Told when something was left out of the log.
+    left_out: Arc<Notify>,
 }
 
 /// A consumer's place in a channel.
@@ -224,8 +243,14 @@ pub struct Joined {
 }
 
 impl Channel {
-    /// A channel without a line.
-    pub fn new(name: &str, stream: Arc<str>, history: log::Settings, stall: Duration) -> Self {
+    /// A channel without a line. `left_out` is told when there is something to sum up.
+    pub fn new(
+        name: &str,
+        stream: Arc<str>,
+        history: log::Settings,
+        stall: Duration,
+        left_out: Arc<Notify>,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             stream,
@@ -250,9 +275,13 @@ impl Channel {
                 readers: slab::Slab::new(),
                 parked: Vec::new(),
                 waiting: Vec::new(),
+                ration: Ration::default(),
+                said: Ration::default(),
+                failures: 0,
             }),
             room_changed: Notify::new(),
             watchers: AtomicUsize::new(0),
+            left_out,
         }
     }
 
@@ -472,15 +501,24 @@ impl Channel {
             .append(Kind::Lifecycle, 512, |seq, out| self.encoder.lifecycle(out, seq, change, active, time));
     }
 
-    /// What somebody who looks for it in the log a day later wants to find: every change, and of failures that repeat
-    /// themselves the first.
-    fn log(&self, inner: &Inner, event: &Lifecycle) {
-        let connection = self.name.as_str();
+    /// What somebody who looks for it in the log a day later wants to find: every change, of failures that repeat
+    /// themselves the first, and of what does not stop a sum.
+    fn log(&self, inner: &mut Inner, event: &Lifecycle) {
+        let (connection, now) = (self.name.as_str(), now());
         match event {
             Lifecycle::Connect { id, recovered, transport } => {
-                info!(connection, %id, recovered, transport = transport.name(), "connected");
+                let (transport, failed) = (transport.name(), std::mem::take(&mut inner.failures));
+                if !self.takes(&mut inner.ration, now, CONNECTED) {
+                    debug!(connection, %id, recovered, transport, CONNECTED);
+                } else if failed > 0 {
+                    inner.ration.told(CANNOT_CONNECT);
+                    info!(connection, %id, recovered, transport, failed, "connected, after attempts that failed");
+                } else {
+                    info!(connection, %id, recovered, transport, CONNECTED);
+                }
             }
             Lifecycle::ConnectError { details, source, .. } => {
+                inner.failures += 1;
                 let Details { message, description, hint, phase, .. } = details;
                 let (message, description) = (&*brief(message), description.as_deref().map(brief));
                 let description = description.as_deref();
@@ -491,14 +529,22 @@ impl Channel {
                 });
                 let (phase, source, hint) = (phase.map(Phase::name), source.name(), hint.as_deref());
                 if known {
+                    self.leave_out(&mut inner.ration, now, CANNOT_CONNECT);
+                }
+                if known || !self.takes(&mut inner.ration, now, CANNOT_CONNECT) {
                     debug!(connection, error = message, description, source, phase, "still cannot connect");
                 } else {
-                    warn!(connection, error = message, description, source, phase, hint, "cannot connect");
+                    warn!(connection, error = message, description, source, phase, hint, CANNOT_CONNECT);
                 }
             }
-            Lifecycle::Ready => info!(connection, "ready"),
+            Lifecycle::Ready if self.takes(&mut inner.ration, now, READY) => info!(connection, READY),
+            Lifecycle::Ready => debug!(connection, READY),
             Lifecycle::SetupFailed { step, message, .. } => {
-                warn!(connection, step, error = message, "the on_connect script failed");
+                if self.takes(&mut inner.ration, now, SETUP_FAILED) {
+                    warn!(connection, step, error = message, SETUP_FAILED);
+                } else {
+                    debug!(connection, step, error = message, SETUP_FAILED);
+                }
             }
             Lifecycle::Disconnect { reason, details } => {
                 let message = details.as_ref().map(|details| brief(&details.message));
@@ -507,16 +553,54 @@ impl Channel {
                     (description.map(brief), details.as_ref().and_then(|details| details.code));
                 let (reason, message) = (reason.as_str(), message.as_deref());
                 let description = description.as_deref();
-                info!(connection, reason, error = message, description, code, "disconnected");
+                if self.takes(&mut inner.ration, now, DISCONNECTED) {
+                    info!(connection, reason, error = message, description, code, DISCONNECTED);
+                } else {
+                    debug!(connection, reason, error = message, description, code, DISCONNECTED);
+                }
             }
             Lifecycle::ReconnectFailed { attempts } => {
-                warn!(connection, attempts, "gave up; it takes the method connect to try again");
+                if self.takes(&mut inner.ration, now, GAVE_UP) {
+                    warn!(connection, attempts, GAVE_UP);
+                } else {
+                    debug!(connection, attempts, GAVE_UP);
+                }
             }
             Lifecycle::ReconnectAttempt { .. }
             | Lifecycle::ReconnectError { .. }
             | Lifecycle::Reconnect { .. }
             | Lifecycle::Upgrade { .. } => debug!(connection, event = event.name()),
         }
+    }
+
+    fn takes(&self, ration: &mut Ration, now: Instant, what: &'static str) -> bool {
+        let takes = ration.takes(now, what);
+        if !takes {
+            self.left_out.notify_one();
+        }
+        takes
+    }
+
+    fn leave_out(&self, ration: &mut Ration, now: Instant, what: &'static str) {
+        ration.leave_out(now, what);
+        self.left_out.notify_one();
+    }
+
+    /// Logs what was left out: what is due, or at the end `all`. Gives when there is more to say.
+    pub(super) fn sum_up(&self, now: Instant, all: bool) -> Option<Instant> {
+        let mut inner = self.lock();
+        let Inner { ration, said, status, .. } = &mut *inner;
+        let state = status.state.name();
+        let mut next = None;
+        for ration in [ration, said] {
+            let sum = if all { ration.sum_up_now(now) } else { ration.sum_up(now) };
+            if let Some(Sum { lines, what, during }) = sum {
+                let seconds = during.as_secs();
+                warn!(connection = self.name, left_out = lines, what, seconds, state, "more of the same");
+            }
+            next = next.into_iter().chain(ration.due()).min();
+        }
+        next
     }
 
     fn snapshot_of(&self, inner: &Inner) -> Snapshot {
@@ -654,7 +738,7 @@ impl Observer for Channel {
 
     fn lifecycle(&self, event: &Lifecycle, status: &Status) {
         let mut inner = self.lock();
-        self.log(&inner, event);
+        self.log(&mut inner, event);
         inner.set_status(status);
         match event {
             Lifecycle::ConnectError { details, .. } => {
@@ -702,7 +786,23 @@ impl Observer for Channel {
     }
 
     fn lost(&self, name: &Name, loss: Loss) {
-        tracing::warn!(connection = self.name, event = ?name.decoded(), %loss, "an emit was given up");
+        let takes = self.takes(&mut self.lock().ration, now(), EMIT_LOST);
+        let (connection, event) = (self.name.as_str(), name.decoded());
+        if takes {
+            warn!(connection, ?event, %loss, EMIT_LOST);
+        } else {
+            debug!(connection, ?event, %loss, EMIT_LOST);
+        }
+    }
+
+    fn said(&self, program: &str, line: &str) {
+        let takes = self.takes(&mut self.lock().said, now(), SAID);
+        let connection = self.name.as_str();
+        if takes {
+            info!(connection, program, said = line, SAID);
+        } else {
+            debug!(connection, program, said = line, SAID);
+        }
     }
 
     fn is_watched(&self) -> bool {
@@ -754,7 +854,7 @@ mod tests {
     #[test]
     fn of_a_failure_without_end_the_beginning_is_kept() {
         let history = log::Settings { events: 10, bytes: 1024 * 1024 };
-        let channel = Channel::new("chat", "stream".into(), history, Duration::from_secs(1));
+        let channel = Channel::new("chat", "stream".into(), history, Duration::from_secs(1), Arc::default());
         for (said, kept) in [
             ("no".to_owned(), "no".to_owned()),
             ("x".repeat(BRIEF), "x".repeat(BRIEF)),

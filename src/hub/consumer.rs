@@ -537,7 +537,8 @@ mod tests {
         let identity = Identity { pid: None, uid: 0, gid: 0, rights: Rights::everywhere(Role::Read) };
         let consumer = Consumer::new(1, identity, Lag::Skip);
         let history = log::Settings { events: 10, bytes: 1024 };
-        let channel = Arc::new(Channel::new("chat", "stream".into(), history, Duration::from_secs(1)));
+        let channel =
+            Arc::new(Channel::new("chat", "stream".into(), history, Duration::from_secs(1), Arc::default()));
         let filter = Arc::new(Filter { events: None, lifecycle: LifecycleFilter::All, outgoing: false });
         let line = Bytes::from(vec![b'x'; MAX_ANSWER_BYTES / 4]);
         let subscribe = |subscription| {

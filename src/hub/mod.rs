@@ -3,12 +3,14 @@
 pub mod access;
 pub mod accounts;
 pub mod channel;
+mod complaints;
 pub mod consumer;
 pub mod inbox;
 pub mod log;
 pub mod notice;
 pub mod options;
 pub mod quantity;
+mod ration;
 mod resolve;
 mod sticky;
 pub mod subscription;
@@ -16,16 +18,17 @@ mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use serde::Serialize;
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::{Notify, OwnedMutexGuard, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::access::{Rights, Role, Rule, Rules, Verdict};
 pub use self::channel::{Channel, Snapshot, Start};
+use self::complaints::Complaints;
 pub use self::consumer::{Consumer, Identity, Report, Subscribed, Subscription};
 pub use self::inbox::{Goodbye, Inbox};
 pub use self::notice::By;
@@ -170,8 +173,16 @@ pub struct Hub {
     /// Held while a connection comes or goes, so that the lines of one name's lives do not mix.
     changing: Arc<tokio::sync::Mutex<()>>,
     common: manager::Common,
+    complaints: Mutex<Complaints>,
+    /// Told when something was left out of the log.
+    left_out: Arc<Notify>,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// The runtime's time, which tests may set.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// How others see the consumer of this number.
@@ -190,6 +201,8 @@ impl Hub {
             state: Mutex::new(State { settings, ..State::default() }),
             changing: Arc::default(),
             common,
+            complaints: Mutex::default(),
+            left_out: Arc::default(),
             tasks,
             stop,
         }
@@ -396,7 +409,8 @@ impl Hub {
         let stall = state.settings.stall;
         let channel = state.channels.entry(name.to_owned()).or_insert_with(|| {
             let history = settings.history.clone();
-            Arc::new(Channel::new(name, Arc::clone(&self.stream), history, stall))
+            let left_out = Arc::clone(&self.left_out);
+            Arc::new(Channel::new(name, Arc::clone(&self.stream), history, stall, left_out))
         });
         let channel = Arc::clone(channel);
         for consumer in state.consumers.values() {
@@ -458,6 +472,48 @@ impl Hub {
             }
         };
         let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
+    }
+
+    /// Whether a complaint about the programs of this user is to be logged; where not, it is counted.
+    pub fn takes_complaint(&self, uid: Option<u32>, what: &'static str) -> bool {
+        let takes = self.complaints().takes(now(), uid, what);
+        if !takes {
+            self.left_out.notify_one();
+        }
+        takes
+    }
+
+    /// Logs, until `stop`, sums of what was left out of the log.
+    pub async fn keep_log(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            let due = self.sum_up(false);
+            let due = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = due => {}
+                () = self.left_out.notified() => {}
+            }
+        }
+    }
+
+    /// Logs all that was left out of the log: the daemon ends.
+    pub fn finish_log(&self) {
+        self.sum_up(true);
+    }
+
+    fn sum_up(&self, all: bool) -> Option<Instant> {
+        let channels: Vec<_> = self.lock().channels.values().cloned().collect();
+        let next = channels.iter().filter_map(|channel| channel.sum_up(now(), all)).min();
+        next.into_iter().chain(self.complaints().sum_up(now(), all)).min()
+    }
+
+    fn complaints(&self) -> MutexGuard<'_, Complaints> {
+        self.complaints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether [`Hub::settle`] was called.

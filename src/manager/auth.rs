@@ -11,7 +11,6 @@ use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
-use tracing::info;
 
 use crate::json;
 use crate::secret::{MASK, Secret};
@@ -92,13 +91,15 @@ async fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 /// Runs the command and takes what it prints. Dropped before its end, it kills the command and all that it started.
-pub(super) async fn from_command(argv: Vec<String>) -> Outcome {
+///
+/// `say` hears the lines of its standard error.
+pub(super) async fn from_command(argv: Vec<String>, say: impl Fn(&str)) -> Outcome {
     let what = format!("auth_command {}", program(&argv));
     let running = match Running::start(&argv) {
         Ok(running) => running,
         Err(error) => return Err(format!("{what}: cannot be started: {error}")),
     };
-    match tokio::time::timeout(TIMEOUT, running.finish(program(&argv))).await {
+    match tokio::time::timeout(TIMEOUT, running.finish(say)).await {
         Err(_) => Err(format!("{what}: did not end within {} s and was killed", TIMEOUT.as_secs())),
         Ok(Err(error)) => Err(format!("{what}: {error}")),
         Ok(Ok((status, printed))) if !status.success() && printed.len() as u64 <= MAX_BYTES => {
@@ -132,7 +133,7 @@ impl Running {
         Ok(Self { child, group })
     }
 
-    async fn finish(mut self, program: &str) -> std::io::Result<(ExitStatus, Vec<u8>)> {
+    async fn finish(mut self, say: impl Fn(&str)) -> std::io::Result<(ExitStatus, Vec<u8>)> {
         let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
         let printed = async {
             match stdout {
@@ -145,7 +146,7 @@ impl Running {
             if let Some(mut stderr) = stderr {
                 let said = read_up_to(&mut stderr, MAX_SAID).await?;
                 for line in String::from_utf8_lossy(&said).lines() {
-                    info!(program, said = line, "auth_command");
+                    say(line);
                 }
                 tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
             }
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
 
     async fn run(script: &str) -> Outcome {
-        from_command(["/bin/sh", "-c", script].map(str::to_owned).to_vec()).await
+        from_command(["/bin/sh", "-c", script].map(str::to_owned).to_vec(), |_| {}).await
     }
 
     #[tokio::test]
@@ -219,7 +220,7 @@ mod tests {
         ] {
             assert_eq!(run(script).await, Err(format!("auth_command /bin/sh: {expected}")), "{script}");
         }
-        let missing = from_command(vec!["/nonexistent/token".to_owned(), "secret".to_owned()]).await;
+        let missing = from_command(vec!["/nonexistent/token".to_owned(), "secret".to_owned()], |_| {}).await;
         assert_eq!(
             missing.unwrap_err(),
             "auth_command /nonexistent/token: cannot be started: No such file or directory (os error 2)"

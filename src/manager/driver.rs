@@ -473,13 +473,20 @@ impl Driver {
     fn authenticate(&mut self, key: Key, question: u64) {
         let now = self.clock.now();
         self.asked.remove(&key);
-        let source: BoxFuture<auth::Outcome> = match self.clients.get(&key).map(|client| &client.auth) {
+        let client = self.clients.get(&key);
+        let source: BoxFuture<auth::Outcome> = match client.map(|client| &client.auth) {
             Some(Auth::Fixed(auth)) => {
                 return self.state.handle_auth(now, key, question, Ok(Some(auth.expose())));
             }
             Some(Auth::None) | None => return self.state.handle_auth(now, key, question, Ok(None)),
             Some(Auth::File(path)) => Box::pin(auth::from_file(path.clone())),
-            Some(Auth::Command(argv)) => Box::pin(auth::from_command(argv.clone())),
+            Some(Auth::Command(argv)) => {
+                let (argv, observer) = (argv.clone(), client.map(|client| Arc::clone(&client.observer)));
+                let program = argv.first().cloned().unwrap_or_default();
+                Box::pin(auth::from_command(argv, move |line| {
+                    observer.iter().for_each(|observer| observer.said(&program, line));
+                }))
+            }
         };
         self.asked.insert(key, Asked { question, wanted: Wanted::Auth, source });
     }

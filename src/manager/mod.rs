@@ -23,6 +23,7 @@ use bytestring::ByteString;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, debug_span};
 
 use crate::engineio::{Details, Handshake, TransportKind};
 use crate::socketio::{
@@ -117,6 +118,18 @@ pub enum ConnectionState {
     /// Not active.
     #[default]
     Disconnected,
+}
+
+impl ConnectionState {
+    /// As consumers read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Reconnecting => "reconnecting",
+            Self::Disconnected => "disconnected",
+        }
+    }
 }
 
 /// A connection at one moment.
@@ -283,6 +296,9 @@ pub trait Observer: Send + Sync {
     fn outgoing(&self, name: &Name, args: &Args, sender: u64);
     /// An emit that was taken is given up.
     fn lost(&self, name: &Name, loss: Loss);
+
+    /// Its auth command wrote a line to its standard error.
+    fn said(&self, program: &str, line: &str);
     /// Whether [`Observer::outgoing`] is wanted.
     fn is_watched(&self) -> bool;
     /// Where the connection stands, whenever that or a counter changed.
@@ -409,8 +425,10 @@ impl Manager {
     ) -> Result<Arc<Self>, transport::Error> {
         let (commands, receiver) = mpsc::unbounded_channel();
         let gate = Arc::new(Semaphore::new(IN_FLIGHT));
+        let transport::Settings { host, port, .. } = &settings.transport;
+        let span = debug_span!("manager", host, port);
         let driver = driver::Driver::new(settings, witness, receiver, common, tasks.clone(), stop)?;
-        tasks.spawn(driver.run());
+        tasks.spawn(driver.run().instrument(span));
         Ok(Arc::new(Self { commands, gate, next_key: AtomicU64::new(0) }))
     }
 

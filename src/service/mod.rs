@@ -138,6 +138,7 @@ async fn serve_reloading(
     let (managers, consumers) = (TaskTracker::new(), TaskTracker::new());
     let disconnect = CancellationToken::new();
     let hub = Arc::new(Hub::new(hub_settings(&config), managers.clone(), disconnect.clone()));
+    managers.spawn(Arc::clone(&hub).keep_log(disconnect.clone()));
     for warning in config.warnings() {
         warn!("{warning}");
     }
@@ -167,6 +168,7 @@ async fn serve_reloading(
         warn!("not everything could be written in time");
     }
     drop(file);
+    hub.finish_log();
     info!("ended");
     Ok(())
 }

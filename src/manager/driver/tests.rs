@@ -42,6 +42,8 @@ impl Observer for Ear {
 
     fn lost(&self, _: &Name, _: Loss) {}
 
+    fn said(&self, _: &str, _: &str) {}
+
     fn is_watched(&self) -> bool {
         false
     }
