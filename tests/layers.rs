@@ -29,6 +29,7 @@ const PURE: &[&str] = &[
     "manager/state/",
     "hub/access.rs",
     "hub/log.rs",
+    "hub/ration.rs",
     "hub/sticky.rs",
     "hub/subscription.rs",
     "hub/notice.rs",

@@ -5,6 +5,8 @@ pub mod accounts;
 pub mod channel;
 mod complaints;
 pub mod consumer;
+#[cfg(test)]
+mod floods;
 pub mod inbox;
 pub mod log;
 pub mod notice;
