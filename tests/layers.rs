@@ -37,6 +37,7 @@ const PURE: &[&str] = &[
     "hub/quantity.rs",
     "hub/resolve.rs",
     "hub/target.rs",
+    "service/visible.rs",
     "api/message.rs",
     "api/results.rs",
     "api/schema.rs",

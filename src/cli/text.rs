@@ -1,21 +1,9 @@
 //! Text from elsewhere, made safe to show: it can neither leave its line nor talk to the terminal.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
-
 use unicode_width::UnicodeWidthChar;
 
-/// The text with everything invisible written as JSON would escape it, so JSON stays the JSON it was.
-pub(super) fn visible(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_hidden) {
-        return Cow::Borrowed(text);
-    }
-    let mut shown = String::with_capacity(text.len() + 16);
-    for character in text.chars() {
-        push(&mut shown, character);
-    }
-    Cow::Owned(shown)
-}
+use crate::service::visible::push;
+pub(super) use crate::service::visible::visible;
 
 /// Like [`visible`], and cut to so many columns; what is cut off leaves an ellipsis.
 ///
@@ -46,27 +34,6 @@ pub(super) fn fit(text: &str, columns: usize) -> String {
 /// How many columns a text takes that has been made visible.
 pub(super) fn columns(text: &str) -> usize {
     text.chars().map(|character| character.width().unwrap_or(0)).sum()
-}
-
-fn push(shown: &mut String, character: char) {
-    if is_hidden(character) {
-        for unit in character.encode_utf16(&mut [0; 2]) {
-            let _ = write!(shown, "\\u{unit:04x}");
-        }
-    } else {
-        shown.push(character);
-    }
-}
-
-/// Control characters, line separators, and what changes the direction of text or is not seen at all. The joiners are
-/// left alone: scripts and emoji need them.
-fn is_hidden(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{ad}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
-        )
 }
 
 #[cfg(test)]

@@ -135,7 +135,7 @@ async fn failures_that_are_never_the_same() {
     let lines = Lines::new();
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
     let (_hub, channel, ..) = flooded();
-    for number in 0..50_000 {
+    for number in 0..100_000 {
         channel.lifecycle(&refused(&number.to_string()), &reconnecting());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -150,7 +150,7 @@ async fn what_users_and_commands_do_for_ever() {
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
     let (hub, channel, ..) = flooded();
     let mut complained = 0;
-    for _ in 0..50_000 {
+    for _ in 0..100_000 {
         complained += usize::from(hub.takes_complaint(Some(1000), "a line was no request"));
         channel.said("/bin/token", "a word");
         tokio::time::sleep(Duration::from_millis(1)).await;

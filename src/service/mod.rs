@@ -3,11 +3,13 @@
 pub mod config;
 mod effective;
 pub mod environment;
+mod journal;
 mod layers;
 pub mod listener;
 pub mod reload;
 pub mod signals;
 pub mod telemetry;
+pub(crate) mod visible;
 
 use std::io;
 use std::sync::Arc;

@@ -1,26 +1,32 @@
 //! Where log lines go: standard error as text or JSON, or the journal with its fields.
 //!
-//! Writing a line to standard error never waits and never fails the daemon: lines go through a queue of bounded size
-//! to a thread of their own, and what the queue cannot take is counted and told of later. The journal's socket is
-//! written to directly.
+//! Writing a line never waits and never fails the daemon: lines go through a queue of bounded size to a thread of
+//! their own, and what the queue cannot take is counted and told of later. What is not seen, or would talk to a
+//! terminal, is written out as JSON would escape it.
 //!
 //! Frames and headers can hold secrets. So `siod::wire` is off, and the libraries that print them are quiet, whatever
 //! the level, until a directive names them.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _, Write};
+use std::panic::PanicHookInfo;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing::{Subscriber, error};
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::journal::{self, Journal, Records};
+use super::visible::{visible, visible_in_colour};
 
 /// Bytes of lines that may wait for standard error.
 const QUEUE_BYTES: usize = 1 << 20;
@@ -64,7 +70,7 @@ pub enum Format {
     Text,
     /// One JSON object a line.
     Json,
-    /// The journal, with fields.
+    /// The journal, with fields; while there is none, standard error as text.
     Journald,
 }
 
@@ -86,11 +92,8 @@ pub enum Error {
     /// The level is none; [`check_level`] finds this earlier.
     #[error("log.level: {0}")]
     Level(String),
-    /// `log.format = "journald"` where no journal is.
-    #[error("the journal cannot be reached ({0}); choose log.format \"text\" or \"json\"")]
-    Journal(io::Error),
-    /// The writing thread could not be started.
-    #[error("the log's thread cannot be started: {0}")]
+    /// The writing thread could not be started, or no socket be made.
+    #[error("the log cannot be started: {0}")]
     Thread(io::Error),
     /// Something else in this process has set up its logs.
     #[error("logging is set up already")]
@@ -117,7 +120,7 @@ impl Level {
 /// Keeps the log alive. Dropping it waits half a second at the most for lines that are still to be written.
 #[derive(Debug)]
 pub struct Telemetry {
-    queue: Option<Arc<Queue>>,
+    queue: Arc<Queue>,
     level: Level,
 }
 
@@ -130,9 +133,7 @@ impl Telemetry {
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        if let Some(queue) = &self.queue {
-            queue.flush(FLUSH);
-        }
+        self.queue.flush(FLUSH);
     }
 }
 
@@ -140,40 +141,99 @@ impl Drop for Telemetry {
 pub fn init(settings: &Settings) -> Result<Telemetry, Error> {
     let (filter, handle) = reload::Layer::new(filter(&settings.level).map_err(Error::Level)?);
     let level = Level(handle);
-    let journal = match settings.format {
-        Format::Journald => Some(tracing_journald::layer().map_err(Error::Journal)?),
-        Format::Auto if stderr_is_the_journal() => tracing_journald::layer().ok(),
-        Format::Auto | Format::Text | Format::Json => None,
+    let to_journal = match settings.format {
+        Format::Journald => true,
+        Format::Auto => stderr_is_the_journal(),
+        Format::Text | Format::Json => false,
     };
-    if let Some(journal) = journal {
-        let journal = journal.with_syslog_identifier("siod".to_owned()).with_field_prefix(None);
-        tracing_subscriber::registry()
-            .with(journal.with_filter(filter))
-            .try_init()
-            .map_err(|_| Error::Taken)?;
-        return Ok(Telemetry { queue: None, level });
-    }
-    let json = settings.format == Format::Json;
-    let queue = Queue::start(io::stderr(), json).map_err(Error::Thread)?;
-    let colour =
-        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    subscriber(filter, json, colour, Arc::clone(&queue)).try_init().map_err(|_| Error::Taken)?;
-    Ok(Telemetry { queue: Some(queue), level })
+    let queue = if to_journal {
+        let records = Records::new(Path::new(journal::SOCKET), io::stderr()).map_err(Error::Thread)?;
+        let queue = Queue::start(records, Look::Journal).map_err(Error::Thread)?;
+        let journal = Journal::new(Arc::clone(&queue)).with_filter(filter);
+        tracing_subscriber::registry().with(journal).try_init().map_err(|_| Error::Taken)?;
+        queue
+    } else {
+        let colour =
+            io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let look = match settings.format {
+            Format::Json => Look::Json,
+            Format::Auto | Format::Text | Format::Journald if colour => Look::Colour,
+            Format::Auto | Format::Text | Format::Journald => Look::Text,
+        };
+        let queue = Queue::start(io::stderr(), look).map_err(Error::Thread)?;
+        subscriber(filter, look, Arc::clone(&queue)).try_init().map_err(|_| Error::Taken)?;
+        queue
+    };
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(Telemetry { queue, level })
+}
+
+/// A panic is a line like any other: it neither breaks the log's form nor waits for who reads it. Words that were put
+/// together quote what the program worked on, so only those of the source are shown.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string);
+    let thread = std::thread::current();
+    let words = panic.payload().downcast_ref::<&'static str>().copied();
+    let trace = Backtrace::capture();
+    let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
+    error!(target: "siod", place, words, thread = thread.name(), trace, "panic, which is a defect of siod");
 }
 
 fn subscriber(
     filter: reload::Layer<EnvFilter, Registry>,
-    json: bool,
-    colour: bool,
+    look: Look,
     queue: Arc<Queue>,
 ) -> impl Subscriber + Send + Sync {
     let lines = tracing_subscriber::fmt::layer::<Registry>()
         .with_writer(Lines(queue))
-        .with_ansi(colour)
+        .with_ansi(look == Look::Colour)
         // Printing that printing failed would panic on the same full disk.
         .log_internal_errors(false);
-    let lines = if json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
+    let lines = if look == Look::Json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
     tracing_subscriber::registry().with(lines.with_filter(filter))
+}
+
+/// What lines look like that wait to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    Text,
+    Colour,
+    Json,
+    Journal,
+}
+
+impl Look {
+    /// What was printed, made one line that nothing in it can leave.
+    fn line(self, printed: &[u8]) -> String {
+        let text = String::from_utf8_lossy(printed);
+        let text = text.trim_end_matches('\n');
+        let cut = &text[..text.floor_char_boundary(LINE_BYTES)];
+        let shown = match self {
+            Self::Colour => visible_in_colour(&cut.replace('\n', " ")),
+            Self::Text => visible(&cut.replace('\n', " ")).into_owned(),
+            // Half an object would be none.
+            Self::Json if cut.len() < text.len() => {
+                let cut = serde_json::Value::from(cut).to_string();
+                let message = "a line was too long; its beginning is in cut";
+                format!(r#"{{"level":"WARN","message":"{message}","cut":{},"target":"siod"}}"#, visible(&cut))
+            }
+            Self::Json | Self::Journal => visible(text).into_owned(),
+        };
+        shown + "\n"
+    }
+
+    /// Says that lines were dropped.
+    fn dropped(self, lines: u64) -> Vec<u8> {
+        let text = "log lines dropped, because nobody took them in time";
+        match self {
+            Self::Json => format!(
+                "{{\"level\":\"WARN\",\"message\":\"{text}\",\"dropped\":{lines},\"target\":\"siod\"}}\n"
+            )
+            .into_bytes(),
+            Self::Text | Self::Colour => format!("WARN siod: {text} dropped={lines}\n").into_bytes(),
+            Self::Journal => journal::dropped(text, lines),
+        }
+    }
 }
 
 fn filter(level: &str) -> Result<EnvFilter, String> {
@@ -214,8 +274,9 @@ fn stderr_is_the_journal() -> bool {
 }
 
 /// Lines on their way to a writer that may be slow, full or gone.
-#[derive(Debug, Default)]
-struct Queue {
+#[derive(Debug)]
+pub(super) struct Queue {
+    look: Look,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -230,8 +291,8 @@ struct State {
 }
 
 impl Queue {
-    fn start(mut to: impl Write + Send + 'static, json: bool) -> io::Result<Arc<Self>> {
-        let queue = Arc::new(Self::default());
+    pub(super) fn start(mut to: impl Write + Send + 'static, look: Look) -> io::Result<Arc<Self>> {
+        let queue = Arc::new(Self { look, state: Mutex::default(), changed: Condvar::new() });
         let source = Arc::clone(&queue);
         let run = move || {
             loop {
@@ -239,7 +300,7 @@ impl Queue {
                 // A line that cannot be written has nowhere left to be complained about.
                 let _ = to.write_all(&line);
                 if dropped > 0 {
-                    let _ = to.write_all(notice(dropped, json).as_bytes());
+                    let _ = to.write_all(&look.dropped(dropped));
                 }
                 let _ = to.flush();
             }
@@ -252,7 +313,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, line: Vec<u8>) {
+    pub(super) fn push(&self, line: Vec<u8>) {
         let mut state = self.state();
         if state.bytes + line.len() > QUEUE_BYTES {
             state.dropped += 1;
@@ -279,7 +340,7 @@ impl Queue {
     }
 
     /// Waits until everything is written, or until `limit` is over; says which.
-    fn flush(&self, limit: Duration) -> bool {
+    pub(super) fn flush(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         let mut state = self.state();
         while state.writing || !state.lines.is_empty() {
@@ -290,15 +351,6 @@ impl Queue {
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
-    }
-}
-
-fn notice(dropped: u64, json: bool) -> String {
-    let text = "log lines dropped, because standard error did not take them in time";
-    if json {
-        format!("{{\"level\":\"WARN\",\"message\":\"{text}\",\"dropped\":{dropped},\"target\":\"siod\"}}\n")
-    } else {
-        format!("WARN siod: {text} dropped={dropped}\n")
     }
 }
 
@@ -320,7 +372,8 @@ struct Line<'a> {
 
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = LINE_BYTES.saturating_sub(self.bytes.len());
+        // A byte more, so that it shows that something is missing.
+        let room = (LINE_BYTES + 1).saturating_sub(self.bytes.len());
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
         Ok(bytes.len())
     }
@@ -332,17 +385,9 @@ impl Write for Line<'_> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        let mut line = std::mem::take(&mut self.bytes);
-        if line.last() == Some(&b'\n') {
-            line.pop();
+        if !self.bytes.is_empty() {
+            self.queue.push(self.queue.look.line(&self.bytes).into_bytes());
         }
-        if line.is_empty() {
-            return;
-        }
-        // Text of a peer could otherwise pass for a line of ours.
-        line.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
-        line.push(b'\n');
-        self.queue.push(line);
     }
 }
 
@@ -368,11 +413,11 @@ mod tests {
         }
     }
 
-    fn logged(level: &str, json: bool, say: impl FnOnce()) -> String {
+    fn logged(level: &str, look: Look, say: impl FnOnce()) -> String {
         let sink = Sink::default();
-        let queue = Queue::start(sink.clone(), json).unwrap();
+        let queue = Queue::start(sink.clone(), look).unwrap();
         let (filter, _) = reload::Layer::new(filter(level).unwrap());
-        let subscriber = subscriber(filter, json, false, Arc::clone(&queue));
+        let subscriber = subscriber(filter, look, Arc::clone(&queue));
         tracing::subscriber::with_default(subscriber, say);
         assert!(queue.flush(Duration::from_secs(10)));
         let bytes = sink.0.lock().unwrap().clone();
@@ -407,22 +452,25 @@ mod tests {
             warn!(target: "rustls", "warning");
             debug!(target: "siod", "decision");
         };
-        let lines = logged("trace", false, say);
+        let lines = logged("trace", Look::Text, say);
         assert!(lines.contains("warning") && lines.contains("decision"), "{lines}");
         assert!(!lines.contains("frame") && !lines.contains("header"), "{lines}");
-        assert!(!logged("siod=trace", false, say).contains("frame"));
-        assert!(!logged("error", false, say).contains("warning"));
-        assert_eq!(logged("info,siod::wire=trace,tungstenite=trace", false, say).matches("frame").count(), 2);
+        assert!(!logged("siod=trace", Look::Text, say).contains("frame"));
+        assert!(!logged("error", Look::Text, say).contains("warning"));
+        assert_eq!(
+            logged("info,siod::wire=trace,tungstenite=trace", Look::Text, say).matches("frame").count(),
+            2
+        );
     }
 
     #[test]
     fn the_level_can_be_changed() {
         let sink = Sink::default();
-        let queue = Queue::start(sink.clone(), false).unwrap();
+        let queue = Queue::start(sink.clone(), Look::Text).unwrap();
         let (filter, handle) = reload::Layer::new(filter("info").unwrap());
         let level = Level(handle);
         let say = |text: &str| debug!(target: "siod", "{text}");
-        tracing::subscriber::with_default(subscriber(filter, false, false, Arc::clone(&queue)), || {
+        tracing::subscriber::with_default(subscriber(filter, Look::Text, Arc::clone(&queue)), || {
             say("before");
             level.set("siod=debug").unwrap();
             say("between");
@@ -439,10 +487,10 @@ mod tests {
 
     #[test]
     fn one_event_is_one_line() {
-        let text = logged("info", false, || info!(field = "c\x1b[31md\ne", "a\nb"));
+        let text = logged("info", Look::Text, || info!(field = "c\x1b[31md\ne", "a\nb"));
         assert_eq!(text.matches('\n').count(), 1, "{text:?}");
         assert!(text.contains("a b") && !text.contains('\x1b'), "{text:?}");
-        let json = logged("info", true, || info!(number = 7, "a\nb"));
+        let json = logged("info", Look::Json, || info!(number = 7, "a\nb"));
         let line: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(
             (&line["message"], &line["number"], &line["level"]),
@@ -451,8 +499,35 @@ mod tests {
     }
 
     #[test]
+    fn nothing_from_elsewhere_talks_to_the_terminal() {
+        let foreign = "a\x1b[2J\x1b]0;t\x07\u{9b}31m\u{202e}b\u{2066}\u{2028}\r\u{8}";
+        let say = || {
+            let span = tracing::info_span!("consumer", client = foreign, shown = %foreign);
+            let _entered = span.enter();
+            info!(event = foreign, error = %foreign, "said {foreign}");
+        };
+        for look in [Look::Text, Look::Colour, Look::Json] {
+            let text = logged("info", look, say);
+            let line = text.strip_suffix('\n').unwrap();
+            let colourless = anstream::adapter::strip_str(line).to_string();
+            assert!(look == Look::Colour || colourless == line, "{look:?}: {line:?}");
+            assert!(!colourless.contains(crate::service::visible::is_hidden), "{look:?}: {line:?}");
+            assert!(!line.contains("\x1b[2J") && !line.contains("\x1b]"), "{look:?}: {line:?}");
+        }
+        let json: serde_json::Value = serde_json::from_str(&logged("info", Look::Json, say)).unwrap();
+        assert_eq!(json["event"], foreign, "JSON says it all the same");
+    }
+
+    #[test]
+    fn json_that_is_cut_is_json() {
+        let text = logged("info", Look::Json, || info!("{}", "\u{202e}\"é".repeat(LINE_BYTES)));
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(line["cut"].as_str().unwrap().contains("\"message\":\"\u{202e}"), "{}", &text[..300]);
+    }
+
+    #[test]
     fn long_lines_are_cut() {
-        let text = logged("info", false, || info!("{}", "x".repeat(2 * LINE_BYTES)));
+        let text = logged("info", Look::Text, || info!("{}", "x".repeat(2 * LINE_BYTES)));
         assert_eq!(text.len(), LINE_BYTES + 1);
     }
 
@@ -474,7 +549,7 @@ mod tests {
     fn a_stalled_reader_holds_nobody_up() {
         let (release, stall) = mpsc::channel();
         let sink = Sink::default();
-        let queue = Queue::start(Stalled(stall, sink.clone()), false).unwrap();
+        let queue = Queue::start(Stalled(stall, sink.clone()), Look::Text).unwrap();
         let line = vec![b'x'; 1 << 16];
         let pushed = 3 * QUEUE_BYTES / line.len();
         for _ in 0..pushed {
@@ -507,7 +582,7 @@ mod tests {
                 Err(io::ErrorKind::BrokenPipe.into())
             }
         }
-        let queue = Queue::start(Broken, false).unwrap();
+        let queue = Queue::start(Broken, Look::Text).unwrap();
         queue.push(b"one\n".to_vec());
         queue.push(b"two\n".to_vec());
         assert!(queue.flush(Duration::from_secs(10)));
