@@ -2,8 +2,8 @@
 //!
 //! Layers, lowest first; a layer imports only what stands before it (`tests/layers.rs` checks this):
 //!
-//! - [`secret`]: text that is not shown; pure.
 //! - [`json`]: JSON text without a tree; pure.
+//! - [`secret`]: text that is not shown; pure.
 //! - [`engineio`]: the Engine.IO session layer; pure.
 //! - [`socketio`]: the Socket.IO message layer; pure.
 //! - [`transport`]: moves Engine.IO packets over HTTP polling and WebSocket.

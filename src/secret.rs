@@ -1,9 +1,12 @@
 //! Text that only its receiver may see.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytestring::ByteString;
 use serde::{Serialize, Serializer};
+
+use crate::json;
 
 /// What stands where a secret would.
 pub const MASK: &str = "***";
@@ -43,9 +46,94 @@ impl Serialize for Secret {
     }
 }
 
+/// Whether the value under this name must not be shown, as far as a name can tell.
+pub fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["token", "key", "secret", "password", "passwd", "auth", "credential", "jwt", "session", "cookie"]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
+/// Secrets that others were told, to be masked where these quote them.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets(Vec<Secret>);
+
+/// Bytes that a secret has at the least: shorter ones occur in other words.
+const SHORTEST: usize = 6;
+
+/// Bytes of a secret's beginning that are not shown where a quotation is cut off within it.
+const BEGINNING: usize = 4;
+
+/// Secrets of one server; a larger auth object is no password any more.
+const MOST: usize = 256;
+
+impl Secrets {
+    /// One more, while there are not too many.
+    pub fn add(&mut self, secret: &str) {
+        if secret.len() >= SHORTEST
+            && self.0.len() < MOST
+            && !self.0.iter().any(|known| known.expose() == secret)
+        {
+            self.0.push(secret.into());
+        }
+    }
+
+    /// All strings of a JSON text, save the names of members.
+    pub fn add_strings(&mut self, json: &str) {
+        let mut tokens = json::Tokens::new(json).map(|token| token.text).peekable();
+        while let Some(token) = tokens.next() {
+            if tokens.peek() != Some(&":")
+                && let Some(text) = json::unquote(token)
+            {
+                self.add(&text);
+            }
+        }
+    }
+
+    /// Those of `others` too.
+    pub fn extend(&mut self, others: &Self) {
+        others.0.iter().for_each(|secret| self.add(secret.expose()));
+    }
+
+    /// The text with `***` for every secret in it.
+    pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut masked = Cow::Borrowed(text);
+        // A longer one first, for a shorter one may be within.
+        let mut secrets: Vec<&str> = self.0.iter().map(|secret| &**secret.expose()).collect();
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        for secret in secrets {
+            if masked.contains(secret) {
+                masked = Cow::Owned(masked.replace(secret, MASK));
+            }
+            let beginnings = (BEGINNING..secret.len()).rev().filter_map(|length| secret.get(..length));
+            if let Some(kept) = beginnings.filter_map(|beginning| masked.strip_suffix(beginning)).next() {
+                masked = Cow::Owned(format!("{kept}{MASK}"));
+            }
+        }
+        masked
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_quote_is_masked() {
+        let mut secrets = Secrets::default();
+        secrets.add("short");
+        secrets.add_strings(r#"{"password":"p\"ssw0rd","n":[1,"abcdefgh","abcdefghij"],"user":"al"}"#);
+        for (text, expected) in [
+            ("nothing", "nothing"),
+            (r#"no p"ssw0rd, no"#, "no ***, no"),
+            ("abcdefghabcdefghij-abcdefgh", "******-***"),
+            ("password of al: short", "password of al: short"),
+            ("cut off: abcdef", "cut off: ***"),
+            ("cut off: abc", "cut off: abc"),
+        ] {
+            assert_eq!(secrets.mask(text), expected);
+        }
+    }
 
     #[test]
     fn nothing_prints_it() {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// The layers and what each may import, besides itself.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("secret", &[]),
     ("json", &[]),
+    ("secret", &["json"]),
     ("engineio", &["json"]),
     ("socketio", &["secret", "json", "engineio"]),
     ("transport", &["secret", "json", "engineio"]),

@@ -22,7 +22,6 @@ use crate::socketio::Parser;
 use crate::socketio::RESERVED;
 
 pub use crate::hub::resolve::{NO_AUTH, OptionError};
-pub(crate) use crate::hub::target::is_secret_name;
 
 /// Everything about one connection; equal settings are the same connection.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,6 +12,7 @@ use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
+use crate::secret::is_secret_name;
 use crate::transport::Scheme;
 
 /// What a URL says.
@@ -27,14 +28,6 @@ pub(super) struct Target {
     /// Decoded; of a name given twice the last value.
     pub(super) query: BTreeMap<String, String>,
     pub(super) authorization: Option<HeaderValue>,
-}
-
-/// Whether the value under this name must not be shown, as far as a name can tell.
-pub(crate) fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["token", "key", "secret", "password", "passwd", "auth", "credential", "jwt", "session"]
-        .iter()
-        .any(|word| name.contains(word))
 }
 
 impl Target {

@@ -24,7 +24,8 @@ use super::{
     Command, Common, Counters, Done, Observer, Room, Settings, SocketSettings, Status, Ticket, Witness,
 };
 use crate::engineio::{Details, Packet, TransportKind};
-use crate::socketio::{Emit, Sent};
+use crate::secret::Secrets;
+use crate::socketio::{Emit, Sent, Step, StepArgs};
 use crate::transport::{self, Connector, Received, Transport};
 
 /// How long a transport may take to send its last words.
@@ -50,6 +51,8 @@ struct Client {
     observer: Arc<dyn Observer>,
     settings: SocketSettings,
     auth: Auth,
+    /// What the server was told that nobody else may see.
+    told: Secrets,
     /// The number of the server's last question for an ack.
     last_ack: u64,
     status: Status,
@@ -158,6 +161,8 @@ pub(super) struct Driver {
     blocked: Option<(Arc<dyn Observer>, Instant)>,
     awake: watch::Receiver<()>,
     clock: Clock,
+    /// What is in every request that nobody else may see.
+    secrets: Secrets,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -174,6 +179,7 @@ impl Driver {
     ) -> Result<Self, transport::Error> {
         let mut clock = common.clock.clone();
         clock.look();
+        let secrets = settings.transport.secrets();
         Ok(Self {
             connector: match &witness {
                 Some(witness) => {
@@ -193,6 +199,7 @@ impl Driver {
             blocked: None,
             awake: common.awake.subscribe(),
             clock,
+            secrets,
             tasks,
             stop,
         })
@@ -201,7 +208,9 @@ impl Driver {
     /// Ends with the last handle, or when it is told to. A panic costs the session, not the Manager.
     pub(super) async fn run(mut self) {
         while let Err(panic) = AssertUnwindSafe(self.work()).catch_unwind().await {
-            self.start_over(&*panic);
+            // The log has where it was; its words can quote what was worked on.
+            drop(panic);
+            self.start_over();
             // One that breaks again at once must not keep the others from running, nor fill the log.
             tokio::time::sleep(AFTER_PANIC).await;
         }
@@ -254,9 +263,13 @@ impl Driver {
                     let wanted = self.asked.remove(&key).map(|asked| asked.wanted);
                     let outcome = outcome.as_ref().map(Option::as_deref).map_err(Clone::clone);
                     match wanted {
-                        Some(Wanted::Auth) => self.state.handle_auth(now, key, question, outcome),
+                        Some(Wanted::Auth) => {
+                            self.tell(key, outcome.as_ref().ok().copied().flatten());
+                            self.state.handle_auth(now, key, question, outcome);
+                        }
                         Some(Wanted::Args) => {
                             let args = outcome.map(|array| array.unwrap_or("[]"));
+                            self.tell_more(key, args.as_deref().unwrap_or_default());
                             self.state.handle_step_args(now, key, question, args);
                         }
                         None => {}
@@ -476,6 +489,8 @@ impl Driver {
         let client = self.clients.get(&key);
         let source: BoxFuture<auth::Outcome> = match client.map(|client| &client.auth) {
             Some(Auth::Fixed(auth)) => {
+                let auth = auth.clone();
+                self.tell(key, Some(auth.expose()));
                 return self.state.handle_auth(now, key, question, Ok(Some(auth.expose())));
             }
             Some(Auth::None) | None => return self.state.handle_auth(now, key, question, Ok(None)),
@@ -503,9 +518,45 @@ impl Driver {
             Heard::Received(Received::Packet(packet)) => self.state.handle_packet(now, packet),
             Heard::Received(Received::Paused) => self.state.handle_paused(now),
             Heard::Lost(error) => {
-                debug!(%error, "transport lost");
-                self.state.handle_lost(now, error.is_closed(), error.details());
+                let details = self.discreet(error.details());
+                debug!(error = details.message, description = details.description, "transport lost");
+                self.state.handle_lost(now, error.is_closed(), details);
             }
+        }
+    }
+
+    /// The server is about to be told this auth object. What it was told before is void, save what the script always
+    /// says.
+    fn tell(&mut self, key: Key, auth: Option<&str>) {
+        if let Some(client) = self.clients.get_mut(&key) {
+            client.told = script_secrets(&client.settings.script);
+            client.told.add_strings(auth.unwrap_or_default());
+        }
+    }
+
+    /// And this, which a file says.
+    fn tell_more(&mut self, key: Key, args: &str) {
+        if let Some(client) = self.clients.get_mut(&key) {
+            client.told.add_strings(args);
+        }
+    }
+
+    /// All that the server or a proxy was told and nobody else may see.
+    fn told(&self) -> Secrets {
+        let mut secrets = self.secrets.clone();
+        self.clients.values().for_each(|client| secrets.extend(&client.told));
+        secrets
+    }
+
+    /// A failure as it may be shown: a page that quotes what it was asked, for one, tells it to nobody.
+    fn discreet(&self, details: Details) -> Details {
+        let secrets = self.told();
+        let mask = |text: &str| secrets.mask(text).into_owned();
+        Details {
+            message: mask(&details.message),
+            description: details.description.as_deref().map(mask),
+            hint: details.hint.map(|hint| mask(&hint).into()),
+            ..details
         }
     }
 
@@ -516,7 +567,10 @@ impl Driver {
                 self.state.handle_probe_packet(self.clock.now(), &packet);
             }
             Heard::Received(Received::Paused) => {}
-            Heard::Lost(error) => self.state.handle_probe_failed(self.clock.now(), &error.to_string()),
+            Heard::Lost(error) => {
+                let message = self.told().mask(&error.to_string()).into_owned();
+                self.state.handle_probe_failed(self.clock.now(), &message);
+            }
         }
     }
 
@@ -571,6 +625,7 @@ impl Driver {
         let client = Client {
             observer,
             auth: settings.auth.clone(),
+            told: script_secrets(&settings.script),
             last_ack: first_ack.saturating_sub(1),
             settings,
             status: Status::default(),
@@ -617,13 +672,8 @@ impl Driver {
 
     /// After a panic nothing that it may have left half done is used again. Whoever waits for an answer hears, as its
     /// ticket is dropped, that something broke.
-    fn start_over(&mut self, panic: &(dyn std::any::Any + Send)) {
-        let what = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
-        error!(panic = what, "a connection's task broke, which is a defect of siod; it starts afresh");
+    fn start_over(&mut self) {
+        error!("a connection's task broke, which is a defect of siod; it starts afresh");
         let now = self.clock.now();
         let state = self.state.afresh();
         drop(std::mem::replace(&mut self.state, state));
@@ -652,6 +702,19 @@ impl Clock {
     fn shown(&self, status: Status) -> Status {
         Status { next_attempt: status.next_attempt.map(|at| self.timer(at)), ..status }
     }
+}
+
+/// What a script always says.
+fn script_secrets(script: &[Step]) -> Secrets {
+    let mut secrets = Secrets::default();
+    for step in script {
+        if let StepArgs::Fixed(args) = &step.args {
+            let mut array = Vec::new();
+            args.write_array(&mut array);
+            secrets.add_strings(&String::from_utf8_lossy(&array));
+        }
+    }
+    secrets
 }
 
 fn poll_asked(asked: &mut HashMap<Key, Asked>, cx: &mut Context<'_>) -> Poll<Wake> {

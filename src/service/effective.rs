@@ -9,11 +9,11 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 
 use crate::engineio::TransportKind;
-use crate::hub::options::{ConnectionSettings, is_secret_name};
+use crate::hub::options::ConnectionSettings;
 use crate::hub::quantity::{Duration, Size};
 use crate::hub::subscription::Pattern;
 use crate::manager::Auth;
-use crate::secret::MASK;
+use crate::secret::{MASK, is_secret_name};
 use crate::service::config::{AccessRule, Config};
 use crate::service::layers::{quoted, quoted_key};
 use crate::socketio::{Step, StepArgs};

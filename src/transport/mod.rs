@@ -20,6 +20,7 @@ mod insecure;
 mod polling;
 mod proxy;
 mod request;
+mod secrets;
 mod step;
 #[cfg(test)]
 mod tests;

@@ -263,6 +263,11 @@ fn has_room(cookies: &mut CookieStore) -> bool {
     cookies.iter_any().count() < MAX_COOKIES
 }
 
+/// A name or a value of a query as it goes out.
+pub(super) fn encode(text: &str) -> String {
+    utf8_percent_encode(text, COMPONENT).to_string()
+}
+
 /// Parameters as a query string, keys and values written as `encodeURIComponent` does, without a `?`.
 pub fn encode_query<'a>(parameters: impl IntoIterator<Item = &'a (String, String)>) -> String {
     let mut query = String::new();
@@ -270,9 +275,9 @@ pub fn encode_query<'a>(parameters: impl IntoIterator<Item = &'a (String, String
         if !query.is_empty() {
             query.push('&');
         }
-        query.extend(utf8_percent_encode(name, COMPONENT));
+        query.push_str(&encode(name));
         query.push('=');
-        query.extend(utf8_percent_encode(value, COMPONENT));
+        query.push_str(&encode(value));
     }
     query
 }
