@@ -141,7 +141,9 @@ fn the_way_to_a_server_is_printed_without_its_password() {
 
 #[test]
 fn insecure_connections_are_warned_of() {
-    let insecure = config_of("valid/everything.toml").warnings();
+    let mut insecure = config_of("valid/everything.toml").warnings();
+    // Whether everybody can read the files depends on where the tests are.
+    insecure.retain(|warning| warning.contains("insecure"));
     let expected = "connections.Ticks.tls.insecure: any certificate is taken, so anyone on the way can read and change what is sent";
     assert_eq!(insecure, [expected]);
     assert!(config_of("valid/smallest.toml").warnings().is_empty());

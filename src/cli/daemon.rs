@@ -11,6 +11,7 @@ use crate::service::reload::Origin;
 use crate::service::{self, Ended};
 
 pub(super) fn run(global: &Global) -> Result<Exit, Failure> {
+    keep_memory_private();
     let origin = Origin { sources: sources(global), environment: Environment::of_process() };
     let config = origin.load().map_err(|error| Failure::Config(error.to_string()))?;
     match service::run(config, origin)? {
@@ -20,7 +21,15 @@ pub(super) fn run(global: &Global) -> Result<Exit, Failure> {
     }
 }
 
+/// Says so where that cannot be done; that is no reason to do without a daemon.
+pub(super) fn keep_memory_private() {
+    if let Err(error) = service::keep_memory_private() {
+        super::output::note(format_args!("the memory of this process cannot be kept private: {error}"));
+    }
+}
+
 pub(super) fn check(global: &Global) -> Result<Exit, Failure> {
+    keep_memory_private();
     let config = load(global)?;
     for warning in config.warnings() {
         super::output::note(&warning);

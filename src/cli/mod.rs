@@ -116,7 +116,10 @@ impl Command {
         match self {
             Self::Run => daemon::run(global),
             Self::Check => daemon::check(global),
-            Self::Doctor(command) => block_on(command.run(global)),
+            Self::Doctor(command) => {
+                daemon::keep_memory_private();
+                block_on(command.run(global))
+            }
             Self::Schema(command) => command.run(),
             Self::Completions(command) => command.run(),
             Self::Man => man::run(),

@@ -24,6 +24,9 @@ const MAX_BYTES: u64 = 1024 * 1024;
 /// Bytes of a command's standard error that reach the log; the rest is read and dropped.
 const MAX_SAID: u64 = 16 * 1024;
 
+/// With which variables of the daemon's configuration begin: they can hold secrets of other connections.
+const CONFIGURATION: &str = "SIOD__";
+
 /// What the service manager tells the daemon and nobody else.
 const NOT_THEIRS: [&str; 6] =
     ["NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC"];
@@ -127,6 +130,11 @@ impl Running {
         command.process_group(0).kill_on_drop(true);
         for name in NOT_THEIRS {
             command.env_remove(name);
+        }
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with(CONFIGURATION) {
+                command.env_remove(name);
+            }
         }
         let child = command.spawn()?;
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));

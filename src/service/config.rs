@@ -17,6 +17,7 @@ use crate::hub::quantity::{Duration, Size};
 use crate::hub::subscription::Pattern;
 use crate::hub::{self, Lag, Rights, Rule, accounts};
 use crate::service::environment::Environment;
+use crate::service::exposure::Exposed;
 use crate::service::layers::{self, Key, Layers, Place, Places, shown};
 use crate::service::listener;
 use crate::service::telemetry;
@@ -45,6 +46,8 @@ pub struct Config {
     pub defaults: ConnectionOptions,
     /// `[connections]` by name.
     pub connections: BTreeMap<String, ConnectionSettings>,
+    /// Files whose secrets everybody can read.
+    exposed: Vec<Exposed>,
 }
 
 /// The local socket and what its consumers may use.
@@ -86,7 +89,8 @@ impl Config {
             let key = shown(&key(["connections", name, "tls", "insecure"]));
             format!("{key}: any certificate is taken, so anyone on the way can read and change what is sent")
         };
-        insecure.map(|(name, _)| warning(name)).collect()
+        let insecure = insecure.map(|(name, _)| warning(name));
+        insecure.chain(self.exposed.iter().map(Exposed::warning)).collect()
     }
 }
 
@@ -172,11 +176,8 @@ struct State {
 /// set one with a dot or a dash.
 pub fn load(sources: &Sources, environment: &Environment) -> Result<Config, ConfigError> {
     let layers = read(sources, environment)?;
-    Loader { environment, places: layers.places, problems: Vec::new() }.load(
-        sources,
-        layers.tree,
-        layers.files,
-    )
+    let Layers { tree, places, files, exposed } = layers;
+    Loader { environment, places, exposed, problems: Vec::new() }.load(sources, tree, files)
 }
 
 /// The path of the local socket, for the daemon and for whoever wants to reach it.
@@ -189,7 +190,8 @@ pub fn socket_path(sources: &Sources, environment: &Environment) -> Result<PathB
         return Ok(socket);
     }
     let layers = read(sources, environment)?;
-    let mut loader = Loader { environment, places: layers.places, problems: Vec::new() };
+    let (places, exposed) = (layers.places, Vec::new());
+    let mut loader = Loader { environment, places, exposed, problems: Vec::new() };
     let written = match layers.tree.pointer("/api/socket") {
         Some(Value::String(text)) => Some(text.clone()),
         None | Some(Value::Null) => None,
@@ -219,6 +221,7 @@ fn key<const N: usize>(parts: [&str; N]) -> Key {
 struct Loader<'a> {
     environment: &'a Environment,
     places: Places,
+    exposed: Vec<Exposed>,
     problems: Vec<(Option<Place>, String)>,
 }
 
@@ -247,7 +250,8 @@ impl Loader<'_> {
                 connections.insert(name, settings);
             }
         }
-        self.finish(Config { files, log, api, access, defaults, connections })
+        let exposed = std::mem::take(&mut self.exposed);
+        self.finish(Config { files, log, api, access, defaults, connections, exposed })
     }
 
     fn finish<T>(self, value: T) -> Result<T, ConfigError> {
@@ -490,6 +494,16 @@ impl Loader<'_> {
         true
     }
 
+    /// Sees that a file is there, and that one which is secret does not let everybody read it.
+    fn named_file(&mut self, key: &[String], path: &Path, secret: bool) {
+        if let Err(message) = readable(path) {
+            self.problem(key, &format!("{}: {message}", path.display()));
+        } else if secret {
+            let exposed = Exposed::whole(path).filter(|exposed| !self.exposed.contains(exposed));
+            self.exposed.extend(exposed);
+        }
+    }
+
     /// Replaces variables in the paths that options name and sees that the files are there.
     fn named_files(&mut self, table: &[String], options: &mut ConnectionOptions) {
         for (option, path) in options.paths_mut() {
@@ -499,11 +513,8 @@ impl Loader<'_> {
                 continue;
             }
             // A server may bind its socket later.
-            if self.expand(&key, path)
-                && option != "unix_socket"
-                && let Err(message) = readable(path)
-            {
-                self.problem(&key, &format!("{}: {message}", path.display()));
+            if self.expand(&key, path) && option != "unix_socket" {
+                self.named_file(&key, path, matches!(option, "auth_file" | "tls.key_file"));
             }
         }
         for (number, step) in options.on_connect.iter_mut().flatten().enumerate() {
@@ -511,10 +522,8 @@ impl Loader<'_> {
                 continue;
             };
             let key = below(table, &format!("on_connect[{number}].args_file"));
-            if self.expand(&key, path)
-                && let Err(message) = readable(path)
-            {
-                self.problem(&key, &format!("{}: {message}", path.display()));
+            if self.expand(&key, path) {
+                self.named_file(&key, path, true);
             }
         }
         if let Some(program) = options.auth_command.as_mut().and_then(|argv| argv.first_mut()) {

@@ -16,6 +16,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::service::environment::Environment;
+use crate::service::exposure::Exposed;
+use crate::service::visible::is_hidden;
 
 /// A larger configuration is a mistake, like a path to a device.
 const LARGEST_FILE: u64 = 4 << 20;
@@ -47,10 +49,18 @@ pub(super) fn quoted_key(key: &str) -> String {
     if bare { key.to_owned() } else { quoted(key) }
 }
 
-/// A string of TOML.
+/// A string of TOML, with nothing in it that is not seen.
 pub(super) fn quoted(text: &str) -> String {
-    // TOML's escapes are those of JSON, and it wants one for DEL too.
-    Value::from(text).to_string().replace('\u{7f}', "\\u007F")
+    let mut quoted = String::new();
+    for character in Value::from(text).to_string().chars() {
+        // TOML's escapes are those of JSON, but that it has no pairs of surrogates.
+        match u32::from(character) {
+            _ if !is_hidden(character) => quoted.push(character),
+            code @ 0x1_0000.. => quoted += &format!("\\U{code:08X}"),
+            code => quoted += &format!("\\u{code:04X}"),
+        }
+    }
+    quoted
 }
 
 /// Where a key was written, as an error names it: `siod.toml:3:1`, or `$SIOD__LOG__LEVEL`.
@@ -93,6 +103,8 @@ pub(super) struct Layers {
     pub(super) places: Places,
     /// Those that were read, in order.
     pub(super) files: Vec<PathBuf>,
+    /// Those of them whose secrets everybody can read.
+    pub(super) exposed: Vec<Exposed>,
 }
 
 /// Reads the files named, or the default file; then `conf.d` beside the first; then the environment.
@@ -127,7 +139,7 @@ pub(super) fn read(
         reader.variable(name, text, &files, &fits);
     }
     let tree = reader.laid()?;
-    Ok(Layers { tree, places: reader.places, files: reader.files })
+    Ok(Layers { tree, places: reader.places, files: reader.files, exposed: reader.exposed })
 }
 
 #[derive(Default)]
@@ -135,6 +147,7 @@ struct Reader {
     layers: Vec<Layer>,
     places: Places,
     files: Vec<PathBuf>,
+    exposed: Vec<Exposed>,
     problems: Vec<String>,
 }
 
@@ -154,10 +167,17 @@ impl Reader {
 
     fn file(&mut self, path: &Path) {
         match read_bounded(path) {
-            Ok(text) if path.extension().is_some_and(|extension| extension == "json") => {
-                self.json(path, &text);
+            Ok((text, metadata)) => {
+                let before = self.layers.len();
+                if path.extension().is_some_and(|extension| extension == "json") {
+                    self.json(path, &text);
+                } else {
+                    self.toml(path, &text);
+                }
+                let trees = self.layers[before..].iter();
+                self.exposed
+                    .extend(trees.filter_map(|layer| Exposed::configuration(path, &metadata, &layer.tree)));
             }
-            Ok(text) => self.toml(path, &text),
             Err(message) => self.problems.push(format!("{}: {message}", path.display())),
         }
         self.files.push(path.to_owned());
@@ -292,8 +312,8 @@ impl Reader {
     }
 
     fn add(&mut self, tree: Value) {
-        match Map::<String, Laid>::deserialize(tree) {
-            Ok(map) => self.layers.push(Layer(map)),
+        match Map::<String, Laid>::deserialize(&tree) {
+            Ok(map) => self.layers.push(Layer { map, tree }),
             Err(error) => self.problems.push(error.to_string()),
         }
     }
@@ -332,24 +352,31 @@ fn nested(key: &[String], value: Value) -> Value {
     key.iter().rfold(value, |value, part| Value::Object([(part.clone(), value)].into_iter().collect()))
 }
 
-fn read_bounded(path: &Path) -> Result<String, String> {
+fn read_bounded(path: &Path) -> Result<(String, fs::Metadata), String> {
     let cannot = |error: std::io::Error| format!("cannot be read: {error}");
     let metadata = fs::metadata(path).map_err(cannot)?;
     if !metadata.is_file() {
         return Err("is no regular file; expected a configuration file".to_owned());
     }
     let mut bytes = Vec::new();
-    fs::File::open(path).map_err(cannot)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    let file = fs::File::open(path).map_err(cannot)?;
+    let metadata = file.metadata().map_err(cannot)?;
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > LARGEST_FILE {
         return Err("is larger than 4 MiB; expected a configuration file".to_owned());
     }
     String::from_utf8(bytes)
+        .map(|text| (text, metadata))
         .map_err(|error| format!("is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
 }
 
 /// One source in the form that the layering takes.
 #[derive(Clone, Debug)]
-struct Layer(Map<String, Laid>);
+struct Layer {
+    map: Map<String, Laid>,
+    /// The same, as it was read.
+    tree: Value,
+}
 
 impl config::Source for Layer {
     fn clone_into_box(&self) -> Box<dyn config::Source + Send + Sync> {
@@ -357,7 +384,7 @@ impl config::Source for Layer {
     }
 
     fn collect(&self) -> Result<Map<String, Laid>, config::ConfigError> {
-        Ok(self.0.clone())
+        Ok(self.map.clone())
     }
 }
 
@@ -471,6 +498,15 @@ mod tests {
         assert_eq!(key(&["connections", "a.b", "transports", "[0]"]), "connections.\"a.b\".transports[0]");
         assert_eq!(key(&["connections", "", "url"]), "connections.\"\".url");
         assert_eq!(key(&["log"]), "log");
+    }
+
+    #[test]
+    fn strings_show_all_that_is_in_them() {
+        let text = "a\"\u{7f}\u{9b}\u{202e}\u{e0041}\n\x1bü";
+        let shown = quoted(text);
+        assert_eq!(shown, r#""a\"\u007F\u009B\u202E\U000E0041\n\u001bü""#);
+        let table: toml::Table = toml::from_str(&format!("x = {shown}")).unwrap();
+        assert_eq!(table["x"].as_str(), Some(text));
     }
 
     #[test]

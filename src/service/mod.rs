@@ -3,6 +3,7 @@
 pub mod config;
 mod effective;
 pub mod environment;
+mod exposure;
 mod journal;
 mod layers;
 pub mod listener;
@@ -110,6 +111,16 @@ pub fn run(config: Config, origin: Origin) -> Result<Ended, Error> {
     // A look-up that still hangs must not keep the process.
     runtime.shutdown_background();
     ended
+}
+
+/// Keeps what is in memory to this process: no core of it is written, and no other process of its user, but for root's,
+/// may read its memory or its environment. To be called before there is a secret in it.
+pub fn keep_memory_private() -> io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // For auth commands as well, which the above does not reach.
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(())
 }
 
 /// As many descriptors as the system lets this process have: each program takes one, and the usual limit is low.
