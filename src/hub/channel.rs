@@ -276,7 +276,7 @@ impl Channel {
                 parked: Vec::new(),
                 waiting: Vec::new(),
                 ration: Ration::default(),
-                said: Ration::default(),
+                said: Ration::of_words(),
                 failures: 0,
             }),
             room_changed: Notify::new(),
@@ -509,12 +509,12 @@ impl Channel {
             Lifecycle::Connect { id, recovered, transport } => {
                 let (transport, failed) = (transport.name(), std::mem::take(&mut inner.failures));
                 if !self.takes(&mut inner.ration, now, CONNECTED) {
-                    debug!(connection, %id, recovered, transport, CONNECTED);
+                    debug!(connection, %id, recovered, transport, "{CONNECTED}");
                 } else if failed > 0 {
                     inner.ration.told(CANNOT_CONNECT);
                     info!(connection, %id, recovered, transport, failed, "connected, after attempts that failed");
                 } else {
-                    info!(connection, %id, recovered, transport, CONNECTED);
+                    info!(connection, %id, recovered, transport, "{CONNECTED}");
                 }
             }
             Lifecycle::ConnectError { details, source, .. } => {
@@ -534,16 +534,16 @@ impl Channel {
                 if known || !self.takes(&mut inner.ration, now, CANNOT_CONNECT) {
                     debug!(connection, error = message, description, source, phase, "still cannot connect");
                 } else {
-                    warn!(connection, error = message, description, source, phase, hint, CANNOT_CONNECT);
+                    warn!(connection, error = message, description, source, phase, hint, "{CANNOT_CONNECT}");
                 }
             }
-            Lifecycle::Ready if self.takes(&mut inner.ration, now, READY) => info!(connection, READY),
-            Lifecycle::Ready => debug!(connection, READY),
+            Lifecycle::Ready if self.takes(&mut inner.ration, now, READY) => info!(connection, "{READY}"),
+            Lifecycle::Ready => debug!(connection, "{READY}"),
             Lifecycle::SetupFailed { step, message, .. } => {
                 if self.takes(&mut inner.ration, now, SETUP_FAILED) {
-                    warn!(connection, step, error = message, SETUP_FAILED);
+                    warn!(connection, step, error = message, "{SETUP_FAILED}");
                 } else {
-                    debug!(connection, step, error = message, SETUP_FAILED);
+                    debug!(connection, step, error = message, "{SETUP_FAILED}");
                 }
             }
             Lifecycle::Disconnect { reason, details } => {
@@ -554,16 +554,16 @@ impl Channel {
                 let (reason, message) = (reason.as_str(), message.as_deref());
                 let description = description.as_deref();
                 if self.takes(&mut inner.ration, now, DISCONNECTED) {
-                    info!(connection, reason, error = message, description, code, DISCONNECTED);
+                    info!(connection, reason, error = message, description, code, "{DISCONNECTED}");
                 } else {
-                    debug!(connection, reason, error = message, description, code, DISCONNECTED);
+                    debug!(connection, reason, error = message, description, code, "{DISCONNECTED}");
                 }
             }
             Lifecycle::ReconnectFailed { attempts } => {
                 if self.takes(&mut inner.ration, now, GAVE_UP) {
-                    warn!(connection, attempts, GAVE_UP);
+                    warn!(connection, attempts, "{GAVE_UP}");
                 } else {
-                    debug!(connection, attempts, GAVE_UP);
+                    debug!(connection, attempts, "{GAVE_UP}");
                 }
             }
             Lifecycle::ReconnectAttempt { .. }
@@ -789,9 +789,9 @@ impl Observer for Channel {
         let takes = self.takes(&mut self.lock().ration, now(), EMIT_LOST);
         let (connection, event) = (self.name.as_str(), name.decoded());
         if takes {
-            warn!(connection, ?event, %loss, EMIT_LOST);
+            warn!(connection, ?event, %loss, "{EMIT_LOST}");
         } else {
-            debug!(connection, ?event, %loss, EMIT_LOST);
+            debug!(connection, ?event, %loss, "{EMIT_LOST}");
         }
     }
 
@@ -799,9 +799,9 @@ impl Observer for Channel {
         let takes = self.takes(&mut self.lock().said, now(), SAID);
         let connection = self.name.as_str();
         if takes {
-            info!(connection, program, said = line, SAID);
+            info!(connection, program, said = line, "{SAID}");
         } else {
-            debug!(connection, program, said = line, SAID);
+            debug!(connection, program, said = line, "{SAID}");
         }
     }
 

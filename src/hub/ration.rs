@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// Lines written in full before they are counted.
 const FULL: u32 = 10;
 
+/// The same of what somebody says who was told to speak.
+const FULL_OF_WORDS: u32 = 40;
+
 /// How long it has to be quiet for lines to be written in full again.
 const CALM: Duration = Duration::from_secs(60);
 
@@ -22,6 +25,7 @@ const LONGEST: Duration = Duration::from_hours(1);
 /// What may be logged of one source.
 #[derive(Debug)]
 pub(super) struct Ration {
+    full: u32,
     left: u32,
     /// When something happened last, logged or not.
     last: Option<Instant>,
@@ -46,11 +50,20 @@ pub(super) struct Sum {
 
 impl Default for Ration {
     fn default() -> Self {
-        Self { left: FULL, last: None, unsaid: BTreeMap::new(), since: None, due: None, wait: FIRST }
+        Self::of(FULL)
     }
 }
 
 impl Ration {
+    /// For the words of a command.
+    pub(super) fn of_words() -> Self {
+        Self::of(FULL_OF_WORDS)
+    }
+
+    fn of(full: u32) -> Self {
+        Self { full, left: full, last: None, unsaid: BTreeMap::new(), since: None, due: None, wait: FIRST }
+    }
+
     /// Whether a line is to be written in full; where not, it is counted.
     pub(super) fn takes(&mut self, now: Instant, what: &'static str) -> bool {
         if self.due.is_none() && self.calm_at().is_some_and(|calm| calm <= now) {
@@ -117,7 +130,7 @@ impl Ration {
     }
 
     fn renew(&mut self) {
-        (self.left, self.due, self.wait) = (FULL, None, FIRST);
+        (self.left, self.due, self.wait) = (self.full, None, FIRST);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Starts the real binary in a folder of its own.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -32,10 +33,20 @@ impl Daemon {
     /// As [`start`](Self::start), in a folder that the test has prepared.
     pub async fn start_in(folder: impl Into<Arc<Folder>>) -> Self {
         let folder = folder.into();
+        let command = folder.command();
+        Self::start_with(folder, command).await
+    }
+
+    /// As [`start_in`](Self::start_in), by a command that the test has changed; without a piped stderr there is no log.
+    pub async fn start_with(folder: impl Into<Arc<Folder>>, command: Command) -> Self {
+        let folder = folder.into();
         // A former daemon's may still be there, and nobody listens to it.
         let _none = std::fs::remove_file(folder.notify_socket());
         let notify = UnixDatagram::bind(folder.notify_socket()).expect("a socket in the test's own folder");
-        let (mut child, mut log) = folder.spawn();
+        // The daemon may run as somebody else.
+        std::fs::set_permissions(folder.notify_socket(), std::fs::Permissions::from_mode(0o777))
+            .expect("it is the test's own");
+        let (mut child, mut log) = spawn(command);
         let started = tokio::select! {
             () = within("READY=1 from the daemon", until_ready(&notify)) => None,
             status = child.wait() => Some(status.expect("the daemon can be waited for")),
@@ -143,7 +154,7 @@ impl Folder {
 
     /// Runs a second daemon here, which is expected to give up: its exit status and its log.
     pub async fn run_to_end(&self) -> (ExitStatus, String) {
-        let (mut child, mut log) = self.spawn();
+        let (mut child, mut log) = spawn(self.command());
         let status = within("the daemon to give up", child.wait()).await.expect("it can be waited for");
         (status, log.whole().await)
     }
@@ -152,8 +163,16 @@ impl Folder {
         self.folder.path().join("notify.sock")
     }
 
-    fn spawn(&self) -> (Child, Log) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_siod"))
+    /// What starts a daemon here.
+    pub fn command(&self) -> Command {
+        self.command_as(&[env!("CARGO_BIN_EXE_siod")])
+    }
+
+    /// As [`command`](Self::command), with the program's path, and what starts it, given.
+    pub fn command_as(&self, program: &[&str]) -> Command {
+        let mut command = Command::new(program[0]);
+        command
+            .args(&program[1..])
             .arg("run")
             .arg("--config")
             .arg(self.folder.path().join("siod.toml"))
@@ -167,12 +186,15 @@ impl Folder {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the daemon's binary can be started");
-        let log = Log::read(child.stderr.take().expect("stderr is piped"));
-        (child, log)
+            .kill_on_drop(true);
+        command
     }
+}
+
+fn spawn(mut command: Command) -> (Child, Log) {
+    let mut child = command.spawn().expect("the daemon's binary can be started");
+    let log = Log::read(child.stderr.take());
+    (child, log)
 }
 
 /// What a process writes to its stderr.
@@ -182,10 +204,11 @@ struct Log {
 }
 
 impl Log {
-    fn read(stderr: tokio::process::ChildStderr) -> Self {
+    fn read(stderr: Option<tokio::process::ChildStderr>) -> Self {
         let lines = Arc::new(Mutex::new(String::new()));
         let written = Arc::clone(&lines);
         let reader = tokio::spawn(async move {
+            let Some(stderr) = stderr else { return };
             let mut reader = BufReader::new(stderr).lines();
             while let Ok(Some(line)) = reader.next_line().await {
                 let mut lines = written.lock().expect("no holder panics");

@@ -85,9 +85,14 @@ impl Upstream {
 
     /// The next WebSocket, opened by the server and joined to `/`.
     pub async fn joined(&mut self) -> Ws {
+        self.joined_as("40").await
+    }
+
+    /// As [`joined`](Self::joined), where the daemon says this to join.
+    pub async fn joined_as(&mut self, connect: &str) -> Ws {
         let mut ws = self.accept_ws().await;
         ws.send(OPEN).await;
-        ws.expect("40").await;
+        ws.expect(connect).await;
         ws.send(r#"40{"sid":"socket-1"}"#).await;
         ws
     }
