@@ -105,8 +105,8 @@ impl Secrets {
             if masked.contains(secret) {
                 masked = Cow::Owned(masked.replace(secret, MASK));
             }
-            let beginnings = (BEGINNING..secret.len()).rev().filter_map(|length| secret.get(..length));
-            if let Some(kept) = beginnings.filter_map(|beginning| masked.strip_suffix(beginning)).next() {
+            let mut beginnings = (BEGINNING..secret.len()).rev().filter_map(|length| secret.get(..length));
+            if let Some(kept) = beginnings.find_map(|beginning| masked.strip_suffix(beginning)) {
                 masked = Cow::Owned(format!("{kept}{MASK}"));
             }
         }

@@ -236,18 +236,18 @@ async fn nothing_that_peers_say_breaks_a_line_or_talks_to_the_terminal() {
 
 #[tokio::test]
 async fn floods_are_summed_up() {
+    const ROUNDS: usize = 50;
+    const GARBAGE: usize = 500;
     let config = format!("{QUICK}\n[[access]]\nuid = 0\nrole = 'write'");
     let upstream = Upstream::start().await;
     let config = format!("{config}\n[connections.chat]\nurl = '{}'\nauto_connect = true", upstream.url());
     let folder = Folder::new(&config).variable("SIOD__LOG__LEVEL", "info");
     let daemon = Daemon::start_in(folder).await;
     let mut upstream = upstream;
-    const ROUNDS: usize = 50;
     for _ in 0..ROUNDS {
         upstream.joined().await.hang_up().await;
     }
     let ws = upstream.joined().await;
-    const GARBAGE: usize = 500;
     let mut bad = daemon.attach().await;
     for _ in 0..GARBAGE {
         bad.request("garbage").await;

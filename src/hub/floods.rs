@@ -1,5 +1,6 @@
 //! Tests: how much is logged of what does not stop, counted by a clock that does not run by itself.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         struct Text(String);
         impl Visit for Text {
             fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!(" {}={value:?}", field.name());
+                let _ = write!(self.0, " {}={value:?}", field.name());
             }
         }
         if *event.metadata().level() <= Level::INFO {

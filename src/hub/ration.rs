@@ -14,10 +14,10 @@ const FULL: u32 = 10;
 const FULL_OF_WORDS: u32 = 40;
 
 /// How long it has to be quiet for lines to be written in full again.
-const CALM: Duration = Duration::from_secs(60);
+const CALM: Duration = Duration::from_mins(1);
 
 /// From the first line left out to the first sum.
-const FIRST: Duration = Duration::from_secs(60);
+const FIRST: Duration = Duration::from_mins(1);
 
 /// Between two sums at the most.
 const LONGEST: Duration = Duration::from_hours(1);

@@ -499,7 +499,9 @@ impl Driver {
                 let (argv, observer) = (argv.clone(), client.map(|client| Arc::clone(&client.observer)));
                 let program = argv.first().cloned().unwrap_or_default();
                 Box::pin(auth::from_command(argv, move |line| {
-                    observer.iter().for_each(|observer| observer.said(&program, line));
+                    if let Some(observer) = &observer {
+                        observer.said(&program, line);
+                    }
                 }))
             }
         };

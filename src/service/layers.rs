@@ -4,7 +4,7 @@
 //! the first form that fits its key.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -56,8 +56,9 @@ pub(super) fn quoted(text: &str) -> String {
         // TOML's escapes are those of JSON, but that it has no pairs of surrogates.
         match u32::from(character) {
             _ if !is_hidden(character) => quoted.push(character),
-            code @ 0x1_0000.. => quoted += &format!("\\U{code:08X}"),
-            code => quoted += &format!("\\u{code:04X}"),
+            // Writing to a String cannot fail.
+            code @ 0x1_0000.. => drop(write!(quoted, "\\U{code:08X}")),
+            code => drop(write!(quoted, "\\u{code:04X}")),
         }
     }
     quoted
