@@ -291,7 +291,7 @@ async fn play(folder: Folder, mut upstream: Upstream) -> Said {
         r#"{"id":3,"method":"status"}"#,
         r#"{"id":3,"method":"list"}"#,
         r#"{"id":3,"method":"emit","params":["c4n4ry-garbage""#,
-        r#"c4n4ry-garbage"#,
+        "c4n4ry-garbage",
     ] {
         ask(&mut consumer, &mut said, request.to_owned()).await;
     }
@@ -328,7 +328,7 @@ async fn play(folder: Folder, mut upstream: Upstream) -> Said {
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).join("\n");
         assert!(!text.trim().is_empty(), "{arguments:?} says something");
         if arguments == ["check"] {
-            let warning = "every user of this machine can read the secrets in it (mode 0644)";
+            let warning = "every user of this machine can read what only the server should know (mode 0644)";
             assert!(text.contains(warning) && text.contains("connections.fixed.auth, "), "{text}");
         }
         said.add(format!("siod {arguments:?}"), text);
@@ -417,7 +417,7 @@ async fn what_everybody_can_read_is_warned_of_at_the_start_and_at_a_reload() {
     fs::set_permissions(daemon.folder().path(), Permissions::from_mode(0o755)).unwrap();
     let folder = daemon.folder().path().to_owned();
     let warning = format!(
-        "{}: every user of this machine can read the secrets in it (mode 0604): connections.a.auth; \
+        "{}: every user of this machine can read what only the server should know (mode 0604): connections.a.auth; \
          chmod o= it, or put them into files of their own (auth_file, args_file)",
         file.display()
     );
@@ -442,7 +442,7 @@ async fn what_everybody_can_read_is_warned_of_at_the_start_and_at_a_reload() {
     assert_eq!(log.matches("can read").count(), 2, "{log}");
     assert!(
         log.contains(&format!(
-            "{}: every user of this machine can read this secret (mode 0644)",
+            "{}: every user of this machine can read what only the server should know (mode 0644)",
             auth.display()
         )),
         "{log}"

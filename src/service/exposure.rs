@@ -44,10 +44,10 @@ impl Exposed {
         let (file, mode) = (file.display(), mode & 0o7777);
         match keys.as_slice() {
             [] => format!(
-                "{file}: every user of this machine can read this secret (mode {mode:04o}); chmod o= it"
+                "{file}: every user of this machine can read what only the server should know (mode {mode:04o}); chmod o= it"
             ),
             keys => format!(
-                "{file}: every user of this machine can read the secrets in it (mode {mode:04o}): {}; \
+                "{file}: every user of this machine can read what only the server should know (mode {mode:04o}): {}; \
                  chmod o= it, or put them into files of their own (auth_file, args_file)",
                 keys.join(", ")
             ),
