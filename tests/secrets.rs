@@ -308,6 +308,7 @@ async fn play(folder: Folder, mut upstream: Upstream) -> Said {
         &["doctor", "broken_command"],
         &["status"],
         &["status", "--json"],
+        &["schema"],
         &["man"],
         &["--help"],
     ] {
