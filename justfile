@@ -22,6 +22,14 @@ test *arguments:
 schema:
     SIOD_SCHEMA=write cargo test --lib the_files_of_docs_schema
 
+# Single steps by themselves: decode, encode, the ring.
+bench *arguments:
+    cargo bench --bench codec --bench ring -- {{arguments}}
+
+# siod beside a splice relay, bridges on Node and Python, and no sharing; `just compare --help`.
+compare *arguments:
+    cargo run --release --manifest-path benches/compare/Cargo.toml --target-dir target -- {{arguments}}
+
 # Licences and banned crates; needs cargo-deny.
 deny:
     cargo deny check licenses bans sources
