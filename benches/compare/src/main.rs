@@ -39,7 +39,7 @@ Measures siod beside a splice relay, bridges on Node and Python, and no sharing.
 
   --quick         what the goals are about, in short runs
   --smoke         everything once and tiny, to see that it works; no goals
-  --only PREFIX   scenarios whose name begins so, as flood or trip/64; may be repeated
+  --only PREFIX   the scenario of this name, or all whose name begins so; may be repeated
   --peers LIST    only these of siod,relay,node,tuned,python,direct
   --rounds N      so many runs of each (5; 3 with --quick, 1 with --smoke)
   --siod PATH     this daemon instead of one that is built now
@@ -142,8 +142,18 @@ impl Options {
         Ok(Some(Self { depth, only, peers, rounds, siod, out }))
     }
 
-    fn wants(&self, scenario: &Scenario) -> bool {
-        self.only.is_empty() || self.only.iter().any(|prefix| scenario.name.starts_with(prefix))
+    /// A whole name is only that: `flood/100x1` is not `flood/100x10`.
+    fn choose(&self) -> Vec<Scenario> {
+        let all = scenarios::all(self.depth);
+        let is_whole = |prefix: &str| all.iter().any(|scenario| scenario.name == prefix);
+        let (whole, prefixes): (Vec<_>, Vec<_>) =
+            self.only.iter().cloned().partition(|prefix| is_whole(prefix));
+        let wanted = |name: &str| {
+            self.only.is_empty()
+                || whole.iter().any(|whole| whole == name)
+                || prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
+        };
+        all.into_iter().filter(|scenario| wanted(&scenario.name)).collect()
     }
 }
 
@@ -157,8 +167,7 @@ fn default_results() -> PathBuf {
 }
 
 fn compare(options: &Options) -> Result<ExitCode> {
-    let scenarios: Vec<_> =
-        scenarios::all(options.depth).into_iter().filter(|scenario| options.wants(scenario)).collect();
+    let scenarios = options.choose();
     ensure!(
         !scenarios.is_empty(),
         "no scenario begins with {}; --list shows them",

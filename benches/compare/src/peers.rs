@@ -300,7 +300,7 @@ fn command(peer: Peer, programs: &Programs, port: u16, folder: &Path, socket: &P
 /// The delays are those that all peers use in the test of a server's restart; all else is as it comes.
 fn siod_config(port: u16) -> String {
     format!(
-        "[log]\nlevel = \"warn\"\n\n[connections.c]\nurl = \"http://127.0.0.1:{port}\"\ntransports = [\"websocket\"]\n\
+        "[log]\nlevel = \"error\"\n\n[connections.c]\nurl = \"http://127.0.0.1:{port}\"\ntransports = [\"websocket\"]\n\
          reconnection_delay = \"50ms\"\nreconnection_delay_max = \"50ms\"\nrandomization_factor = 0.0\n"
     )
 }

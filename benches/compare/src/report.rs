@@ -55,7 +55,10 @@ fn replace(text: &str, section: &str) -> Result<String> {
 fn section(results: &Results, plots: &[(String, &str)]) -> String {
     let mut out = String::new();
     let machine = &results.machine;
-    let runs = if results.rounds == 1 { "one run" } else { "runs" };
+    let values = match results.rounds {
+        1 => "of one run each".to_owned(),
+        rounds => format!("median of {rounds} runs each"),
+    };
     let facts = [
         ("date", results.date.clone()),
         ("siod", results.siod.clone()),
@@ -68,7 +71,7 @@ fn section(results: &Results, plots: &[(String, &str)]) -> String {
         ),
         ("load before (1, 5, 15 minutes)", machine.load.clone()),
         ("command", format!("`{}`", results.command)),
-        ("values", format!("median of {} {runs} each", results.rounds)),
+        ("values", values),
         ("void runs", results.void.len().to_string()),
     ];
     push(&mut out, &["", ""], facts.iter().map(|(name, value)| vec![(*name).to_owned(), value.clone()]));

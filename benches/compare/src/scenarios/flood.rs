@@ -45,13 +45,15 @@ fn flood(rig: &Rig, peer: Peer, size: usize, programs: usize) -> Result<Measured
     ])
 }
 
-/// Does more and more until it takes a fourth of `time`; gives how many take all of it.
+/// Does more and more until it takes a fourth of `time`, and then half of it, by when compilers at run time have done
+/// their work; gives how many take all of it.
 pub(super) fn warm_up(time: Duration, mut pour: impl FnMut(u64) -> Result<Duration>) -> Result<u64> {
     let mut count = 16;
     loop {
         let taken = pour(count)?;
         if taken >= time / 4 {
-            return Ok(count_for(time, count, taken));
+            let half = count_for(time / 2, count, taken);
+            return Ok(count_for(time, half, pour(half)?));
         }
         count *= 4;
     }
