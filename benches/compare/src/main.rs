@@ -204,7 +204,11 @@ fn compare(options: &Options) -> Result<ExitCode> {
     if options.depth == Depth::Smoke {
         try_report(&results, &options.out)?;
     } else {
-        print!("{}", goals::table(&goals::judge(&results)));
+        let mut outcomes = goals::judge(&results);
+        if !options.only.is_empty() {
+            outcomes.retain(|outcome| outcome.met.is_some());
+        }
+        print!("{}", goals::table(&outcomes));
     }
     println!("results: {}", options.out.display());
     for void in &results.void {
