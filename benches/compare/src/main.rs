@@ -67,7 +67,7 @@ fn run() -> Result<ExitCode> {
         }
         Some(Value(word)) if word == "report" => {
             let mut paths = arguments.raw_args()?.map(PathBuf::from);
-            let results = paths.next().unwrap_or_else(default_results);
+            let results = paths.next().unwrap_or_else(|| kept("results.json"));
             let document = paths.next().unwrap_or_else(report::document);
             report::write(&results, &document)?;
             return Ok(ExitCode::SUCCESS);
@@ -107,8 +107,7 @@ impl Options {
     /// None when there is nothing left to do.
     fn parse(first: Option<Argument>, arguments: &mut lexopt::Parser) -> Result<Option<Self>> {
         let (mut depth, mut rounds) = (Depth::Full, None);
-        let (mut only, mut peers, mut siod, mut out) =
-            (Vec::new(), Peer::ALL.to_vec(), None, default_results());
+        let (mut only, mut peers, mut siod, mut out) = (Vec::new(), Peer::ALL.to_vec(), None, None);
         let mut next = first;
         while let Some(argument) = next {
             let Argument::Long(name) = argument else {
@@ -122,7 +121,7 @@ impl Options {
                 "peers" => peers = parse_peers(&arguments.value()?.string()?)?,
                 "rounds" => rounds = Some(arguments.value()?.parse()?),
                 "siod" => siod = Some(arguments.value()?.into()),
-                "out" => out = arguments.value()?.into(),
+                "out" => out = Some(arguments.value()?.into()),
                 "list" => {
                     for scenario in scenarios::all(Depth::Full) {
                         println!("{}", scenario.name);
@@ -139,6 +138,8 @@ impl Options {
         }
         let rounds = rounds.unwrap_or(depth.choose(5, 3, 1));
         ensure!(rounds > 0, "--rounds must be 1 at least");
+        // Nobody's results are lost to a trial.
+        let out = out.unwrap_or_else(|| kept(depth.choose("results.json", "results.json", "smoke.json")));
         Ok(Some(Self { depth, only, peers, rounds, siod, out }))
     }
 
@@ -162,8 +163,8 @@ fn parse_peers(list: &str) -> Result<Vec<Peer>> {
     list.split(',').map(|name| find(name).with_context(|| format!("there is no peer {name:?}"))).collect()
 }
 
-fn default_results() -> PathBuf {
-    packages::repository().join("target/compare/results.json")
+fn kept(file: &str) -> PathBuf {
+    packages::repository().join("target/compare").join(file)
 }
 
 fn compare(options: &Options) -> Result<ExitCode> {
@@ -250,7 +251,10 @@ fn prepare(options: &Options) -> Result<(Rig, Vec<Peer>)> {
         None
     };
     let modules = packages::node(target)?;
-    let rig = Rig { programs: Programs { siod, own, modules, python }, depth: options.depth };
+    let rig = Rig {
+        programs: Programs { siod, own, modules, python, stall: options.depth.stall() },
+        depth: options.depth,
+    };
     Ok((rig, options.peers.clone()))
 }
 

@@ -79,6 +79,8 @@ pub(crate) struct Programs {
     pub(crate) modules: PathBuf,
     /// The interpreter that has python-socketio; none where it could not be installed.
     pub(crate) python: Option<PathBuf>,
+    /// `api.stall` of the daemon.
+    pub(crate) stall: Duration,
 }
 
 /// A process that ends with its owner.
@@ -268,7 +270,7 @@ fn command(peer: Peer, programs: &Programs, port: u16, folder: &Path, socket: &P
     Ok(match peer {
         Peer::Siod => {
             let config = folder.join("siod.toml");
-            fs::write(&config, siod_config(port))?;
+            fs::write(&config, siod_config(port, programs.stall))?;
             let mut command = Command::new(&programs.siod);
             command
                 .env_remove("NOTIFY_SOCKET")
@@ -298,10 +300,22 @@ fn command(peer: Peer, programs: &Programs, port: u16, folder: &Path, socket: &P
 }
 
 /// The delays are those that all peers use in the test of a server's restart; all else is as it comes.
-fn siod_config(port: u16) -> String {
+fn siod_config(port: u16, stall: Duration) -> String {
     format!(
-        "[log]\nlevel = \"error\"\n\n[connections.c]\nurl = \"http://127.0.0.1:{port}\"\ntransports = [\"websocket\"]\n\
-         reconnection_delay = \"50ms\"\nreconnection_delay_max = \"50ms\"\nrandomization_factor = 0.0\n"
+        r#"[log]
+level = "error"
+
+[api]
+stall = {}
+
+[connections.c]
+url = "http://127.0.0.1:{port}"
+transports = ["websocket"]
+reconnection_delay = 50
+reconnection_delay_max = 50
+randomization_factor = 0.0
+"#,
+        stall.as_millis()
     )
 }
 

@@ -40,6 +40,11 @@ impl Depth {
         })
     }
 
+    /// `api.stall` of the daemon: its default, save where nobody may be overrun because a machine is busy with tests.
+    pub(crate) fn stall(self) -> Duration {
+        self.choose(Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(5))
+    }
+
     /// One of three, in the order of the depths.
     pub(crate) fn choose<T>(self, full: T, quick: T, smoke: T) -> T {
         match self {

@@ -1,6 +1,6 @@
 //! One of ten programs does not read: what that costs in memory, and the nine others.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
@@ -10,8 +10,6 @@ use crate::peers::{Bridge, Peer, Server};
 
 const SIZE: usize = 1024;
 const HEALTHY: usize = 9;
-/// `api.stall`, as the daemon has it where nothing else is set.
-const STALL: Duration = Duration::from_secs(1);
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![Scenario::new("stall/one of ten", &[Peer::Siod], stall)]
@@ -23,7 +21,11 @@ fn stall(rig: &Rig, peer: Peer) -> Result<Measured> {
     let (without, _) = pour(rig, peer, count, false)?;
     let (with, growth) = pour(rig, peer, count, true)?;
     let pause = &with.pause;
-    ensure!(pause.length > STALL / 2, "nobody was waited for: the longest pause was {:?}", pause.length);
+    ensure!(
+        pause.length > rig.programs.stall / 2,
+        "nobody was waited for: the longest pause was {:?}",
+        pause.length
+    );
     let after = (with.deliveries - pause.deliveries) as f64 / (with.taken - pause.end).as_secs_f64();
     let healthy = without.deliveries as f64 / without.taken.as_secs_f64();
     Ok(vec![
