@@ -19,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use siod::api::client::{Client, Kind, Notification};
+use siod::client::{Client, Kind, Notification};
 use siod::service::config::{self, Sources};
 use siod::service::environment::Environment;
 use siod::service::listener::Listener;

@@ -10,11 +10,13 @@
 //! - [`manager`]: one upstream connection, kept alive.
 //! - [`hub`]: which local program hears what.
 //! - [`api`]: newline-delimited JSON on the Unix socket.
+//! - [`client`]: what programs, the command line among them, use to talk to the daemon; knows none of its code.
 //! - [`service`]: the daemon around it.
 //! - [`cli`]: the command line.
 
 pub mod api;
 pub mod cli;
+pub mod client;
 pub mod engineio;
 pub mod hub;
 pub mod json;

@@ -13,8 +13,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("manager", &["secret", "json", "engineio", "socketio", "transport"]),
     ("hub", &["secret", "json", "engineio", "socketio", "transport", "manager"]),
     ("api", &["secret", "json", "engineio", "socketio", "transport", "manager", "hub"]),
+    ("client", &[]),
     ("service", &["secret", "json", "engineio", "socketio", "transport", "manager", "hub", "api"]),
-    ("cli", &["secret", "json", "engineio", "socketio", "transport", "manager", "hub", "api", "service"]),
+    ("cli", &["secret", "json", "engineio", "socketio", "transport", "manager", "hub", "api", "client", "service"]),
 ];
 
 /// Files and folders that do no IO and read no clock.

@@ -1,6 +1,5 @@
 //! The local API: newline-delimited JSON-RPC 2.0 on a Unix socket.
 
-pub mod client;
 mod dispatch;
 mod lines;
 pub mod message;

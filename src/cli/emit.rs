@@ -13,7 +13,7 @@ use super::attach;
 use super::exit::{Exit, Failure};
 use super::output::{Output, note};
 use super::values::{self, Json};
-use crate::api::client::{Answer, Client, Incoming, Refusal, RequestId};
+use crate::client::{Answer, Client, Incoming, Refusal, RequestId};
 use input::Input;
 
 /// Events of stdin that wait for the daemon's answer at the most.

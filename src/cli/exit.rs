@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::output::note;
-use crate::api::client::{CallError, Lost, Refusal};
+use crate::client::{CallError, Lost, Refusal};
 use crate::service;
 
 /// What the exit code says.

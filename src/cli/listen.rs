@@ -15,7 +15,7 @@ use super::output::{self, Output, note};
 use super::pretty;
 use super::resume::{Position, Positions, Subscribed};
 use super::values::Object;
-use crate::api::client::{Answer, Client, Incoming, Kind, Lost, Notification, Refusal, RequestId};
+use crate::client::{Answer, Client, Incoming, Kind, Lost, Notification, Refusal, RequestId};
 
 /// The first and the longest wait before attaching again.
 const DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::api::client::Client;
+use crate::client::Client;
 use exit::{Exit, Failure};
 
 /// Runs one command line, the program's name first, to its end.

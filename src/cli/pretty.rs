@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::text::{columns, fit};
-use crate::api::client::{Kind, Notification};
+use crate::client::{Kind, Notification};
 
 const DIM: Style = Style::new().dimmed();
 const NAME: Style = AnsiColor::Cyan.on_default();
@@ -220,7 +220,7 @@ mod tests {
     use tokio::net::UnixStream;
 
     use super::*;
-    use crate::api::client::Client;
+    use crate::client::Client;
 
     async fn notification(method: &str, params: &str) -> Notification {
         let (ours, mut theirs) = UnixStream::pair().unwrap();

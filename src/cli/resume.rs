@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::client::{Kind, Notification};
+use crate::client::{Kind, Notification};
 
 /// Connections remembered at the most. Those beyond are heard from the moment of attaching again.
 const REMEMBERED: usize = 4096;

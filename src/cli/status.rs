@@ -13,7 +13,7 @@ use super::exit::{Exit, Failure};
 use super::table::Status as Answer;
 use super::text::fit;
 use super::{attach, output};
-use crate::api::client::Client;
+use crate::client::Client;
 
 /// How often --watch looks.
 const PERIOD: Duration = Duration::from_secs(1);

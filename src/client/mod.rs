@@ -32,7 +32,7 @@ const HELD: usize = 16 << 20;
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use siod::api::client::Client;
+/// use siod::client::Client;
 ///
 /// #[derive(serde::Serialize)]
 /// struct Subscribe<'a> {
