@@ -17,9 +17,11 @@ use anstyle::{AnsiColor, Style};
 use anyhow::{Context, anyhow, bail, ensure};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use siod::client::{Client, Kind, Notification};
+use serde::Serialize;
+use siod::client::{
+    Change, Client, Emit, EmitStatus, Event, Hello, Lifecycle, Notice, Notification, Snapshot, Subscribe,
+    Transport,
+};
 use siod::service::config::{self, Sources};
 use siod::service::environment::Environment;
 use siod::service::listener::Listener;
@@ -114,12 +116,11 @@ async fn story(socket: &Path, server: Server, seen: Seen) -> anyhow::Result<(Cas
 
     act("one asks, and the answer is its own");
     BOB.says("emits add 2, 3 and wants an answer");
-    let emit = Emit { connection: "chat", event: "add", args: &[2, 3], ack: true };
-    let answer = within("the server's answer", cast.bob.call("emit", emit)).await??;
+    let question = Emit::new("chat", "add").args([2, 3]);
+    let answer = within("the server's answer", cast.bob.ask(question)).await??;
     server.sees("add 2, 3; it answers 5").await?;
-    let Answer { args } = serde_json::from_str(answer.get())?;
-    BOB.says(format_args!("has its answer: {args}"));
-    ensure!(args.get() == "[5]", "the sum is wrong");
+    BOB.says(format_args!("has its answer: {}", answer.json()));
+    ensure!(answer.read::<(i64,)>()? == (5,), "the sum is wrong");
 
     act("the server goes away and comes back");
     let address = server.server.address;
@@ -127,10 +128,9 @@ async fn story(socket: &Path, server: Server, seen: Seen) -> anyhow::Result<(Cas
     drop(server);
     cast.both_hear("reconnect_error").await?;
     ALICE.says("emits say, while nobody is there");
-    let emit = Emit { connection: "chat", event: "say", args: &["are you back?"], ack: false };
-    let answer = cast.alice.call("emit", emit).await?;
-    let Emitted { status } = serde_json::from_str(answer.get())?;
-    DAEMON.says(format_args!("answers alice: {status}"));
+    let emitted = cast.alice.emit(Emit::new("chat", "say").args(["are you back?"])).await?;
+    ensure!(emitted.status == EmitStatus::Buffered && emitted.active, "it is not buffered");
+    DAEMON.says("answers alice: buffered");
     let (server, seen) = Server::start(address).await?;
     SERVER.says("is back");
     let mut server = Running { server, seen };
@@ -141,9 +141,7 @@ async fn story(socket: &Path, server: Server, seen: Seen) -> anyhow::Result<(Cas
     cast.both_hear("news").await?;
 
     act("what it took");
-    let list = cast.alice.call("list", Nothing {}).await?;
-    let List { connections } = serde_json::from_str(list.get())?;
-    for Listed { name, subscribers, received, sent, reconnects } in connections {
+    for Snapshot { name, subscribers, received, sent, reconnects, .. } in cast.alice.list().await? {
         DAEMON.says(format_args!(
             "{name}: {subscribers} programs on one upstream connection; events in {received}, out {sent}; reconnects {reconnects}"
         ));
@@ -304,43 +302,50 @@ impl Cast {
 }
 
 async fn attach(name: Name, socket: &Path) -> anyhow::Result<Client> {
-    let mut client = Client::connect(socket).await.context("the daemon's socket")?;
-    client.call("hello", Hello { client: name.0 }).await?;
+    let mut client = Client::attach(socket).await?;
+    client.hello(Hello::new(name.0)).await?;
     // The daemon may have been quicker than we are, so what has happened is asked for too.
-    client.call("subscribe", Subscribe { connection: "chat", last: 100 }).await?;
+    client.subscribe(Subscribe::to("chat").last(100)).await?;
     name.says("attaches and subscribes to chat");
     Ok(client)
 }
 
 /// Shows what both have heard; gives the event's name.
 fn hear(notification: &Notification) -> anyhow::Result<String> {
-    let heard: Heard = notification.read()?;
-    if let Some(reason) = heard.reason.filter(|_| notification.kind() == Kind::Goodbye) {
-        BOTH.says(format_args!("hear goodbye: {reason}"));
-        return Ok("goodbye".to_owned());
-    }
-    let event = heard.event.context("a notification without an event")?;
     let seq = notification.seq().unwrap_or(0);
-    if let Some(args) = heard.args {
-        for name in [ALICE, BOB] {
-            name.says(format_args!("hears {event} {args}  {FAINT}seq {seq}{FAINT:#}"));
+    let (event, words) = match notification.notice()? {
+        Notice::Goodbye(reason) => {
+            BOTH.says(format_args!("hear goodbye: {reason}"));
+            return Ok("goodbye".to_owned());
         }
-    } else {
-        let attempt = heard.attempt.map(|attempt| format!("attempt {attempt}"));
-        let transport = heard.transport.map(|transport| format!("over {transport}"));
-        let by = heard.by.map(|by| format!("by {by}"));
-        let words = [
-            attempt.as_deref(),
-            transport.as_deref(),
-            heard.reason,
-            heard.message,
-            heard.description,
-            by.as_deref(),
-        ];
-        let words = words.into_iter().flatten().collect::<Vec<_>>().join(", ");
-        BOTH.says(format_args!("hear {CHANGE}{event}{CHANGE:#} {words}  {FAINT}seq {seq}{FAINT:#}"));
+        Notice::Event(Event { event, args, .. }) => {
+            for name in [ALICE, BOB] {
+                name.says(format_args!("hears {event} {args}  {FAINT}seq {seq}{FAINT:#}"));
+            }
+            return Ok(event.into_owned());
+        }
+        Notice::Lifecycle(Lifecycle { event, change, .. }) => (event.into_owned(), in_words(&change)),
+        _ => bail!("a notification of another kind"),
+    };
+    BOTH.says(format_args!("hear {CHANGE}{event}{CHANGE:#} {words}  {FAINT}seq {seq}{FAINT:#}"));
+    Ok(event)
+}
+
+fn in_words(change: &Change) -> String {
+    match change {
+        Change::Connect { transport, .. } | Change::Upgrade { transport } => {
+            format!("over {}", transport.map_or("?", Transport::name))
+        }
+        Change::ConnectError { message, description, .. } => match description {
+            Some(description) => format!("{message}, {description}"),
+            None => message.to_string(),
+        },
+        Change::Disconnect { reason, .. } => reason.to_string(),
+        Change::ReconnectAttempt { attempt } | Change::Reconnect { attempt } => format!("attempt {attempt}"),
+        Change::ReconnectError { attempt, message } => format!("attempt {attempt}, {message}"),
+        Change::Opened { by } | Change::Closed { by } => format!("by {by}"),
+        _ => String::new(),
     }
-    Ok(event.to_owned())
 }
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> anyhow::Result<T> {
@@ -371,66 +376,4 @@ impl Name {
 
 fn act(title: &str) {
     println!("\n{TITLE}{title}{TITLE:#}");
-}
-
-#[derive(Serialize)]
-struct Nothing {}
-
-#[derive(Serialize)]
-struct Hello {
-    client: &'static str,
-}
-
-#[derive(Serialize)]
-struct Subscribe {
-    connection: &'static str,
-    last: u64,
-}
-
-#[derive(Serialize)]
-struct Emit<'a, T> {
-    connection: &'static str,
-    event: &'static str,
-    args: &'a [T],
-    ack: bool,
-}
-
-#[derive(Deserialize)]
-struct Answer<'a> {
-    #[serde(borrow)]
-    args: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-struct Emitted<'a> {
-    status: &'a str,
-}
-
-#[derive(Deserialize)]
-struct List<'a> {
-    #[serde(borrow)]
-    connections: Vec<Listed<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Listed<'a> {
-    name: &'a str,
-    subscribers: u64,
-    received: u64,
-    sent: u64,
-    reconnects: u64,
-}
-
-/// The members of a notification that the story shows.
-#[derive(Deserialize)]
-struct Heard<'a> {
-    event: Option<&'a str>,
-    #[serde(borrow)]
-    args: Option<&'a RawValue>,
-    attempt: Option<u64>,
-    transport: Option<&'a str>,
-    reason: Option<&'a str>,
-    message: Option<&'a str>,
-    description: Option<&'a str>,
-    by: Option<&'a str>,
 }

@@ -110,8 +110,19 @@ async fn a_reload_says_what_has_changed() {
 
 #[tokio::test]
 async fn completions_and_the_manual_are_printed_and_name_every_command() {
-    let commands =
-        ["run", "check", "doctor", "status", "listen", "emit", "connect", "disconnect", "open", "close"];
+    let commands = [
+        "run",
+        "check",
+        "doctor",
+        "status",
+        "listen",
+        "wait",
+        "emit",
+        "connect",
+        "disconnect",
+        "open",
+        "close",
+    ];
     let commands = commands.iter().chain(&["call", "reload", "schema", "completions", "man"]);
     for (args, start) in [
         (&["completions", "bash"][..], "_siod() {"),
@@ -198,17 +209,22 @@ async fn status_says_whether_all_are_connected() {
     for (args, answer, code, stdout) in [
         (
             &["status", "--json"][..],
-            r#"{"connections":[{"name":"a","state":"connected","connected":true}], "x":1}"#,
+            r#"{"daemon":{"version":"1"},"connections":[{"name":"a","state":"connected","connected":true}], "x":1}"#,
             0,
-            "{\"connections\":[{\"name\":\"a\",\"state\":\"connected\",\"connected\":true}], \"x\":1}\n",
+            "{\"daemon\":{\"version\":\"1\"},\"connections\":[{\"name\":\"a\",\"state\":\"connected\",\"connected\":true}], \"x\":1}\n",
         ),
         (
             &["status"],
-            r#"{"connections":[{"name":"a","state":"disconnected","connected":false}]}"#,
+            r#"{"daemon":{"version":"1","pid":7},"connections":[{"name":"a","state":"disconnected","connected":false}]}"#,
             3,
-            "NAME STATE        VIA SINCE IN OUT WAIT TROUBLE\na    disconnected -   -     0  0   0\n",
+            "siod 1, pid 7, up 0s, 0.0 MiB\n\nNAME STATE        VIA SINCE IN OUT WAIT\na    disconnected -   -      0   0    0\n",
         ),
-        (&["status"], r#"{"connections":[]}"#, 0, "no connections; see 'siod open --help'\n"),
+        (
+            &["status"],
+            r#"{"daemon":{"version":"1","pid":7},"connections":[]}"#,
+            0,
+            "siod 1, pid 7, up 0s, 0.0 MiB\n\nno connections; see 'siod open --help'\n",
+        ),
     ] {
         let request = r#""method":"status","params":{}"#;
         Daemon::start().answers(args, request, &format!(r#""result":{answer}"#), code, stdout, "").await;
@@ -226,6 +242,12 @@ async fn usage_errors_exit_2_and_reach_no_daemon() {
         &["emit", "chat"],
         &["emit", "chat", "m", "x", "--stdin"],
         &["listen", "--count", "0"],
+        &["listen", "--jobs", "2"],
+        &["listen", "--jobs", "0", "--exec", "true"],
+        &["listen", "--raw", "--exec", "true"],
+        &["wait"],
+        &["wait", "chat*"],
+        &["wait", "chat", "--timeout", "soon"],
         &["completions"],
         &["completions", "cmd.exe"],
         &["open", "chat", "http://h/", "--set", "tls"],
@@ -370,8 +392,10 @@ fn resume(connection: &str, more: &str, stream: &str, seq: u64) -> String {
 
 /// The answer to a subscription.
 fn subscribed(stream: &str, snapshots: &[(&str, u64)], replayed: u64, missed: &str) -> String {
-    let snapshots: Vec<_> =
-        snapshots.iter().map(|(name, seq)| format!(r#"{{"name":"{name}","seq":{seq}}}"#)).collect();
+    let snapshots: Vec<_> = snapshots
+        .iter()
+        .map(|(name, seq)| format!(r#"{{"name":"{name}","state":"connected","seq":{seq}}}"#))
+        .collect();
     let snapshots = snapshots.join(",");
     format!(
         r#""result":{{"subscription":1,"stream":"{stream}","connections":[{snapshots}],"replayed":{replayed},"missed":{missed}}}"#
@@ -519,7 +543,8 @@ async fn what_is_opened_to_listen_is_opened_again() {
     let daemon = Daemon::start();
     let mut child = spawn(daemon.siod(&["open", "chat", "http://h/", "--auth", r#"{"t":1}"#, "--listen"]));
     let opened = |stream| {
-        let snapshot = format!(r#"{{"name":"chat","seq":1,"oldest_seq":1,"stream":"{stream}"}}"#);
+        let snapshot =
+            format!(r#"{{"name":"chat","state":"connecting","seq":1,"oldest_seq":1,"stream":"{stream}"}}"#);
         format!(r#""result":{{"created":true,"connection":{snapshot}}}"#)
     };
     let mut peer = daemon.accept().await;

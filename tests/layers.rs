@@ -42,6 +42,9 @@ const PURE: &[&str] = &[
     "api/message.rs",
     "api/results.rs",
     "api/schema.rs",
+    "client/params.rs",
+    "client/positions.rs",
+    "client/results.rs",
 ];
 
 /// What only files with IO may name.

@@ -25,7 +25,7 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) async fn run(self, socket: &Path) -> Result<Exit, Failure> {
-        let result = attach(socket).await?.call(&self.method, &self.params).await?;
+        let result: Json = attach(socket).await?.call(&self.method, &self.params).await?;
         output::print_json(result.get())?;
         Ok(Exit::Done)
     }

@@ -10,6 +10,24 @@ use crate::service::environment::Environment;
 use crate::service::reload::Origin;
 use crate::service::{self, Ended};
 
+pub(super) const RUN: &str = "\
+SIGTERM and SIGINT end it in order, a second one at once; SIGHUP and 'siod reload' let it read its configuration again. \
+Without --config that is /etc/siod/siod.toml for root and ~/.config/siod/siod.toml for others, with the files of conf.d \
+beside it.
+
+Examples:
+  siod run
+  siod run --config ./siod.toml --socket ./siod.sock
+  SIOD__LOG__LEVEL=debug siod run";
+
+pub(super) const CHECK: &str = "\
+Exits 78 if something is wrong, and names every mistake with its place.
+
+Examples:
+  siod check
+  siod check --config ./siod.toml
+  siod check && siod reload";
+
 pub(super) fn run(global: &Global) -> Result<Exit, Failure> {
     keep_memory_private();
     let origin = Origin { sources: sources(global), environment: Environment::of_process() };

@@ -4,16 +4,15 @@ mod input;
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::time::Duration;
 
-use clap::Args;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
 use super::attach;
 use super::exit::{Exit, Failure};
 use super::output::{Output, note};
 use super::values::{self, Json};
-use crate::client::{Answer, Client, Incoming, Refusal, RequestId};
+use crate::client::{self, Answer, Args, Client, EmitStatus, Emitted, Error, Incoming, RequestId};
 use input::Input;
 
 /// Events of stdin that wait for the daemon's answer at the most.
@@ -23,7 +22,7 @@ const IN_FLIGHT: usize = 256;
 const UNSENT: usize = 1 << 20;
 
 /// Emits an event
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Each ARG is JSON where it parses, and else a string. With --stdin each line is one event: a JSON array holds its \
 arguments, anything else is its only argument; empty lines are passed over. The first line that is no JSON (exit 2) or \
@@ -56,42 +55,6 @@ pub(super) struct Emit {
     stdin: bool,
 }
 
-/// The params of `emit`.
-#[derive(Serialize)]
-struct Params<'a, A> {
-    connection: &'a str,
-    event: &'a str,
-    args: A,
-    #[serde(skip_serializing_if = "is_false")]
-    ack: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout: Option<u64>,
-    #[serde(skip_serializing_if = "is_false")]
-    volatile: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_false(flag: &bool) -> bool {
-    !flag
-}
-
-/// What `emit` is answered: the arguments of the server's answer, or how the event left.
-#[derive(Deserialize)]
-struct Emitted<'a> {
-    #[serde(borrow)]
-    args: Option<&'a RawValue>,
-    status: Option<Status>,
-    active: Option<bool>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Status {
-    Sent,
-    Buffered,
-    Dropped,
-}
-
 impl Emit {
     pub(super) async fn run(self, socket: &Path) -> Result<Exit, Failure> {
         let mut client = attach(socket).await?;
@@ -102,18 +65,28 @@ impl Emit {
             result?;
         } else {
             let args: Vec<Json> = self.args.iter().map(|arg| values::json_or_string(arg)).collect();
-            let result = client.call("emit", self.params(args)).await?;
-            let mut output = Output::raw();
-            tally.count(&result, &mut output)?;
-            output.flush()?;
+            let emit = self.params(args);
+            if self.ack {
+                let mut output = Output::raw();
+                tally.answered(client.ask(emit).await, &mut output)?;
+                output.flush()?;
+            } else {
+                tally.count(client.emit(emit).await?);
+            }
             tally.report(&self.connection);
         }
         Ok(Exit::Done)
     }
 
-    fn params<A>(&self, args: A) -> Params<'_, A> {
-        let &Self { ack, timeout, volatile, .. } = self;
-        Params { connection: &self.connection, event: &self.event, args, ack, timeout, volatile }
+    fn params(&self, args: impl Serialize) -> client::Emit<'_> {
+        let mut emit = client::Emit::new(&self.connection, &self.event).args(args);
+        if self.ack {
+            emit = emit.ack();
+        }
+        if let Some(timeout) = self.timeout {
+            emit = emit.timeout(Duration::from_millis(timeout));
+        }
+        if self.volatile { emit.volatile() } else { emit }
     }
 
     /// Emits what stdin brings. Reads no further while too much is on its way, so memory stays bounded and a slow
@@ -128,7 +101,7 @@ impl Emit {
             tokio::select! {
                 line = input.next(), if room => match line {
                     Ok(Some((number, args))) => {
-                        let id = client.request("emit", self.params(&args)).map_err(Failure::Answer)?;
+                        let id = client.request("emit", self.params(args))?;
                         flight.0.push_back(Sent { id, line: number, answer: None });
                     }
                     Ok(None) => end = Some(Ok(())),
@@ -137,12 +110,17 @@ impl Emit {
                 },
                 incoming = client.next() => if let Incoming::Answer(answer) = incoming? {
                     for (line, answer) in flight.land(answer)? {
-                        match answer {
-                            Ok(result) => tally.count(&result, &mut output)?,
-                            Err(refusal) => {
-                                output.flush()?;
-                                return Err(Failure::RefusedLine { line, refusal });
-                            }
+                        let counted = if self.ack {
+                            tally.answered(answer.into_args(), &mut output)
+                        } else {
+                            answer.read().map(|emitted| tally.count(emitted)).map_err(Failure::from)
+                        };
+                        if let Err(failure) = counted {
+                            output.flush()?;
+                            return Err(match failure {
+                                Failure::Refused(refusal) => Failure::RefusedLine { line, refusal },
+                                other => other,
+                            });
                         }
                     }
                     if !client.has_next() {
@@ -163,23 +141,20 @@ struct Flight(VecDeque<Sent>);
 struct Sent {
     id: RequestId,
     line: u64,
-    answer: Option<Result<Box<RawValue>, Refusal>>,
+    answer: Option<Answer>,
 }
-
-type Landed = Vec<(u64, Result<Box<RawValue>, Refusal>)>;
 
 impl Flight {
     /// Takes an answer, and gives all that are next in the order of the lines.
-    fn land(&mut self, answer: Answer) -> Result<Landed, Failure> {
-        match (answer.id, answer.result) {
-            (Some(id), result) => {
+    fn land(&mut self, answer: Answer) -> Result<Vec<(u64, Answer)>, Failure> {
+        match answer.id {
+            Some(id) => {
                 if let Some(sent) = self.0.iter_mut().find(|sent| sent.id == id) {
-                    sent.answer = Some(result);
+                    sent.answer = Some(answer);
                 }
             }
             // It does not say which line; some line it was.
-            (None, Err(refusal)) => return Err(refusal.into()),
-            (None, Ok(_)) => {}
+            None => drop(answer.result?),
         }
         let mut landed = Vec::new();
         while let Some(Sent { answer: Some(_), .. }) = self.0.front() {
@@ -201,19 +176,27 @@ struct Tally {
 }
 
 impl Tally {
-    /// Counts one answer, and prints it if it is the server's.
-    fn count(&mut self, result: &RawValue, output: &mut Output) -> Result<(), Failure> {
-        let Emitted { args, status, active } = serde_json::from_str(result.get()).map_err(Failure::Answer)?;
-        if let Some(args) = args {
-            output.json(args.get())?;
+    /// Counts one event.
+    fn count(&mut self, emitted: Emitted) {
+        match emitted.status {
+            EmitStatus::Buffered => self.buffered += 1,
+            EmitStatus::Dropped => self.dropped += 1,
+            _ => return,
         }
-        match status {
-            Some(Status::Buffered) => self.buffered += 1,
-            Some(Status::Dropped) => self.dropped += 1,
-            Some(Status::Sent) | None => return Ok(()),
+        self.inactive = !emitted.active;
+    }
+
+    /// Prints the server's answer, or counts an event that will have none.
+    fn answered(&mut self, answer: Result<Args, Error>, output: &mut Output) -> Result<(), Failure> {
+        match answer {
+            Ok(args) => Ok(output.json(args.json())?),
+            Err(Error::Dropped { active }) => {
+                self.dropped += 1;
+                self.inactive = !active;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
-        self.inactive = active == Some(false);
-        Ok(())
     }
 
     fn report(&self, connection: &str) {

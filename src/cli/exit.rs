@@ -1,11 +1,12 @@
 //! How a command ends: exit codes, and what stderr says.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::output::note;
-use crate::client::{CallError, Lost, Refusal};
+use crate::client::{Error, ErrorKind, Lost, Refusal};
 use crate::service;
 
 /// What the exit code says.
@@ -48,13 +49,16 @@ pub(super) enum Failure {
     #[error("the daemon's answer is not understood: {0}; is it of another version?")]
     Answer(serde_json::Error),
     #[error("{0}")]
-    Call(CallError),
+    Call(Error),
     #[error("cannot write to stdout: {}", reason(.0))]
     Output(#[from] io::Error),
     #[error("cannot read from stdin: {}", reason(.0))]
     Input(io::Error),
     #[error("cannot start: {}", reason(.0))]
     Runtime(io::Error),
+    /// A program of the user's.
+    #[error("cannot run {}: {}", .program.display(), reason(.source))]
+    Exec { program: OsString, source: io::Error },
     #[error(transparent)]
     Service(#[from] service::Error),
 }
@@ -62,15 +66,20 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Refused(refusal) | Self::RefusedLine { refusal, .. } => match refusal.kind().as_str() {
-                "connect_failed" => Exit::NotConnected,
+            Self::Refused(refusal) | Self::RefusedLine { refusal, .. } => match refusal.kind() {
+                ErrorKind::ConnectFailed => Exit::NotConnected,
                 _ => Exit::Refused,
             },
             // A reader that has had enough is no error.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
-            Self::Answer(_) | Self::Call(_) | Self::Input(_) | Self::Output(_) | Self::Runtime(_) => {
-                Exit::Refused
-            }
+            Self::Service(error) if error.is_configuration() => Exit::BadConfig,
+            Self::Answer(_)
+            | Self::Call(_)
+            | Self::Input(_)
+            | Self::Output(_)
+            | Self::Runtime(_)
+            | Self::Exec { .. }
+            | Self::Service(_) => Exit::Refused,
             Self::Usage(_) => Exit::Usage,
             Self::NoDaemon { .. } => Exit::NoDaemon,
             Self::Lost(lost) => match lost {
@@ -79,8 +88,6 @@ impl Failure {
                 Lost::Goodbye(_) | Lost::Closed | Lost::Io(_) | Lost::Protocol(_) => Exit::NoDaemon,
             },
             Self::Config(_) => Exit::BadConfig,
-            Self::Service(error) if error.is_configuration() => Exit::BadConfig,
-            Self::Service(_) => Exit::Refused,
         }
     }
 
@@ -94,12 +101,14 @@ impl Failure {
     }
 }
 
-impl From<CallError> for Failure {
-    fn from(error: CallError) -> Self {
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
         match error {
-            CallError::Refused(refusal) => Self::Refused(refusal),
-            CallError::Lost(lost) => Self::Lost(lost),
-            CallError::Params(_) | CallError::Flooded => Self::Call(error),
+            Error::Attach { socket, source } => Self::NoDaemon { socket, source },
+            Error::Refused(refusal) => Self::Refused(refusal),
+            Error::Lost(lost) => Self::Lost(lost),
+            Error::Answer(error) => Self::Answer(error),
+            other => Self::Call(other),
         }
     }
 }

@@ -9,19 +9,21 @@ mod connect;
 mod daemon;
 mod doctor;
 mod emit;
+mod exec;
 mod exit;
 mod listen;
 mod man;
 mod open;
 mod output;
 mod pretty;
+mod printer;
 mod reload;
-mod resume;
 mod schema;
 mod status;
 mod table;
 mod text;
 mod values;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -53,9 +55,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done
-   1  the daemon answered with an error, or could not start
+   1  the daemon answered with an error, or could not start; a program of --exec failed
    2  usage, also JSON that does not parse
-   3  not connected
+   3  not connected, or 'siod wait' in vain
   69  no daemon at the socket
   78  bad configuration";
 
@@ -85,8 +87,10 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the daemon in the foreground
+    #[command(after_help = daemon::RUN)]
     Run,
     /// Validates the configuration and prints what is in effect, secrets masked
+    #[command(after_help = daemon::CHECK)]
     Check,
     Doctor(doctor::Doctor),
     Schema(schema::Schema),
@@ -102,6 +106,7 @@ enum Command {
 enum ClientCommand {
     Status(status::Status),
     Listen(listen::Listen),
+    Wait(wait::Wait),
     Emit(emit::Emit),
     Connect(connect::Connect),
     Disconnect(connect::Disconnect),
@@ -145,6 +150,7 @@ impl ClientCommand {
         match self {
             Self::Status(command) => command.run(socket).await,
             Self::Listen(command) => command.run(socket).await,
+            Self::Wait(command) => command.run(socket).await,
             Self::Emit(command) => command.run(socket).await,
             Self::Connect(command) => command.run(socket).await,
             Self::Disconnect(command) => command.run(socket).await,
@@ -157,7 +163,7 @@ impl ClientCommand {
 }
 
 async fn attach(socket: &Path) -> Result<Client, Failure> {
-    Client::connect(socket).await.map_err(|source| Failure::NoDaemon { socket: socket.to_owned(), source })
+    Ok(Client::attach(socket).await?)
 }
 
 #[cfg(test)]
@@ -181,12 +187,40 @@ mod tests {
     }
 
     #[test]
-    fn every_client_command_shows_examples() {
+    fn every_command_shows_examples_that_are_right() {
         for command in Arguments::command().get_subcommands() {
-            if !matches!(command.get_name(), "run" | "check") {
-                let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-                assert!(after.contains("Examples:\n  siod "), "{}", command.get_name());
+            let name = command.get_name();
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let (_, examples) = after.split_once("Examples:\n").unwrap_or_else(|| panic!("{name} has none"));
+            assert!(examples.contains(&format!("siod {name}")), "{name}: {examples}");
+            for line in examples.lines() {
+                let words = siod_of(line);
+                if words.first().is_some_and(|first| first == "siod") {
+                    Arguments::try_parse_from(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
+                }
             }
         }
+    }
+
+    /// The words of the first command of siod in a line of a shell.
+    fn siod_of(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+        for character in line.trim().chars().chain([' ']) {
+            match character {
+                '\'' => quoted = !quoted,
+                ' ' if !quoted => {
+                    if !word.is_empty() {
+                        words.push(std::mem::take(&mut word));
+                    }
+                }
+                other => word.push(other),
+            }
+        }
+        let start = words.iter().position(|word| word == "siod").unwrap_or(words.len());
+        let words = words.split_off(start);
+        words
+            .into_iter()
+            .take_while(|word| !["|", "||", "&&", ">", "&", "#"].contains(&word.as_str()))
+            .collect()
     }
 }

@@ -3,14 +3,12 @@
 use std::path::Path;
 
 use clap::Args;
-use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
 
 use super::connect::print_state;
 use super::exit::{Exit, Failure};
-use super::listen::Listening;
 use super::values::{self, Json, Object, Setting};
-use super::{attach, output};
+use super::{attach, listen, output};
+use crate::client::{self, Listener, Subscribe};
 
 /// Adds a connection that the configuration does not have
 #[derive(Debug, Args)]
@@ -40,7 +38,7 @@ pub(super) struct Open {
 }
 
 /// Disconnects a connection and forgets it
-#[derive(Debug, Args, Serialize)]
+#[derive(Debug, Args)]
 #[command(after_help = "\
 A connection of the configuration comes back when the daemon reads it again.
 
@@ -48,32 +46,24 @@ Examples:
   siod close chat")]
 pub(super) struct Close {
     /// The connection's name
-    #[serde(rename = "connection")]
     name: String,
-}
-
-/// What the daemon answers to `open`.
-#[derive(Deserialize)]
-struct Opened {
-    connection: Box<RawValue>,
 }
 
 impl Open {
     pub(super) async fn run(self, socket: &Path) -> Result<Exit, Failure> {
-        let (name, listen) = (self.name.clone(), self.listen);
-        let params = self.params()?;
+        let listen = self.listen;
+        let open = self.params()?;
         if listen {
-            return Listening::opened(socket, name, params).run().await;
+            let wanted = Subscribe::to(open.name());
+            return listen::print(Listener::new(socket, wanted).open(open), false, None).await;
         }
-        let result = attach(socket).await?.call("open", &params).await?;
-        let Opened { connection } = serde_json::from_str(result.get()).map_err(Failure::Answer)?;
-        print_state(&connection)
+        print_state(&attach(socket).await?.open(open.persist()).await?.connection)
     }
 
-    fn params(self) -> Result<Object, Failure> {
-        let mut params = Object::default();
+    fn params(self) -> Result<client::Open, Failure> {
+        let mut options = Object::default();
         for setting in self.set {
-            params.set(setting).map_err(|error| Failure::Usage(format!("--set {error}")))?;
+            options.set(setting).map_err(|error| Failure::Usage(format!("--set {error}")))?;
         }
         for (key, instead) in [
             ("name", "give it as NAME"),
@@ -81,25 +71,24 @@ impl Open {
             ("auth", "use --auth"),
             ("persist", "it follows from --listen"),
         ] {
-            if params.contains(key) {
+            if options.contains(key) {
                 return Err(Failure::Usage(format!("--set {key}: {instead}")));
             }
         }
-        let string = |text: &str| to_raw_value(text).map_err(Failure::Answer);
-        params = params.with("name", string(&self.name)?).with("url", string(&self.url)?);
-        if let Some(auth) = self.auth {
-            params = params.with("auth", auth);
+        let mut open = client::Open::new(&self.name, &self.url);
+        for (key, value) in options.members() {
+            open = open.option(key, value);
         }
-        if !self.listen {
-            params = params.with("persist", RawValue::TRUE.to_owned());
-        }
-        Ok(params)
+        Ok(match self.auth {
+            Some(auth) => open.auth(auth),
+            None => open,
+        })
     }
 }
 
 impl Close {
     pub(super) async fn run(self, socket: &Path) -> Result<Exit, Failure> {
-        attach(socket).await?.call("close", &self).await?;
+        attach(socket).await?.close(&self.name).await?;
         output::print(&super::text::visible(&format!("{}: closed", self.name)))?;
         Ok(Exit::Done)
     }

@@ -1,16 +1,14 @@
 //! One notification as one line for people; pure.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::text::{columns, fit};
-use crate::client::{Kind, Notification};
+use crate::client::{Change, Lifecycle, Notice, Notification, Transport};
 
 const DIM: Style = Style::new().dimmed();
 const NAME: Style = AnsiColor::Cyan.on_default();
@@ -30,151 +28,104 @@ pub(super) fn render(
 ) -> String {
     let mut line = Line { text: String::new(), left: width };
     let name = notification.connection().unwrap_or("siod");
-    match notification.kind() {
-        Kind::Event | Kind::Outgoing => event(&mut line, notification, name, now, zone),
-        Kind::Lifecycle => lifecycle(&mut line, notification, name, now, zone),
-        Kind::Lagged | Kind::Goodbye | Kind::Other => {
-            line.time(now, zone);
-            line.part(NAME, name);
-            ending(&mut line, notification);
+    let notice = notification.notice();
+    let time = match &notice {
+        Ok(Notice::Lifecycle(Lifecycle { time: Some(time), .. })) => Timestamp::try_from(*time).ok().or(now),
+        _ => now,
+    };
+    line.time(time, zone);
+    line.part(NAME, name);
+    match &notice {
+        Ok(Notice::Event(said)) => event(&mut line, &said.event, said.args, said.ack),
+        Ok(Notice::Outgoing(said)) => {
+            line.part(DIM, "->");
+            event(&mut line, &said.event, said.args, None);
         }
+        Ok(Notice::Lifecycle(lifecycle)) => {
+            line.part(style(&lifecycle.change), &lifecycle.event);
+            line.rest(&words(lifecycle));
+        }
+        Ok(Notice::Lagged(lagged)) => {
+            line.part(BAD, "lagged");
+            line.rest(&format!("{} missed", lagged.missed));
+        }
+        Ok(Notice::Goodbye(reason)) => {
+            line.part(CHANGE, "goodbye");
+            line.rest(reason);
+        }
+        Ok(_) => line.rest(notification.line()),
+        Err(_) => line.rest(notification.params()),
     }
     line.text
 }
 
-fn ending(line: &mut Line, notification: &Notification) {
-    #[derive(Deserialize)]
-    struct Lagged {
-        missed: u64,
-    }
-    match (notification.kind(), notification.goodbye(), notification.read()) {
-        (Kind::Lagged, _, Ok(Lagged { missed })) => {
-            line.part(BAD, "lagged");
-            line.rest(&format!("{missed} missed"));
-        }
-        (_, Some(reason), _) => {
-            line.part(CHANGE, "goodbye");
-            line.rest(&reason);
-        }
-        _ => line.rest(notification.line()),
-    }
-}
-
-fn event(line: &mut Line, notification: &Notification, name: &str, now: Option<Timestamp>, zone: &TimeZone) {
-    #[derive(Deserialize)]
-    struct Emitted<'a> {
-        #[serde(borrow)]
-        event: Cow<'a, str>,
-        #[serde(borrow)]
-        args: Option<&'a RawValue>,
-        ack: Option<u64>,
-    }
-    line.time(now, zone);
-    line.part(NAME, name);
-    let Ok(Emitted { event, args, ack }) = notification.read() else {
-        return line.rest(notification.params());
-    };
-    if notification.kind() == Kind::Outgoing {
-        line.part(DIM, "->");
-    }
-    line.part(EVENT, &event);
+fn event(line: &mut Line, name: &str, args: &RawValue, ack: Option<u64>) {
+    line.part(EVENT, name);
     if let Some(ack) = ack {
         line.part(DIM, &format!("ack={ack}"));
     }
-    let args = args.map_or("", RawValue::get);
+    let args = args.get();
     line.rest(args.strip_prefix('[').and_then(|args| args.strip_suffix(']')).unwrap_or(args));
 }
 
-fn lifecycle(
-    line: &mut Line,
-    notification: &Notification,
-    name: &str,
-    now: Option<Timestamp>,
-    zone: &TimeZone,
-) {
-    let Ok(change) = notification.read::<Change>() else {
-        line.time(now, zone);
-        line.part(NAME, name);
-        return line.rest(notification.params());
-    };
-    line.time(change.time.as_deref().and_then(|time| time.parse().ok()).or(now), zone);
-    line.part(NAME, name);
-    line.part(style(&change.event), &change.event);
-    line.rest(&change.words());
-}
-
-fn style(event: &str) -> Style {
-    match event {
-        "connect" | "reconnect" | "ready" | "upgrade" => GOOD,
-        "disconnect" | "opened" | "closed" => CHANGE,
-        "reconnect_attempt" => DIM,
+fn style(change: &Change) -> Style {
+    match change {
+        Change::Connect { .. } | Change::Reconnect { .. } | Change::Ready | Change::Upgrade { .. } => GOOD,
+        Change::Disconnect { .. } | Change::Opened { .. } | Change::Closed { .. } => CHANGE,
+        Change::ReconnectAttempt { .. } => DIM,
         _ => BAD,
     }
 }
 
-/// The members of a lifecycle notification that people read.
-#[derive(Deserialize)]
-struct Change<'a> {
-    #[serde(borrow)]
-    event: Cow<'a, str>,
-    time: Option<String>,
-    active: Option<bool>,
-    id: Option<String>,
-    recovered: Option<bool>,
-    transport: Option<String>,
-    message: Option<String>,
-    description: Option<String>,
-    hint: Option<String>,
-    source: Option<String>,
-    reason: Option<String>,
-    details: Option<Details>,
-    attempt: Option<u64>,
-    attempts: Option<u64>,
-    step: Option<u64>,
-    by: Option<String>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    #[serde(borrow)]
-    answer: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Details {
-    message: Option<String>,
-    code: Option<i64>,
-}
-
-impl Change<'_> {
-    fn words(&self) -> String {
-        let details = self.details.as_ref();
-        let mut words = Vec::new();
-        let mut say = |label: &str, value: Option<Cow<str>>| {
-            if let Some(value) = value {
-                words.push(if label.is_empty() { value.into_owned() } else { format!("{label} {value}") });
-            }
-        };
-        let number = |number: Option<u64>| number.map(|number| Cow::Owned(number.to_string()));
-        let raw = |value: Option<&RawValue>| value.map(|value| Cow::Owned(value.get().to_owned()));
-        say("over", self.transport.as_deref().map(Cow::Borrowed));
-        say("id", self.id.as_deref().map(Cow::Borrowed));
-        say("", self.recovered.unwrap_or(false).then_some(Cow::Borrowed("recovered")));
-        say("attempt", number(self.attempt));
-        say("after attempts:", number(self.attempts));
-        say("step", number(self.step));
-        say("", self.reason.as_deref().map(Cow::Borrowed));
-        say("", details.and_then(|details| details.message.as_deref()).map(Cow::Borrowed));
-        say("code", details.and_then(|details| details.code).map(|code| Cow::Owned(code.to_string())));
-        say("", self.message.as_deref().map(Cow::Borrowed));
-        say("", self.description.as_deref().map(Cow::Borrowed));
-        say("hint:", self.hint.as_deref().map(Cow::Borrowed));
-        say("from", self.source.as_deref().map(Cow::Borrowed));
-        say("by", self.by.as_deref().map(Cow::Borrowed));
-        say("data", raw(self.data));
-        say("answer", raw(self.answer));
-        let fallen = self.active == Some(false) && !matches!(&*self.event, "opened" | "closed");
-        say("", fallen.then_some(Cow::Borrowed("(stays down until 'siod connect')")));
-        words.join(", ")
+fn words(lifecycle: &Lifecycle) -> String {
+    let mut words = Vec::new();
+    let mut say = |label: &str, value: Option<&dyn Display>| {
+        if let Some(value) = value {
+            words.push(if label.is_empty() { value.to_string() } else { format!("{label} {value}") });
+        }
+    };
+    let mut falls = lifecycle.active;
+    match &lifecycle.change {
+        Change::Connect { id, recovered, transport } => {
+            say("over", transport.map(Transport::name).as_ref().map(|name| name as _));
+            say("id", Some(id));
+            say("", recovered.then_some(&"recovered"));
+        }
+        Change::ConnectError { message, source, description, hint, code, data, .. } => {
+            say("code", code.as_ref().map(|code| code as _));
+            say("", Some(message));
+            say("", description.as_ref().map(|description| description as _));
+            say("hint:", hint.as_ref().map(|hint| hint as _));
+            say("from", Some(source));
+            say("data", data.as_ref().map(|data| data as _));
+        }
+        Change::Disconnect { reason, details } => {
+            say("", Some(reason));
+            say("", details.as_ref().map(|details| &details.message as _));
+            say("code", details.as_ref().and_then(|details| details.code.as_ref()).map(|code| code as _));
+        }
+        Change::ReconnectAttempt { attempt } | Change::Reconnect { attempt } => say("attempt", Some(attempt)),
+        Change::ReconnectError { attempt, message } => {
+            say("attempt", Some(attempt));
+            say("", Some(message));
+        }
+        Change::ReconnectFailed { attempts } => say("after attempts:", Some(attempts)),
+        Change::Upgrade { transport } => {
+            say("to", transport.map(Transport::name).as_ref().map(|name| name as _));
+        }
+        Change::SetupFailed { step, message, answer } => {
+            say("step", Some(step));
+            say("", Some(message));
+            say("answer", answer.as_ref().map(|answer| answer as _));
+        }
+        Change::Opened { by } | Change::Closed { by } => {
+            say("by", Some(by));
+            falls = true;
+        }
+        Change::Ready | Change::Other => {}
     }
+    say("", (!falls).then_some(&"(stays down until 'siod connect')"));
+    words.join(", ")
 }
 
 /// A line that grows until it is full.
@@ -249,7 +200,7 @@ mod tests {
             ),
             (
                 "event",
-                r#"{"connection":"chat","event":"\u001b[2J\n","args":[]}"#,
+                r#"{"connection":"chat","seq":2,"event":"\u001b[2J\n","args":[]}"#,
                 now,
                 "03:04:05.678 chat \\u001b[2J\\u000a ",
             ),

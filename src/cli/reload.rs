@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use clap::Args;
-use serde::{Deserialize, Serialize};
 
 use super::exit::{Exit, Failure};
 use super::output::{self, Output};
@@ -19,23 +18,9 @@ Examples:
   siod check && siod reload")]
 pub(super) struct Reload {}
 
-#[derive(Serialize)]
-struct Params {}
-
-/// What the daemon answers, as far as it is told.
-#[derive(Deserialize)]
-struct Reloaded {
-    added: Vec<String>,
-    removed: Vec<String>,
-    changed: Vec<String>,
-    #[serde(default)]
-    needs_restart: Vec<String>,
-}
-
 impl Reload {
     pub(super) async fn run(self, socket: &Path) -> Result<Exit, Failure> {
-        let result = attach(socket).await?.call("reload", Params {}).await?;
-        let reloaded: Reloaded = serde_json::from_str(result.get()).map_err(Failure::Answer)?;
+        let reloaded = attach(socket).await?.reload().await?;
         let mut out = Output::raw();
         for (names, what) in
             [(&reloaded.added, "added"), (&reloaded.removed, "removed"), (&reloaded.changed, "changed")]

@@ -7,13 +7,13 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::exit::{Exit, Failure};
-use super::table::Status as Answer;
+use super::table;
 use super::text::fit;
+use super::values::Json;
 use super::{attach, output};
-use crate::client::Client;
+use crate::client::{self, Client};
 
 /// How often --watch looks.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -37,9 +37,6 @@ pub(super) struct Status {
     watch: bool,
 }
 
-#[derive(Serialize)]
-struct Params {}
-
 impl Status {
     pub(super) async fn run(self, socket: &Path) -> Result<Exit, Failure> {
         if self.watch {
@@ -48,14 +45,15 @@ impl Status {
                 () = output::closed() => Ok(Exit::Done),
             };
         }
-        let result = attach(socket).await?.call("status", Params {}).await?;
+        let result = look(&mut Some(attach(socket).await?), socket).await?;
         let status = read(&result)?;
         if self.json {
             output::print_json(result.get())?;
         } else {
-            output::print(status.render(Timestamp::now(), output::size().0).trim_end())?;
+            output::print(table::render(&status, Timestamp::now(), output::size().0).trim_end())?;
         }
-        Ok(if status.all_connected() { Exit::Done } else { Exit::NotConnected })
+        let all_connected = status.connections.iter().all(|connection| connection.connected);
+        Ok(if all_connected { Exit::Done } else { Exit::NotConnected })
     }
 
     async fn watch(&self, socket: &Path) -> Result<Exit, Failure> {
@@ -66,7 +64,7 @@ impl Status {
             clock.tick().await;
             match look(&mut client, socket).await {
                 Ok(result) if self.json => output::print_json(result.get())?,
-                Ok(result) => show(&read(&result)?.render(Timestamp::now(), output::size().0))?,
+                Ok(result) => show(&table::render(&read(&result)?, Timestamp::now(), output::size().0))?,
                 // It may be back the next time.
                 Err(failure @ (Failure::NoDaemon { .. } | Failure::Lost(_))) if !self.json => {
                     client = None;
@@ -78,7 +76,10 @@ impl Status {
     }
 }
 
-async fn look(client: &mut Option<Client>, socket: &Path) -> Result<Box<RawValue>, Failure> {
+#[derive(Serialize)]
+struct Params {}
+
+async fn look(client: &mut Option<Client>, socket: &Path) -> Result<Json, Failure> {
     let mut attached = match client.take() {
         Some(client) => client,
         None => attach(socket).await?,
@@ -106,6 +107,6 @@ fn show(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-fn read(result: &RawValue) -> Result<Answer, Failure> {
+fn read(result: &Json) -> Result<client::Status, Failure> {
     serde_json::from_str(result.get()).map_err(Failure::Answer)
 }

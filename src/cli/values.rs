@@ -87,6 +87,11 @@ impl Object {
         self
     }
 
+    /// The members by name, each a value or an object.
+    pub(super) fn members(&self) -> impl Iterator<Item = (&str, &(impl Serialize + use<>))> {
+        self.0.iter().map(|(key, member)| (key.as_str(), member))
+    }
+
     pub(super) fn contains(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }

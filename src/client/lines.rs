@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use bytestring::ByteString;
 
-use super::Lost;
+use super::error::Lost;
 
 /// Longest line taken. Far above anything a daemon with sane limits can write; a peer that never ends its line is cut.
 const MAX_LINE: usize = 256 << 20;

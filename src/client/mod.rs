@@ -1,322 +1,92 @@
-//! A client of the daemon's socket: requests go out, answers and notifications come in.
+//! The client of the daemon, for Rust programs.
 //!
-//! A [`Client`] is one attachment with one owner. Nothing runs behind it: bytes move only while [`Client::next`] or one
-//! of the methods built on it is awaited, in both directions at once, so neither side can block the other.
-//! It knows JSON-RPC and no method: params and results are the caller's types. Attaching again after the daemon
-//! went away is the caller's too, for only he knows what he had subscribed to.
+//! - [`Client`] is one attachment: it lists, emits, answers, connects, opens, and hears what it has subscribed to.
+//! - [`Listener`] listens for as long as you like: when the daemon restarts it attaches again by itself, and goes on
+//!   where it was.
+//!
+//! Neither has a task behind it. A program that does not read is one that the daemon knows to be slow: what it has yet to
+//! take stays in the daemon's history, so nothing grows here. Both need a tokio runtime with IO and time enabled.
+//!
+//! Emitting, with and without the server's answer:
+//!
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/client/stage.rs"));
+//! # fn main() { run(async |default_socket| {
+//! use std::time::Duration;
+//!
+//! use siod::client::{Client, Emit, EmitStatus};
+//!
+//! let mut siod = Client::attach(default_socket()).await?;
+//!
+//! let sent = siod.emit(Emit::new("chat", "say").args(("hello", 1.5))).await?;
+//! assert_eq!(sent.status, EmitStatus::Sent);
+//!
+//! let answer = siod.ask(Emit::new("chat", "add").args([2, 3]).timeout(Duration::from_secs(5))).await?;
+//! assert_eq!(answer.read::<(i64,)>()?, (5,));
+//! # Ok(()) }) }
+//! ```
+//!
+//! Listening, across restarts of the daemon:
+//!
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/client/stage.rs"));
+//! # fn main() { run(async |default_socket| {
+//! use siod::client::{Listener, News, Notice, Subscribe};
+//!
+//! let wanted = Subscribe::to("chat").events(["greeting"]).without_lifecycle().last(1);
+//! let mut chat = Listener::new(default_socket(), wanted);
+//! loop {
+//!     match chat.next().await? {
+//!         News::Heard { notification, .. } => {
+//!             if let Notice::Event(event) = notification.notice()? {
+//!                 let (text,): (String,) = event.read()?;
+//!                 println!("{}: {text}", event.event);
+//! #               assert_eq!((&*event.event, text.as_str()), ("greeting", "welcome"));
+//! #               break;
+//!             }
+//!         }
+//!         News::Missed(missed) => eprintln!("{missed}"),
+//!         News::Away(why) => eprintln!("{why}; attaching again"),
+//!         News::Attached { .. } => {}
+//!     }
+//! }
+//! # Ok(()) }) }
+//! ```
+//!
+//! Whatever has no type here is reached with [`Client::call`]: params and results are then the caller's.
 
+mod attachment;
+mod error;
 mod lines;
+mod listener;
+mod methods;
 mod notification;
-
-pub use notification::{Kind, Notification};
-
-use std::collections::VecDeque;
-use std::io;
-use std::path::Path;
-
-use bytes::{Buf, BytesMut};
-use bytestring::ByteString;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use tokio::io::Interest;
-use tokio::net::UnixStream;
-
-use lines::Lines;
-
-/// Bytes of messages that [`Client::call`] keeps for later while it waits for its answer.
-const HELD: usize = 16 << 20;
-
-/// One attachment to the daemon.
-///
-/// All methods are cancel safe: a future that is dropped loses no message.
-///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use siod::client::Client;
-///
-/// #[derive(serde::Serialize)]
-/// struct Subscribe<'a> {
-///     connection: &'a str,
-/// }
-///
-/// let mut client = Client::connect("/run/siod/siod.sock").await?;
-/// client.call("subscribe", Subscribe { connection: "chat" }).await?;
-/// loop {
-///     println!("{}", client.next_notification().await?.line());
-/// }
-/// # }
-/// ```
-#[derive(Debug)]
-pub struct Client {
-    stream: UnixStream,
-    input: Lines,
-    /// Requests not yet taken by the socket.
-    output: BytesMut,
-    last_id: u64,
-    /// What `call` met before its answer.
-    held: VecDeque<Incoming>,
-    held_bytes: usize,
-    /// The reason of the daemon's `goodbye`, which is the last line before it closes.
-    goodbye: Option<String>,
-}
-
-/// Names a request of one [`Client`]; the answer bears the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RequestId(u64);
-
-/// A message from the daemon.
-#[derive(Debug)]
-pub enum Incoming {
-    /// The answer to a request. Answers may come in any order.
-    Answer(Answer),
-    /// Something that happened.
-    Notification(Notification),
-}
-
-/// The answer to one request.
-#[derive(Debug)]
-pub struct Answer {
-    /// The request; absent when the daemon could not read which one (`parse_error`, `too_large`).
-    pub id: Option<RequestId>,
-    /// The result as the daemon wrote it, or its refusal.
-    pub result: Result<Box<RawValue>, Refusal>,
-}
-
-/// An error answer of the daemon.
-#[derive(Clone, Debug, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct Refusal {
-    /// The JSON-RPC error code.
-    pub code: i64,
-    /// What was wrong and what to do, for people.
-    pub message: String,
-    /// More about it; its member `kind` is [`Refusal::kind`].
-    #[serde(default)]
-    pub data: Option<Box<RawValue>>,
-}
-
-impl Refusal {
-    /// The kind of error, for programs: `unknown_connection`, `ack_timeout`, … Empty if the daemon named none.
-    pub fn kind(&self) -> String {
-        #[derive(Deserialize)]
-        struct Data {
-            kind: String,
-        }
-        let data = self.data.as_deref().map_or("", RawValue::get);
-        serde_json::from_str(data).map_or_else(|_| String::new(), |Data { kind }| kind)
-    }
-}
-
-/// The attachment is over; the client is of no further use.
-#[derive(Debug, thiserror::Error)]
-pub enum Lost {
-    /// The daemon said why: `shutdown`, `too_many_consumers`, `lagged`, `forbidden`, `protocol_error`.
-    #[error("the daemon ended the attachment: {0}")]
-    Goodbye(String),
-    /// The daemon went away without a word.
-    #[error("the daemon closed the attachment")]
-    Closed,
-    /// The socket failed.
-    #[error("the attachment to the daemon failed: {0}")]
-    Io(#[from] io::Error),
-    /// What came is no message of the API. Is this socket siod's?
-    #[error("what came from the socket is no message of siod: {0}")]
-    Protocol(String),
-}
-
-/// Why [`Client::call`] has no result.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// The daemon answered with an error.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The attachment ended before the answer came; whether the request was carried out is not known.
-    #[error(transparent)]
-    Lost(#[from] Lost),
-    /// The params cannot be written as JSON; nothing was sent.
-    #[error("the params are no JSON: {0}")]
-    Params(#[from] serde_json::Error),
-    /// More than 16 MiB of notifications came before the answer. Use [`Client::request`] and [`Client::next`] where
-    /// that can be.
-    #[error("too many notifications came before the answer")]
-    Flooded,
-}
-
-impl Client {
-    /// Attaches to the daemon that listens on `path`.
-    pub async fn connect(path: impl AsRef<Path>) -> io::Result<Self> {
-        UnixStream::connect(path).await.map(Self::from_stream)
-    }
-
-    /// Speaks on a stream that is connected already.
-    pub fn from_stream(stream: UnixStream) -> Self {
-        Self {
-            stream,
-            input: Lines::default(),
-            output: BytesMut::new(),
-            last_id: 0,
-            held: VecDeque::new(),
-            held_bytes: 0,
-            goodbye: None,
-        }
-    }
-
-    /// Sends a request and waits for its answer.
-    ///
-    /// Other messages that come before it are kept for [`Client::next`], 16 MiB at the most.
-    pub async fn call(&mut self, method: &str, params: impl Serialize) -> Result<Box<RawValue>, CallError> {
-        let id = self.request(method, params)?;
-        loop {
-            let (incoming, bytes) = self.receive().await?;
-            match incoming {
-                // An answer without id is a refusal of what could not be read, and this is what was sent last.
-                Incoming::Answer(answer) if answer.id.is_none_or(|of| of == id) => return Ok(answer.result?),
-                other => {
-                    self.held.push_back(other);
-                    self.held_bytes += bytes;
-                    if self.held_bytes > HELD {
-                        return Err(CallError::Flooded);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Queues a request; it goes out while [`Client::next`] is awaited. Any number may be on their way at once, and
-    /// they take effect in this order. How much is queued is the caller's to bound, by [`Client::unsent`].
-    ///
-    /// `params` must become a JSON object. Fails only where that cannot be written, and then sends nothing.
-    pub fn request(&mut self, method: &str, params: impl Serialize) -> serde_json::Result<RequestId> {
-        #[derive(Serialize)]
-        struct Request<'a, P> {
-            jsonrpc: &'static str,
-            id: u64,
-            method: &'a str,
-            params: P,
-        }
-        let mut line = serde_json::to_vec(&Request { jsonrpc: "2.0", id: self.last_id + 1, method, params })?;
-        // JSON knows these bytes as white space between tokens only: raw values may bring them, a line may not.
-        for byte in &mut line {
-            if matches!(byte, b'\n' | b'\r') {
-                *byte = b' ';
-            }
-        }
-        line.push(b'\n');
-        self.output.extend_from_slice(&line);
-        self.last_id += 1;
-        Ok(RequestId(self.last_id))
-    }
-
-    /// Bytes of requests that the socket has not taken yet.
-    pub fn unsent(&self) -> usize {
-        self.output.len()
-    }
-
-    /// Whether [`Client::next`] has something to give without waiting.
-    pub fn has_next(&mut self) -> bool {
-        !self.held.is_empty() || self.input.has_next()
-    }
-
-    /// The next message, in the order in which the daemon wrote them. Sends what is queued meanwhile.
-    ///
-    /// `goodbye` comes as a notification like any other; the error after it repeats its reason.
-    pub async fn next(&mut self) -> Result<Incoming, Lost> {
-        match self.held.pop_front() {
-            Some(incoming) => {
-                if self.held.is_empty() {
-                    self.held_bytes = 0;
-                }
-                Ok(incoming)
-            }
-            None => self.receive().await.map(|(incoming, _)| incoming),
-        }
-    }
-
-    /// The next notification; answers that nobody waits for any more are passed over.
-    pub async fn next_notification(&mut self) -> Result<Notification, Lost> {
-        loop {
-            if let Incoming::Notification(notification) = self.next().await? {
-                return Ok(notification);
-            }
-        }
-    }
-
-    /// One message off the wire, and how long its line was.
-    async fn receive(&mut self) -> Result<(Incoming, usize), Lost> {
-        loop {
-            if let Some(line) = self.input.next()? {
-                let bytes = line.len();
-                let incoming = read(line)?;
-                if let Incoming::Notification(notification) = &incoming
-                    && let Some(reason) = notification.goodbye()
-                {
-                    self.goodbye = Some(reason);
-                }
-                return Ok((incoming, bytes));
-            }
-            self.exchange().await?;
-        }
-    }
-
-    /// Waits until the socket takes or gives bytes, and moves them.
-    async fn exchange(&mut self) -> Result<(), Lost> {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let ready = self.stream.ready(if self.output.is_empty() { Interest::READABLE } else { both }).await?;
-        if ready.is_writable() && !self.output.is_empty() {
-            match self.stream.try_write(&self.output) {
-                Ok(written) => self.output.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The daemon's last words are still to be read; reading will find the end after them.
-                Err(_) => self.output.clear(),
-            }
-        }
-        if ready.is_readable() {
-            match self.stream.try_read_buf(self.input.spare()) {
-                Ok(0) => return Err(self.end()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(self.end()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    fn end(&self) -> Lost {
-        self.goodbye.clone().map_or(Lost::Closed, Lost::Goodbye)
-    }
-}
-
-/// What a line says.
-fn read(line: ByteString) -> Result<Incoming, Lost> {
-    #[derive(Deserialize)]
-    struct Message<'a> {
-        #[serde(borrow)]
-        method: Option<std::borrow::Cow<'a, str>>,
-        #[serde(borrow)]
-        params: Option<&'a RawValue>,
-        id: Option<u64>,
-        result: Option<Box<RawValue>>,
-        error: Option<Refusal>,
-    }
-    let message: Message = serde_json::from_str(&line).map_err(|error| Lost::Protocol(error.to_string()))?;
-    Ok(match message {
-        Message { method: Some(method), params, .. } => {
-            let kind = Kind::of(&method);
-            let params = params.map_or(ByteString::from_static("{}"), |params| line.slice_ref(params.get()));
-            Incoming::Notification(Notification::new(line, kind, params)?)
-        }
-        Message { error: Some(refusal), id, .. } => {
-            Incoming::Answer(Answer { id: id.map(RequestId), result: Err(refusal) })
-        }
-        Message { id: Some(id), result, .. } => {
-            // A result that is `null` reads as an absent one.
-            let result = result.unwrap_or_else(|| RawValue::NULL.to_owned());
-            Incoming::Answer(Answer { id: Some(RequestId(id)), result: Ok(result) })
-        }
-        Message { .. } => return Err(Lost::Protocol("neither a notification nor an answer".into())),
-    })
-}
-
+mod params;
+mod positions;
+mod results;
 #[cfg(test)]
 mod tests;
+
+use std::path::PathBuf;
+
+pub use attachment::{Answer, Client, Incoming, RequestId};
+pub use error::{Error, ErrorKind, Lost, Refusal};
+pub use listener::{Listener, Missed, News};
+pub use notification::{Change, Details, Event, Kind, Lagged, Lifecycle, Notice, Notification, Outgoing};
+pub use params::{Ack, Connect, Emit, Hello, Lag, Open, Subscribe};
+pub use positions::Position;
+pub use results::{
+    Args, Consumer, Daemon, EmitStatus, Emitted, LastDisconnect, LastError, Limits, Opened, Reloaded, Role,
+    Snapshot, State, Status, Subscribed, Transport, Welcome,
+};
+
+/// Where the daemon listens unless its configuration says otherwise: `$SIOD_SOCKET`, else `$XDG_RUNTIME_DIR/siod.sock`,
+/// else (and always for root) `/run/siod/siod.sock`.
+pub fn default_socket() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let users = || {
+        let folder = variable("XDG_RUNTIME_DIR").filter(|_| !rustix::process::geteuid().is_root());
+        folder.map(|folder| folder.join("siod.sock"))
+    };
+    variable("SIOD_SOCKET").or_else(users).unwrap_or_else(|| PathBuf::from("/run/siod/siod.sock"))
+}

@@ -1,5 +1,6 @@
 //! The client against a daemon that speaks literal lines on the other end of a socket pair.
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -32,7 +33,7 @@ async fn a_call_is_one_line_even_if_its_params_were_several() {
     let (mut client, mut daemon) = pair();
     let params =
         RawValue::from_string("{\n  \"a\": \"x\\n\",\r\n  \"b\": 10000000000000000000000\n}".into()).unwrap();
-    let (result, request) = tokio::join!(client.call("list", &params), async {
+    let (result, request) = tokio::join!(client.call::<Box<RawValue>>("list", &params), async {
         let request = line(&mut daemon).await;
         say(&mut daemon, "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"n\":1.0e400}}\n").await;
         request
@@ -49,12 +50,13 @@ async fn a_refusal_has_code_kind_and_message() {
     let (mut client, mut daemon) = pair();
     say(&mut daemon, r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"no such connection: chat","data":{"kind":"unknown_connection","near":["chap"]}}}"#).await;
     say(&mut daemon, "\n").await;
-    let CallError::Refused(refusal) = client.call("status", Nothing {}).await.unwrap_err() else {
+    let Error::Refused(refusal) = client.call::<Box<RawValue>>("status", Nothing {}).await.unwrap_err()
+    else {
         panic!("not refused")
     };
-    assert_eq!((refusal.code, refusal.kind().as_str()), (-32000, "unknown_connection"));
+    assert_eq!((refusal.code(), refusal.kind()), (-32000, ErrorKind::UnknownConnection));
     assert_eq!(refusal.to_string(), "no such connection: chat");
-    assert!(refusal.data.unwrap().get().contains("near"));
+    assert!(refusal.data().unwrap().get().contains("near"));
 }
 
 #[tokio::test]
@@ -65,8 +67,8 @@ async fn a_refusal_without_id_ends_the_call() {
         "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32600,\"message\":\"too long\"}}\n",
     )
     .await;
-    let error = client.call("emit", Nothing {}).await.unwrap_err();
-    assert!(matches!(&error, CallError::Refused(refusal) if refusal.kind().is_empty()), "{error:?}");
+    let error = client.call::<Box<RawValue>>("emit", Nothing {}).await.unwrap_err();
+    assert!(matches!(&error, Error::Refused(refusal) if refusal.kind_name().is_empty()), "{error:?}");
 }
 
 #[tokio::test]
@@ -76,7 +78,7 @@ async fn answers_come_in_any_order_and_what_comes_between_is_kept() {
     say(&mut daemon, &format!("{EVENT}\n")).await;
     say(&mut daemon, "{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":null}\n").await;
     say(&mut daemon, "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"first\"}\n").await;
-    assert_eq!(client.call("hello", Nothing {}).await.unwrap().get(), "null");
+    assert_eq!(client.call::<Box<RawValue>>("hello", Nothing {}).await.unwrap().get(), "null");
 
     assert!(client.has_next());
     let Incoming::Notification(event) = client.next().await.unwrap() else { panic!("no notification") };
@@ -102,7 +104,7 @@ async fn the_end_says_why() {
         let (mut client, mut daemon) = pair();
         say(&mut daemon, &text).await;
         drop(daemon);
-        let error = client.call("list", Nothing {}).await.unwrap_err();
+        let error = client.call::<Box<RawValue>>("list", Nothing {}).await.unwrap_err();
         assert!(error.to_string().starts_with(expected), "{text:?}: {error}");
     }
 }
@@ -121,7 +123,8 @@ async fn goodbye_is_a_notification_too() {
 async fn a_line_of_tens_of_mebibytes_comes_whole() {
     let (mut client, mut daemon) = pair();
     let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"{}\"}}\n", "x".repeat(40 << 20));
-    let (result, ()) = tokio::join!(client.call("list", Nothing {}), say(&mut daemon, &text));
+    let (result, ()) =
+        tokio::join!(client.call::<Box<RawValue>>("list", Nothing {}), say(&mut daemon, &text));
     assert_eq!(result.unwrap().get().len(), (40 << 20) + 2);
 }
 
@@ -154,8 +157,8 @@ async fn a_call_keeps_only_so_much() {
         }
     };
     let calls = async {
-        let result = client.call("list", Nothing {}).await;
-        assert!(matches!(result, Err(CallError::Flooded)), "{result:?}");
+        let result = client.call::<Box<RawValue>>("list", Nothing {}).await;
+        assert!(matches!(result, Err(Error::Flooded)), "{result:?}");
         // Nothing was lost by that.
         for _ in 0..17 {
             assert_eq!(client.next_notification().await.unwrap().line().len(), event.len() - 1);
