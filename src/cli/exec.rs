@@ -9,6 +9,7 @@ use std::process::{ExitStatus, Stdio};
 
 use futures_util::StreamExt;
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
@@ -150,5 +151,5 @@ fn find(program: &OsStr) -> io::Result<()> {
         let file = folder.join(program);
         file.is_file() && access(&file, Access::EXEC_OK).is_ok()
     });
-    if found || path.is_empty() { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    if found || path.is_empty() { Ok(()) } else { Err(Errno::NOENT.into()) }
 }

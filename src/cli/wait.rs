@@ -135,11 +135,11 @@ impl Wait {
     }
 
     fn in_vain(&self) -> Exit {
-        let (name, time) = (&self.connection, Duration::from_millis(self.timeout.unwrap_or_default()));
-        if self.events.is_empty() {
-            note(format_args!("{name}: not connected within {time:?}"));
-        } else {
-            note(format_args!("{name}: no such event within {time:?}"));
+        let name = &self.connection;
+        let what = if self.events.is_empty() { "not connected" } else { "no such event" };
+        match self.timeout {
+            None | Some(0) => note(format_args!("{name}: {what}")),
+            Some(time) => note(format_args!("{name}: {what} within {:?}", Duration::from_millis(time))),
         }
         Exit::NotConnected
     }
