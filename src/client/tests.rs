@@ -166,3 +166,175 @@ async fn a_call_keeps_only_so_much() {
     };
     tokio::join!(calls, flood);
 }
+
+/// A daemon that the test is, at a socket.
+mod listening {
+    use std::io;
+    use std::time::Duration;
+
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::client::{Listener, News, Position, Subscribe};
+
+    struct Daemon {
+        listener: UnixListener,
+        folder: tempfile::TempDir,
+    }
+
+    impl Daemon {
+        fn start() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            Self { listener: UnixListener::bind(folder.path().join("s")).unwrap(), folder }
+        }
+
+        fn listener(&self, wanted: Subscribe) -> Listener {
+            Listener::new(self.folder.path().join("s"), wanted)
+        }
+
+        async fn accept(&self) -> BufReader<UnixStream> {
+            BufReader::new(self.listener.accept().await.unwrap().0)
+        }
+    }
+
+    fn event(connection: &str, seq: u64) -> String {
+        let params = format!(r#"{{"connection":"{connection}","seq":{seq},"event":"e","args":[]}}"#);
+        format!("{{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{params}}}\n")
+    }
+
+    fn answer(id: u64, replayed: u64, snapshots: &[(&str, u64)]) -> String {
+        let snapshots: Vec<_> = snapshots
+            .iter()
+            .map(|(name, seq)| format!(r#"{{"name":"{name}","state":"connected","seq":{seq}}}"#))
+            .collect();
+        let connections = snapshots.join(",");
+        format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"subscription\":1,\"stream\":\"s1\",\"connections\":[{connections}],\"replayed\":{replayed},\"missed\":0}}}}\n"
+        )
+    }
+
+    /// What is heard, in order, until the listener waits.
+    async fn heard(listener: &mut Listener, count: usize) -> Vec<String> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            if let News::Heard { notification, .. } = listener.next().await.unwrap() {
+                all.push(format!("{} {}", notification.connection().unwrap(), notification.seq().unwrap()));
+            }
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_dropped_loses_nothing() {
+        let daemon = Daemon::start();
+        let mut listener = daemon.listener(Subscribe::to("a"));
+        let listen = async {
+            let mut all = Vec::new();
+            while all.len() < 20 {
+                tokio::select! {
+                    biased;
+                    news = listener.next() => if let News::Heard { notification, .. } = news.unwrap() {
+                        all.push(notification.seq().unwrap());
+                    },
+                    // Whatever it waits for, it is dropped in the midst of it.
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+            all
+        };
+        let talk = async {
+            let mut peer = daemon.accept().await;
+            line(&mut peer).await;
+            say(&mut peer, &answer(1, 0, &[("a", 0)])).await;
+            for seq in 1..=10 {
+                for piece in event("a", seq).as_bytes().chunks(20) {
+                    peer.write_all(piece).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            }
+            drop(peer);
+            let mut peer = daemon.accept().await;
+            assert!(line(&mut peer).await.contains(r#""after":{"stream":"s1","seq":10}"#));
+            say(&mut peer, &answer(1, 10, &[("a", 20)])).await;
+            for seq in 11..=20 {
+                say(&mut peer, &event("a", seq)).await;
+            }
+            peer
+        };
+        let (all, peer) = tokio::time::timeout(Duration::from_secs(30), async { tokio::join!(listen, talk) })
+            .await
+            .unwrap();
+        assert_eq!(all, (1..=20).collect::<Vec<_>>());
+        drop(peer);
+        let more = daemon.listener.into_std().unwrap().accept();
+        assert!(
+            more.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock),
+            "one attachment each time"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_opened_meanwhile_comes_whole_and_once() {
+        let daemon = Daemon::start();
+        let mut listener = daemon.listener(Subscribe::to("*"));
+        let talk = async {
+            let mut peer = daemon.accept().await;
+            line(&mut peer).await;
+            say(&mut peer, &answer(1, 0, &[("a", 3)])).await;
+            drop(peer);
+            let mut peer = daemon.accept().await;
+            assert!(line(&mut peer).await.contains(r#""connection":"a","after":{"stream":"s1","seq":3}"#));
+            assert!(line(&mut peer).await.contains(r#""connection":"*"}"#));
+            say(&mut peer, &answer(1, 0, &[("a", 3)])).await;
+            // `new` has said two things already, and says a third before its replay is asked for.
+            say(&mut peer, &answer(2, 0, &[("a", 3), ("new", 2), ("silent", 0)])).await;
+            say(&mut peer, &event("new", 3)).await;
+            say(&mut peer, &event("a", 4)).await;
+            assert!(line(&mut peer).await.contains(r#""connection":"new","after":{"stream":"s1","seq":0}"#));
+            say(&mut peer, &answer(3, 3, &[("new", 3)])).await;
+            for seq in 1..=4 {
+                say(&mut peer, &event("new", seq)).await;
+            }
+            say(&mut peer, &event("silent", 1)).await;
+            peer
+        };
+        let (all, _peer) = tokio::join!(heard(&mut listener, 6), talk);
+        assert_eq!(all, ["a 4", "new 1", "new 2", "new 3", "new 4", "silent 1"]);
+        assert_eq!(listener.position("new"), Some(&Position::new("s1", 4)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_tries_again_ever_more_slowly_and_says_once_that_it_is_away() {
+        let daemon = Daemon::start();
+        let mut listener = daemon.listener(Subscribe::to("a"));
+        let talk = async {
+            let mut peer = daemon.accept().await;
+            line(&mut peer).await;
+            say(&mut peer, &answer(1, 0, &[("a", 3)])).await;
+            let begun = tokio::time::Instant::now();
+            let mut waits = Vec::new();
+            for _ in 0..7 {
+                drop(peer);
+                peer = daemon.accept().await;
+                waits.push(begun.elapsed().as_millis());
+            }
+            line(&mut peer).await;
+            say(&mut peer, &answer(1, 0, &[("a", 3)])).await;
+            (waits, peer)
+        };
+        let listen = async {
+            let mut told = Vec::new();
+            for _ in 0..3 {
+                told.push(match listener.next().await.unwrap() {
+                    News::Attached { again, .. } => format!("attached {again}"),
+                    News::Away(why) => why.to_string(),
+                    other => panic!("{other:?}"),
+                });
+            }
+            told
+        };
+        let ((waits, _peer), told) = tokio::join!(talk, listen);
+        assert_eq!(told, ["attached false", "the daemon closed the attachment", "attached true"]);
+        assert_eq!(waits, [100, 300, 700, 1500, 3100, 5100, 7100]);
+    }
+}

@@ -339,6 +339,54 @@ async fn a_refused_line_is_named() {
 }
 
 #[tokio::test]
+async fn as_many_lines_as_there_are_take_no_more_memory_than_a_few() {
+    const FIRST: u64 = 5_000;
+    const LINES: u64 = 200_000;
+    let daemon = Daemon::start();
+    let mut child = spawn(daemon.siod(&["emit", "chat", "n", "--stdin"]));
+    let pid = child.id().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let text = "x".repeat(100);
+    let mut peer = daemon.accept().await;
+    let feed = async {
+        let chunk = format!("\"{text}\"\n").repeat(1000);
+        for _ in 0..LINES / 1000 {
+            stdin.write_all(chunk.as_bytes()).await.unwrap();
+        }
+        drop(stdin);
+    };
+    let serve = async {
+        let expected = emit(&format!("[\"{text}\"]"));
+        let mut first = 0;
+        for id in 1..=LINES {
+            peer.expect(id, &expected).await;
+            if id == FIRST {
+                first = peak_memory(pid);
+            }
+            if id == LINES {
+                break;
+            }
+            peer.answer(id, SENT).await;
+        }
+        // It still waits for the last answer, so it is there to be asked.
+        let grown = peak_memory(pid) - first;
+        peer.answer(LINES, SENT).await;
+        grown
+    };
+    let ((), grown) = tokio::join!(feed, serve);
+    check(&within(child.wait_with_output()).await.unwrap(), 0, "", "");
+    // The lines alone are 20 MiB.
+    assert!(grown < 2 << 20, "{grown} bytes more for {LINES} lines than for {FIRST}");
+}
+
+/// The most memory that a process has had at once, in bytes.
+fn peak_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[tokio::test]
 async fn stdin_waits_for_a_daemon_that_does_not_answer() {
     const LINES: u64 = 20_000;
     const IN_FLIGHT: u64 = 256;
