@@ -1,9 +1,12 @@
 //! `siod listen --exec`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::pipe;
 use tokio::process::Child;
 
 use crate::daemon::{Daemon, HELLO, Peer, check, event, spawn, subscribe, subscribed, within};
@@ -15,18 +18,28 @@ async fn subscribes(peer: &mut Peer) {
     peer.answer(2, &subscribed("s1", &[("chat", 0)], 0, "0")).await;
 }
 
-/// A pipe in the daemon's folder: a program that reads from it waits until [`let_go`].
-fn gate(daemon: &Daemon) -> std::path::PathBuf {
-    let path = daemon.folder().join("gate");
-    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+/// A pipe in the daemon's folder: the program that reads from it waits until [`let_go`].
+fn gate(daemon: &Daemon, name: &str) -> PathBuf {
+    let path = daemon.folder().join(name);
+    mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
     path
 }
 
-/// Lets one program that waits at the gate go on.
+/// Lets the program go on that waits at the gate, or is about to.
 async fn let_go(gate: &Path) {
-    let gate = gate.to_owned();
-    // Opening waits until somebody reads.
-    within(tokio::task::spawn_blocking(move || std::fs::write(gate, "go\n"))).await.unwrap().unwrap();
+    let opened = async {
+        loop {
+            match pipe::OpenOptions::new().open_sender(gate) {
+                Ok(sender) => return sender,
+                // Nobody reads yet.
+                Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    within(within(opened).await.write_all(b"go\n")).await.unwrap();
 }
 
 fn signal(child: &Child, signal: Signal) {
@@ -58,16 +71,15 @@ async fn each_event_is_the_stdin_of_a_program() {
 async fn so_many_run_at_once_and_no_more_is_read_meanwhile() {
     const EVENTS: u64 = 40_000;
     let daemon = Daemon::start();
-    let gate = gate(&daemon);
+    let gates: Vec<_> = (1..=4).map(|seq| gate(&daemon, &format!("gate{seq}"))).collect();
     let running = daemon.folder().join("running");
     std::fs::create_dir(&running).unwrap();
     // Says how many run, and which this is.
     let script = r#"mkdir "$1/$$"; seq=$(sed 's/.*"seq":\([0-9]*\).*/\1/'); set -- "$1" "$2" "$1"/*
-        echo "$(($# - 2)) $seq"; [ "$seq" -gt 4 ] || read -r go <"$2"; rmdir "$1/$$""#;
-    let [running, gate_path] = [&running, &gate].map(|path| path.to_str().unwrap());
+        echo "$(($# - 2)) $seq"; [ "$seq" -gt 4 ] || read -r go <"$2/gate$seq"; rmdir "$1/$$""#;
+    let [running, folder] = [running.as_path(), daemon.folder()].map(|path| path.to_str().unwrap());
     let mut child = spawn(daemon.siod(&[
-        "listen", "chat", "--count", "6", "--jobs", "2", "--exec", "sh", "-c", script, "sh", running,
-        gate_path,
+        "listen", "chat", "--count", "6", "--jobs", "2", "--exec", "sh", "-c", script, "sh", running, folder,
     ]));
     let mut peer = daemon.accept().await;
     subscribes(&mut peer).await;
@@ -92,8 +104,8 @@ async fn so_many_run_at_once_and_no_more_is_read_meanwhile() {
     }
     assert!(taken < 1 << 20 && taken < lines.len(), "{taken} bytes were taken");
     lines.clear();
-    for _ in 0..4 {
-        let_go(&gate).await;
+    for gate in &gates {
+        let_go(gate).await;
     }
     while let Some(line) = within(stdout.next_line()).await.unwrap() {
         started.push(line);
@@ -154,7 +166,7 @@ async fn a_program_need_not_read_its_stdin() {
 async fn a_signal_lets_those_that_run_finish_and_a_second_one_ends_them() {
     for (name, second) in [(Signal::TERM, None), (Signal::INT, Some(130)), (Signal::TERM, Some(143))] {
         let daemon = Daemon::start();
-        let gate = gate(&daemon);
+        let gate = gate(&daemon, "gate");
         let script = r#"echo begun; read -r go <"$0"; echo done"#;
         let mut child =
             spawn(daemon.siod(&["listen", "chat", "--exec", "sh", "-c", script, gate.to_str().unwrap()]));

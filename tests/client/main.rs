@@ -182,7 +182,7 @@ async fn refusals_have_their_kind() {
         (siod.unsubscribe(7).await, ErrorKind::UnknownSubscription),
         (siod.set_auth("chat", 5).await, ErrorKind::InvalidParams),
         (siod.open(Open::new("chat", "http://other/")).await.map(drop), ErrorKind::ConnectionExists),
-        (siod.call("no such method", Empty {}).await.map(|_: ()| ()), ErrorKind::UnknownMethod),
+        (siod.call("no such method", Empty {}).await.map(|(): ()| ()), ErrorKind::UnknownMethod),
     ] {
         assert_eq!(result.map_err(kind), Err(Some(expected)));
     }
