@@ -104,11 +104,17 @@ impl Daemon {
 }
 
 impl Peer {
-    /// Reads one request, which has to be one of the schema.
-    pub(crate) async fn expect(&mut self, id: u64, request: &str) {
+    /// Reads one request of a great many that are alike.
+    pub(crate) async fn expect_another(&mut self, id: u64, request: &str) -> String {
         let mut line = String::new();
         within(self.0.read_line(&mut line)).await.unwrap();
         assert_eq!(line, format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},{request}}}\n"));
+        line
+    }
+
+    /// Reads one request, which has to be one of the schema.
+    pub(crate) async fn expect(&mut self, id: u64, request: &str) {
+        let line = self.expect_another(id, request).await;
         let value = transcript::value(line.trim_end()).unwrap();
         let (method, params) = (value["method"].as_str().unwrap(), &value["params"]);
         schema::check_params(method, params).and_then(|()| schema::check("Request", &value)).unwrap();

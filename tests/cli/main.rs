@@ -359,7 +359,7 @@ async fn as_many_lines_as_there_are_take_no_more_memory_than_a_few() {
         let expected = emit(&format!("[\"{text}\"]"));
         let mut first = 0;
         for id in 1..=LINES {
-            peer.expect(id, &expected).await;
+            peer.expect_another(id, &expected).await;
             if id == FIRST {
                 first = peak_memory(pid);
             }
@@ -407,7 +407,7 @@ async fn stdin_waits_for_a_daemon_that_does_not_answer() {
             assert!(peer.0.buffer().is_empty(), "more than {IN_FLIGHT} on their way");
             peer.answer(id, SENT).await;
             if id + IN_FLIGHT <= LINES {
-                peer.expect(id + IN_FLIGHT, &emit("[1]")).await;
+                peer.expect_another(id + IN_FLIGHT, &emit("[1]")).await;
             }
         }
     };
