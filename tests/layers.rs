@@ -15,7 +15,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("api", &["secret", "json", "engineio", "socketio", "transport", "manager", "hub"]),
     ("client", &[]),
     ("service", &["secret", "json", "engineio", "socketio", "transport", "manager", "hub", "api"]),
-    ("cli", &["secret", "json", "engineio", "socketio", "transport", "manager", "hub", "api", "client", "service"]),
+    (
+        "cli",
+        &[
+            "secret",
+            "json",
+            "engineio",
+            "socketio",
+            "transport",
+            "manager",
+            "hub",
+            "api",
+            "client",
+            "service",
+        ],
+    ),
 ];
 
 /// Files and folders that do no IO and read no clock.
