@@ -51,6 +51,7 @@ const PURE: &[&str] = &[
     "hub/options.rs",
     "hub/quantity.rs",
     "hub/resolve.rs",
+    "hub/standing.rs",
     "hub/target.rs",
     "service/visible.rs",
     "api/message.rs",

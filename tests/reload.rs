@@ -177,6 +177,81 @@ async fn one_of_two_hundred_changes_and_the_others_do_not_notice() {
 }
 
 #[tokio::test]
+async fn one_of_a_thousand_changes_and_the_others_keep_their_sessions() {
+    const COUNT: usize = 1000;
+    raise_descriptors();
+    let mut upstream = Upstream::start().await;
+    let url = upstream.url();
+    let configuration = |more: &str| {
+        let one = |n| {
+            let more = if n == 617 { more } else { "" };
+            connection(&format!("c{n:03}"), &url, &format!("auto_connect = true\nforce_new = true\n{more}"))
+        };
+        config(&(0..COUNT).map(one).collect::<String>())
+    };
+    let daemon = Daemon::start(&configuration("")).await;
+    let mut sessions = Vec::new();
+    for n in 0..COUNT {
+        sessions.push(join(&mut upstream, n).await);
+    }
+    let before = sessions_when_connected(&daemon, COUNT).await;
+    daemon.folder().configure(&configuration("send_buffer = \"1MiB\""));
+    let mut consumer = daemon.attach().await;
+    let answer = consumer.request(RELOAD).await;
+    assert!(
+        answer.contains(r#""added":[],"removed":[],"changed":["c617"],"unchanged":["c000","#),
+        "{answer}"
+    );
+    sessions.push(join(&mut upstream, COUNT).await);
+    let after = sessions_when_connected(&daemon, COUNT).await;
+    let changed: Vec<_> = before.iter().zip(&after).filter(|(before, after)| before != after).collect();
+    let [(old, new)] = changed[..] else { panic!("{changed:?}") };
+    assert!(old.0 == "c617" && new.0 == "c617", "{changed:?}");
+    assert_eq!(new.1, format!("socket-{COUNT}"));
+    assert!(!upstream.has_handshake(), "nobody else came back");
+}
+
+/// The next WebSocket, with an own id for its socket.
+async fn join(upstream: &mut Upstream, n: usize) -> Ws {
+    let mut ws = upstream.accept_ws().await;
+    ws.send(OPEN).await;
+    ws.expect("40").await;
+    ws.send(&format!(r#"40{{"sid":"socket-{n}"}}"#)).await;
+    ws
+}
+
+/// Names and ids, once so many connections are joined.
+async fn sessions_when_connected(daemon: &Daemon, count: usize) -> Vec<(String, String)> {
+    let mut consumer = daemon.attach().await;
+    common::within("all connections to be joined", async {
+        loop {
+            let list = consumer.request(r#"{"id":1,"method":"list"}"#).await;
+            let sessions: Vec<_> = list.split(r#"{"name":""#).skip(1).filter_map(session).collect();
+            if sessions.len() == count {
+                return sessions;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+/// Name and id out of the rest of a snapshot.
+fn session(snapshot: &str) -> Option<(String, String)> {
+    let (name, rest) = snapshot.split_once('"')?;
+    let (_, rest) = rest.split_once(r#""id":""#)?;
+    let (id, _) = rest.split_once('"')?;
+    Some((name.to_owned(), id.to_owned()))
+}
+
+/// A thousand servers' ends in one process are more than the usual limit.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to the hard limit");
+}
+
+#[tokio::test]
 async fn what_is_added_or_changed_connects_as_at_a_start() {
     let mut upstream = Upstream::start().await;
     let url = upstream.url();
@@ -254,7 +329,7 @@ async fn a_hangup_reloads_and_the_service_manager_hears_of_it() {
         let told = daemon.told().await;
         let time = told.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("what systemd wants to read");
         assert!(time.trim_end().parse::<u64>().is_ok_and(|time| time > 0), "{told}");
-        assert_eq!(daemon.told().await, "READY=1\n");
+        assert_eq!(daemon.told().await, "READY=1");
         match event {
             Some(event) => drop(consumer.expect(&event).await),
             None => consumer.expect_silence().await,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error_span, warn};
@@ -27,6 +27,28 @@ const LOOKUPS: usize = 4;
 
 /// How long a program waits at most to have its groups looked up.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Asks the accept loop for a sign of life.
+#[derive(Clone, Debug)]
+pub struct Pulse(mpsc::Sender<oneshot::Sender<()>>);
+
+/// What the accept loop answers to.
+#[derive(Debug)]
+pub struct Pulses(mpsc::Receiver<oneshot::Sender<()>>);
+
+impl Pulse {
+    /// Both ends.
+    pub fn new() -> (Self, Pulses) {
+        let (ask, asked) = mpsc::channel(1);
+        (Self(ask), Pulses(asked))
+    }
+
+    /// Waits until the loop comes by; false when it has ended.
+    pub async fn beats(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(answer).await.is_ok() && answered.await.is_ok()
+    }
+}
 
 /// What consumers are served with.
 #[derive(Clone, Debug)]
@@ -57,11 +79,21 @@ impl Server {
         *lock(&self.context.config_error) = error;
     }
 
-    /// Takes consumers until `stop`.
-    pub async fn accept(self, listener: UnixListener, stop: CancellationToken) {
+    /// What [`set_config_error`](Self::set_config_error) was told last.
+    pub fn config_error(&self) -> Option<String> {
+        lock(&self.context.config_error).clone()
+    }
+
+    /// Takes consumers until `stop`, and answers to `pulses` meanwhile.
+    pub async fn accept(self, listener: UnixListener, mut pulses: Pulses, stop: CancellationToken) {
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
+                Some(answer) = pulses.0.recv() => {
+                    // Nobody has to wait for it.
+                    let _ = answer.send(());
+                    continue;
+                }
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -177,5 +209,23 @@ impl Peer {
     fn of(stream: &UnixStream) -> io::Result<Self> {
         let peer = stream.peer_cred()?;
         Ok(Self { pid: peer.pid(), uid: peer.uid(), gid: peer.gid() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_loop_that_does_not_come_by_gives_no_sign() {
+        let (pulse, mut pulses) = Pulse::new();
+        let mut beats = std::pin::pin!(pulse.beats());
+        assert_eq!(beats.as_mut().now_or_never(), None);
+        pulses.0.try_recv().unwrap().send(()).unwrap();
+        assert_eq!(beats.now_or_never(), Some(true));
+        drop(pulses);
+        assert_eq!(pulse.beats().now_or_never(), Some(false));
     }
 }

@@ -184,6 +184,8 @@ struct Inner {
     said: Ration,
     /// Attempts that failed since it was connected.
     failures: u64,
+    /// Told when the state or the attempt is another.
+    moved: Arc<Notify>,
 }
 
 /// One connection as consumers see it. It outlives `close`, for its counter goes on with the next `open`.
@@ -278,11 +280,19 @@ impl Channel {
                 ration: Ration::default(),
                 said: Ration::of_words(),
                 failures: 0,
+                moved: Arc::default(),
             }),
             room_changed: Notify::new(),
             watchers: AtomicUsize::new(0),
             left_out,
         }
+    }
+
+    /// Tells `moved` whenever the state or the attempt is another.
+    #[must_use]
+    pub fn telling(self, moved: Arc<Notify>) -> Self {
+        self.lock().moved = moved;
+        self
     }
 
     /// The connection's name.
@@ -330,6 +340,12 @@ impl Channel {
     /// The newest line's number.
     pub fn head(&self) -> u64 {
         self.lock().log.head()
+    }
+
+    /// Where it stands, and at which attempt.
+    pub fn state(&self) -> (ConnectionState, u32) {
+        let inner = self.lock();
+        (inner.status.state, inner.status.attempt)
     }
 
     /// Whether the connection is joined.
@@ -668,7 +684,11 @@ impl Inner {
         if self.status.state != status.state {
             self.since = Time::now();
         }
+        let moved = (self.status.state, self.status.attempt) != (status.state, status.attempt);
         self.status.clone_from(status);
+        if moved {
+            self.moved.notify_one();
+        }
     }
 
     /// Tells who waits for `connected` that nothing will come of it.

@@ -14,6 +14,7 @@ pub mod options;
 pub mod quantity;
 mod ration;
 mod resolve;
+pub mod standing;
 mod sticky;
 pub mod subscription;
 mod target;
@@ -35,6 +36,7 @@ pub use self::consumer::{Consumer, Identity, Report, Subscribed, Subscription};
 pub use self::inbox::{Goodbye, Inbox};
 pub use self::notice::By;
 pub use self::options::ConnectionSettings;
+pub use self::standing::Standing;
 use crate::manager::{self, Manager, SocketHandle};
 use crate::transport::{self, Connector};
 
@@ -174,6 +176,8 @@ pub struct Hub {
     state: Mutex<State>,
     /// Held while a connection comes or goes, so that the lines of one name's lives do not mix.
     changing: Arc<tokio::sync::Mutex<()>>,
+    /// Told when a connection comes, goes, or stands elsewhere.
+    moved: Arc<Notify>,
     common: manager::Common,
     complaints: Mutex<Complaints>,
     /// Told when something was left out of the log.
@@ -202,6 +206,7 @@ impl Hub {
             stream: stream.into(),
             state: Mutex::new(State { settings, ..State::default() }),
             changing: Arc::default(),
+            moved: Arc::default(),
             common,
             complaints: Mutex::default(),
             left_out: Arc::default(),
@@ -285,6 +290,16 @@ impl Hub {
         let state = self.lock();
         let reached = state.connections.iter().filter(|(name, _)| rights.reach(name));
         reached.map(|(_, entry)| entry.connection.channel.snapshot()).collect()
+    }
+
+    /// How all connections stand together.
+    pub fn standing(&self) -> Standing {
+        self.lock().connections.values().map(|entry| entry.connection.channel.state()).collect()
+    }
+
+    /// Waits until that may be different. For one who waits; what happens in between is not lost.
+    pub async fn moved(&self) {
+        self.moved.notified().await;
     }
 
     /// How many connections there are.
@@ -412,7 +427,8 @@ impl Hub {
         let channel = state.channels.entry(name.to_owned()).or_insert_with(|| {
             let history = settings.history.clone();
             let left_out = Arc::clone(&self.left_out);
-            Arc::new(Channel::new(name, Arc::clone(&self.stream), history, stall, left_out))
+            let channel = Channel::new(name, Arc::clone(&self.stream), history, stall, left_out);
+            Arc::new(channel.telling(Arc::clone(&self.moved)))
         });
         let channel = Arc::clone(channel);
         for consumer in state.consumers.values() {
@@ -426,6 +442,7 @@ impl Hub {
             Entry { connection: connection.clone(), shareable, by, lasting: false, openers: BTreeSet::new() };
         entry.note(opener);
         state.connections.insert(name.to_owned(), entry);
+        self.moved.notify_one();
         Ok((true, connection))
     }
 
@@ -527,6 +544,7 @@ impl Hub {
     /// guard back, unless the Manager is gone.
     async fn remove(&self, name: &str, by: By, changing: OwnedMutexGuard<()>) -> Option<OwnedMutexGuard<()>> {
         let Some(entry) = self.lock().connections.remove(name) else { return Some(changing) };
+        self.moved.notify_one();
         let (back, removed) = oneshot::channel();
         let Connection { channel, socket, .. } = entry.connection;
         socket.remove(Box::new(move |()| {

@@ -9,6 +9,7 @@ mod layers;
 pub mod listener;
 pub mod reload;
 pub mod signals;
+mod systemd;
 pub mod telemetry;
 pub(crate) mod visible;
 
@@ -16,7 +17,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -25,8 +25,9 @@ use self::config::Config;
 use self::listener::{ListenError, Listener};
 use self::reload::{Origin, Reload};
 use self::signals::{Shutdown, Signals};
-use crate::api::reload::Reloader;
-use crate::api::{self, server::Server};
+use self::systemd::{Teller, Word};
+use crate::api::server::{Pulse, Server};
+use crate::api::{self, reload::Reloader};
 use crate::hub::{self, Goodbye, Hub, Opener, Rules};
 
 /// How long the end may take for what is written to be read, here and upstream.
@@ -163,12 +164,19 @@ async fn serve_reloading(
     let socket = tokio::net::UnixListener::from_std(socket)?;
     let (reloader, requests) = Reloader::new();
     let server = Server::new(Arc::clone(&hub), api_settings(&config), reloader, consumers.clone());
-    consumers.spawn(server.clone().accept(socket, stop.clone()));
+    let (pulse, pulses) = Pulse::new();
+    consumers.spawn(server.clone().accept(socket, pulses, stop.clone()));
     info!(socket = %config.api.socket.display(), connections = hub.connection_count(), "ready");
-    tell_service_manager(&[NotifyState::Ready]);
+    let teller = Arc::new(Teller::new(Arc::clone(&hub), server.clone()));
+    teller.tell(Word::Ready);
+    if systemd::is_listening() {
+        let (teller, stop) = (Arc::clone(&teller), stop.clone());
+        managers
+            .spawn(async move { tokio::join!(teller.keep_status(&stop), teller.keep_alive(&pulse, &stop)) });
+    }
 
-    reload::serve(reload, config, &hub, &server, requests, &stop).await;
-    tell_service_manager(&[NotifyState::Stopping]);
+    reload::serve(reload, config, &hub, &server, &teller, requests, &stop).await;
+    systemd::tell(&[Word::Stopping, Word::Status("stopping")]);
     hub.settle().await;
     for consumer in hub.consumers() {
         consumer.inbox().say_goodbye(Goodbye::Shutdown);
@@ -197,12 +205,5 @@ fn api_settings(config: &Config) -> api::Settings {
         lag: config.api.lag,
         defaults: config.defaults.clone(),
         rules: Rules::new(rules, rustix::process::geteuid().as_raw()),
-    }
-}
-
-fn tell_service_manager(states: &[NotifyState<'_>]) {
-    // Without a service manager there is nobody to tell.
-    if let Err(error) = sd_notify::notify(states) {
-        warn!(%error, "the service manager could not be told");
     }
 }

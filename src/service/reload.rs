@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use sd_notify::NotifyState;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -13,8 +12,9 @@ use tracing::{error, info, warn};
 use super::config::{self, Config, ConfigError, Sources};
 use super::environment::Environment;
 use super::layers::shown;
+use super::systemd::{self, Teller, Word};
 use super::telemetry::Level;
-use super::{api_settings, hub_settings, tell_service_manager};
+use super::{api_settings, hub_settings};
 use crate::api::reload::{Outcome, Reloaded, Request};
 use crate::api::server::Server;
 use crate::hub::Hub;
@@ -51,6 +51,7 @@ pub(super) async fn serve(
     started: Config,
     hub: &Hub,
     server: &Server,
+    teller: &Teller,
     mut requests: mpsc::Receiver<Request>,
     stop: &CancellationToken,
 ) {
@@ -73,7 +74,7 @@ pub(super) async fn serve(
                         config = reload.begin() => config,
                     };
                     let outcome = reload.finish(config, &started, hub, server).await;
-                    tell_service_manager(&[NotifyState::Ready]);
+                    teller.tell(Word::Ready);
                     outcome
                 }
                 None => Err("it was given by the program that the daemon runs in, and cannot be read again"
@@ -87,8 +88,8 @@ pub(super) async fn serve(
 
 impl Reload {
     async fn begin(&self) -> Result<Config, String> {
-        match NotifyState::monotonic_usec_now() {
-            Ok(now) => tell_service_manager(&[NotifyState::Reloading, now]),
+        match Word::monotonic_usec_now() {
+            Ok(now) => systemd::tell(&[Word::Reloading, now]),
             // It takes the one only with the other.
             Err(error) => warn!(%error, "the service manager was not told of the reload"),
         }

@@ -64,8 +64,41 @@ impl Daemon {
         Consumer::attach(&self.folder.socket()).await
     }
 
-    /// The next message to the service manager, after the first READY=1.
+    /// The next message to the service manager, after the first READY=1, that is more than a status or a sign of life.
     pub async fn told(&mut self) -> String {
+        loop {
+            let told = self.told_anything().await;
+            let more =
+                told.lines().filter(|line| !line.starts_with("STATUS=")).collect::<Vec<_>>().join("\n");
+            if !more.is_empty() && more != "WATCHDOG=1" {
+                return more;
+            }
+        }
+    }
+
+    /// Waits until the service manager is told this status; `…` at its end stands for anything.
+    pub async fn told_status(&mut self, status: &str) {
+        let line = format!("STATUS={status}");
+        let mut heard = Vec::new();
+        let told = async {
+            loop {
+                let told = self.told.recv().await.expect("somebody listens");
+                let as_expected = |told: &str| match line.strip_suffix('…') {
+                    Some(start) => told.starts_with(start),
+                    None => told == line,
+                };
+                if told.lines().any(as_expected) {
+                    return;
+                }
+                heard.push(told);
+            }
+        };
+        let in_time = tokio::time::timeout(super::DEADLINE, told).await.is_ok();
+        assert!(in_time, "never heard {line}, only {heard:#?}");
+    }
+
+    /// The next message to the service manager, whatever it is.
+    pub async fn told_anything(&mut self) -> String {
         within("a word to the service manager", self.told.recv()).await.expect("somebody listens")
     }
 
