@@ -1,7 +1,8 @@
 //! `TlsSettings` → rustls: who is trusted and what is shown. Files are read here, once.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
@@ -13,6 +14,9 @@ use rustls_platform_verifier::Verifier;
 use super::certificate::Naming;
 use super::insecure::AcceptAny;
 use super::{Error, TlsSettings};
+
+/// How long the system's certificates count as just read.
+const MOMENT: Duration = Duration::from_secs(5);
 
 /// Builds the configuration. The provider is named, because a second one anywhere in the build would make the default
 /// ambiguous.
@@ -60,17 +64,32 @@ fn verifier(
     if settings.insecure {
         return Ok(Arc::new(AcceptAny(provider.clone())));
     }
-    let own = match &settings.ca_file {
-        Some(path) => certificates("tls.ca_file", path)?,
-        None => Vec::new(),
+    let Some(path) = &settings.ca_file else {
+        return of_the_system(provider);
     };
+    let own = certificates("tls.ca_file", path)?;
     match Verifier::new_with_extra_roots(own, provider.clone()) {
         Ok(verifier) => Ok(Arc::new(Naming(Arc::new(verifier)))),
-        Err(error) => Err(Error::Settings(match &settings.ca_file {
-            Some(path) => format!("tls.ca_file {}: {error}", path.display()),
-            None => format!("{error}; install the system's certificates or set tls.ca_file"),
-        })),
+        Err(error) => Err(Error::Settings(format!("tls.ca_file {}: {error}", path.display()))),
     }
+}
+
+/// Trusts the system's certificates. What was read a moment ago is not read again: many connections that are opened
+/// together, as at the start, share it, and one that is opened later sees what has changed meanwhile.
+fn of_the_system(provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+    static READ: Mutex<Option<(Instant, Arc<Naming>)>> = Mutex::new(None);
+    let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((when, verifier)) = &*read
+        && when.elapsed() < MOMENT
+    {
+        return Ok(Arc::clone(verifier) as Arc<_>);
+    }
+    let verifier = Verifier::new(provider.clone()).map_err(|error| {
+        Error::Settings(format!("{error}; install the system's certificates or set tls.ca_file"))
+    })?;
+    let verifier = Arc::new(Naming(Arc::new(verifier)));
+    *read = Some((Instant::now(), Arc::clone(&verifier)));
+    Ok(verifier)
 }
 
 /// A pipe that nobody writes to would keep whoever opens it for ever.
