@@ -1,10 +1,9 @@
 //! The system's users and groups, from wherever it keeps them: files, LDAP, a domain. Look-ups can take long.
 
-use std::ffi::CString;
 use std::io;
 
 use nix::errno::Errno;
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use nix::unistd::{Group, Uid, User};
 
 /// The number of the user of this name.
 pub fn user(name: &str) -> io::Result<Option<u32>> {
@@ -19,8 +18,19 @@ pub fn group(name: &str) -> io::Result<Option<u32>> {
 /// The groups of this user, the one of its account among them. A user without an account has none.
 pub fn groups_of(uid: u32) -> io::Result<Vec<u32>> {
     let Some(user) = found(User::from_uid(Uid::from_raw(uid)))? else { return Ok(Vec::new()) };
-    let groups = getgrouplist(&CString::new(user.name)?, user.gid)?;
-    Ok(groups.into_iter().map(Gid::as_raw).collect())
+    all_groups(user)
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn all_groups(user: User) -> io::Result<Vec<u32>> {
+    let groups = nix::unistd::getgrouplist(&std::ffi::CString::new(user.name)?, user.gid)?;
+    Ok(groups.into_iter().map(nix::unistd::Gid::as_raw).collect())
+}
+
+/// Apple's systems number groups in another way, which no library makes safe to ask.
+#[cfg(target_vendor = "apple")]
+fn all_groups(_: User) -> io::Result<Vec<u32>> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "the groups of a user cannot be listed on this system"))
 }
 
 /// Two of the errors say no more than that there is none (getpwnam(3)).

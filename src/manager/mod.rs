@@ -10,6 +10,8 @@ mod driver;
 mod effects;
 pub mod pace;
 pub mod state;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod wakeup;
 
 pub use auth::Auth;
 pub use effects::{Effect, Effects};
@@ -100,7 +102,11 @@ impl Default for Common {
 impl Common {
     /// Watches, until `stop`, for the end of the machine's sleep, so that links are judged at once then.
     pub fn watch_for_sleep(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
-        clock::watch_for_sleep(self.awake.clone(), stop)
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let watch = wakeup::watch_for_sleep(self.awake.clone(), stop);
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let watch = stop.cancelled_owned();
+        watch
     }
 }
 

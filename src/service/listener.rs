@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -13,7 +13,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+#[cfg(not(target_vendor = "apple"))]
+use rustix::net::SocketFlags;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use crate::hub::accounts;
 
@@ -136,9 +138,7 @@ impl Listener {
         clear(path)?;
         let failed = |step| move |source: rustix::io::Errno| io_error(step, path, source.into());
 
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-            .map_err(failed("create the socket"))?;
+        let socket = new_socket().map_err(failed("create the socket"))?;
         // The file takes its mode from the socket at bind, less the umask: it is never open wider than it will be.
         rustix::fs::fchmod(socket.as_fd(), Mode::from_raw_mode(mode & 0o700))
             .map_err(failed("set the mode"))?;
@@ -158,6 +158,22 @@ impl Listener {
         rustix::net::listen(socket.as_fd(), BACKLOG).map_err(failed("listen"))?;
         Ok(Self { socket: socket.into(), file: Some(file) })
     }
+}
+
+/// A socket that no child inherits and no call waits on.
+#[cfg(not(target_vendor = "apple"))]
+fn new_socket() -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+}
+
+/// The same in three steps, as Apple's systems want it. No other thread is there yet that could start a child in between.
+#[cfg(target_vendor = "apple")]
+fn new_socket() -> rustix::io::Result<OwnedFd> {
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    Ok(socket)
 }
 
 impl Drop for SocketFile {
@@ -194,9 +210,9 @@ fn inherited() -> Result<Option<UnixListener>, ListenError> {
     let socket =
         listenfd::ListenFd::from_env().take_unix_listener(0).map_err(|error| unusable(error.to_string()))?;
     let socket = socket.ok_or_else(|| unusable("it is gone".to_owned()))?;
-    let listening =
-        rustix::net::sockopt::socket_acceptconn(&socket).map_err(|error| unusable(error.to_string()))?;
-    if !listening {
+    // Apple's systems do not say whether a socket listens; there accepting fails then.
+    #[cfg(not(target_vendor = "apple"))]
+    if !rustix::net::sockopt::socket_acceptconn(&socket).map_err(|error| unusable(error.to_string()))? {
         return Err(unusable("it does not listen (Accept=no and ListenStream= are needed)".to_owned()));
     }
     socket.set_nonblocking(true).map_err(|error| unusable(error.to_string()))?;
@@ -328,7 +344,6 @@ fn written_pid(file: &mut File) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::OwnedFd;
     use std::os::unix::fs::symlink;
     use std::process::{Command, Stdio};
 
