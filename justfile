@@ -33,3 +33,15 @@ compare *arguments:
 # Licences and banned crates; needs cargo-deny.
 deny:
     cargo deny check licenses bans sources
+
+# target/packaging/*.deb; needs cargo-deb.
+deb:
+    packaging/build deb
+
+# target/packaging/*.rpm; needs cargo-generate-rpm.
+rpm:
+    packaging/build rpm
+
+# What the package does under a systemd that is booted for it; needs root, systemd-container, cargo-deb, cargo-generate-rpm.
+systemd-test:
+    SIOD_SYSTEMD_TEST=must cargo test --test systemd -- --nocapture

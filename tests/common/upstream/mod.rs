@@ -78,6 +78,11 @@ impl Upstream {
         within("a WebSocket request", self.websockets.recv()).await.expect("the acceptor runs")
     }
 
+    /// As [`handshake`](Self::handshake), whenever it comes.
+    pub async fn handshake_in_time(&mut self) -> Handshake {
+        self.websockets.recv().await.expect("the acceptor runs")
+    }
+
     /// The next request for a WebSocket, accepted.
     pub async fn accept_ws(&mut self) -> Ws {
         self.handshake().await.accept().await

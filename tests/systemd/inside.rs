@@ -1,0 +1,463 @@
+//! One administrator's day with the package, from its installation to its purge.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Output;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::process::Command;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::common::upstream::{Handshake, OPEN};
+use crate::common::{Consumer, Upstream, Ws, within};
+use crate::{EXPOSURE, assert_silent, assert_success};
+
+const SOCKET: &str = "/run/siod/siod.sock";
+const CONFIGURATION: &str = "/etc/siod/siod.toml";
+const DROP_IN: &str = "/etc/systemd/system/siod.service.d/test.conf";
+
+/// What a program asks to see that it is served.
+const LIST: &str = r#"{"id":1,"method":"list"}"#;
+
+/// Users without an account; both are let into the group of the socket when they connect.
+const READER: u32 = 20001;
+const KEEPER: u32 = 20002;
+
+/// Times that the service is restarted, and killed.
+const TIMES: usize = 10;
+
+/// How long a local program may have to wait for an answer while the service is restarted.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+#[ignore = "for a system of its own, see boot.sh"]
+async fn play() {
+    assert!(Path::new("/siod-test/siod.deb").exists(), "this changes the system that it runs on");
+    let upstream = Upstream::start().await;
+    installation().await;
+    let url = upstream.url();
+    configure(&url, "");
+    credential().await;
+    let (ws, mut keeper, upstream) = start_by_first_connect(upstream).await;
+    reloads(&url, &mut keeper).await;
+    // From here on the server lets everybody in by itself.
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        let _ws = ws;
+        serve(upstream).await;
+    });
+    watchdog(keeper).await;
+    restarts_and_kills().await;
+    upgrade().await;
+    stop().await;
+    broken_at_start(&url).await;
+    service_of_a_user().await;
+    the_end().await;
+}
+
+async fn installation() {
+    step("installation enables and starts nothing");
+    ok("dpkg --install /siod-test/siod.deb").await;
+    for unit in ["siod.socket", "siod.service"] {
+        assert_eq!(says(&format!("systemctl is-enabled {unit}")).await, "disabled");
+        assert_eq!(says(&format!("systemctl is-active {unit}")).await, "inactive");
+    }
+    let configuration = std::fs::metadata(CONFIGURATION).expect("it was installed");
+    assert_eq!((configuration.mode() & 0o777, configuration.uid(), configuration.gid()), (0o640, 0, group()));
+    let folder = std::fs::metadata("/etc/siod").expect("it was installed");
+    assert_eq!((folder.mode() & 0o777, folder.gid()), (0o750, group()));
+
+    step("the installed units are sound");
+    assert_silent(&run("systemd-analyze verify siod.socket siod.service").await);
+    ok(&format!("systemd-analyze security --no-pager {EXPOSURE} siod.service")).await;
+    ok("siod check").await;
+}
+
+/// What the configuration is in the whole play, and what its drop-in adds to the service.
+fn configure(url: &str, more: &str) {
+    let text = format!(
+        r#"
+[defaults]
+transports = ["websocket"]
+[connections.chat]
+url = "{url}"
+auth_file = "${{CREDENTIALS_DIRECTORY}}/chat"
+[connections.secret]
+url = "{url}/secret"
+auto_connect = false
+[[access]]
+uid = {READER}
+role = "read"
+connections = ["chat"]
+[[access]]
+uid = {KEEPER}
+role = "control"
+[[access]]
+group = "siod"
+role = "read"
+{more}"#
+    );
+    std::fs::write(CONFIGURATION, text).expect("root may");
+}
+
+async fn credential() {
+    step("a credential that only root can read, and a short watchdog");
+    std::fs::write("/etc/siod/chat.json", r#"{"token":"of the credential"}"#).expect("root may");
+    std::fs::set_permissions("/etc/siod/chat.json", PermissionsExt::from_mode(0o600)).expect("root may");
+    std::fs::create_dir_all(Path::new(DROP_IN).parent().expect("a folder")).expect("root may");
+    let drop_in = "[Service]\nLoadCredential=chat:/etc/siod/chat.json\nWatchdogSec=2s\n";
+    std::fs::write(DROP_IN, drop_in).expect("root may");
+    ok("systemctl daemon-reload").await;
+}
+
+async fn start_by_first_connect(mut upstream: Upstream) -> (Ws, Consumer, Upstream) {
+    step("start by the first connect");
+    ok("systemctl enable --now siod.socket").await;
+    assert_eq!(says("systemctl is-active siod.service").await, "inactive");
+    let mut keeper = Consumer::attach_as(KEEPER, group(), Path::new(SOCKET));
+    keeper
+        .call(r#"{"id":1,"method":"hello"}"#, r#"{"jsonrpc":"2.0","id":1,"result":{"role":"control","…":…}}"#)
+        .await;
+    assert_eq!(says("systemctl is-active siod.service").await, "active");
+
+    step("the credential reaches the server");
+    let mut ws = upstream.accept_ws().await;
+    ws.send(OPEN).await;
+    ws.expect(r#"40{"token":"of the credential"}"#).await;
+    ws.send(r#"40{"sid":"socket-1"}"#).await;
+
+    step("the status text");
+    until("StatusText", "2 connections: 1 connected, 1 disconnected").await;
+
+    step("two users with different rights");
+    let mut reader = Consumer::attach_as(READER, group(), Path::new(SOCKET));
+    reader
+        .call(
+            LIST,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"connections":[{"name":"chat","id":"socket-1","…":…}]}}"#,
+        )
+        .await;
+    for (request, code, kind) in [
+        (r#"{"id":2,"method":"emit","params":{"connection":"chat","event":"x"}}"#, -32006, "forbidden"),
+        (r#"{"id":2,"method":"reload"}"#, -32006, "forbidden"),
+        (r#"{"id":2,"method":"subscribe","params":{"connection":"secret"}}"#, -32000, "unknown_connection"),
+    ] {
+        reader.call(request, &crate::common::refusal("2", code, kind)).await;
+    }
+    let answer = keeper.request(LIST).await;
+    assert!(answer.contains(r#""name":"secret""#), "{answer}");
+    keeper
+        .call(
+            r#"{"id":3,"method":"emit","params":{"connection":"chat","event":"x"}}"#,
+            r#"{"jsonrpc":"2.0","id":3,"result":{"status":"sent","active":true}}"#,
+        )
+        .await;
+    ws.expect(r#"42["x"]"#).await;
+    let outside = run(&format!(
+        "setpriv --reuid={READER} --regid={READER} --clear-groups siod --socket {SOCKET} status"
+    ))
+    .await;
+    assert_eq!(outside.status.code(), Some(69), "who is not in the group cannot even connect: {outside:?}");
+    (ws, keeper, upstream)
+}
+
+async fn reloads(url: &str, keeper: &mut Consumer) {
+    step("a good reload keeps the session");
+    configure(url, "[connections.third]\nurl = \"http://127.0.0.1:1\"\nauto_connect = false\n");
+    ok("systemctl reload siod").await;
+    until("StatusText", "3 connections: 1 connected, 2 disconnected").await;
+    keep_session(keeper).await;
+
+    step("a broken reload fails, says where, and changes nothing");
+    configure(url, "[connections.fourth]\nurl = \"http://127.0.0.1:1\"\ncolour = 1\n");
+    let reload = run("systemctl reload siod").await;
+    assert!(!reload.status.success(), "{reload:?}");
+    let status = says("siod status").await;
+    let journal = says("journalctl --unit siod --output cat --no-pager").await;
+    for text in [&status, &journal] {
+        for named in ["/etc/siod/siod.toml:", "connections.fourth.colour"] {
+            assert!(text.contains(named), "{named} in {text}");
+        }
+    }
+    until(
+        "StatusText",
+        "3 connections: 1 connected, 2 disconnected; the configuration does not load, siod status says why",
+    )
+    .await;
+    keep_session(keeper).await;
+    configure(url, "");
+    ok("systemctl reload siod").await;
+    until("StatusText", "2 connections: 1 connected, 1 disconnected").await;
+    keep_session(keeper).await;
+    assert_eq!(property("NRestarts").await, "0", "the watchdog has no reason so far");
+}
+
+async fn watchdog(mut keeper: Consumer) {
+    step("a process that stands still is ended and replaced");
+    let pid = property("MainPID").await;
+    ok(&format!("kill -STOP {pid}")).await;
+    until("NRestarts", "1").await;
+    within("the end of a consumer's daemon", async { while keeper.next_line().await.is_some() {} }).await;
+    let mut keeper = Consumer::attach_as(KEEPER, group(), Path::new(SOCKET));
+    keeper.request(LIST).await;
+    assert_ne!(property("MainPID").await, pid);
+    let journal = says("journalctl --unit siod --output cat --no-pager").await;
+    assert!(journal.contains("Watchdog timeout"), "{journal}");
+}
+
+async fn restarts_and_kills() {
+    step("no connect is refused over restarts");
+    let mut knocking = Knocking::start();
+    for _ in 0..TIMES {
+        ok("systemctl restart siod").await;
+        knocking.several().await;
+    }
+    knocking.end("restarts").await;
+
+    step("nor over kill -9");
+    let mut knocking = Knocking::start();
+    for _ in 0..TIMES {
+        let pid = property("MainPID").await;
+        ok(&format!("kill -KILL {pid}")).await;
+        within("the next process", async {
+            while [&pid, "0"].contains(&property("MainPID").await.as_str()) {}
+        })
+        .await;
+        until("ActiveState", "active").await;
+        knocking.several().await;
+    }
+    knocking.end("kills").await;
+}
+
+async fn upgrade() {
+    step("nor over an upgrade of the package");
+    let mut knocking = Knocking::start();
+    let pid = property("MainPID").await;
+    ok("dpkg --install /siod-test/siod.deb").await;
+    assert_ne!(property("MainPID").await, pid, "an upgrade restarts what runs");
+    knocking.several().await;
+    knocking.end("an upgrade").await;
+    assert_eq!(says("systemctl is-enabled siod.socket").await, "enabled");
+    assert_eq!(says("systemctl is-enabled siod.service").await, "disabled");
+    assert!(std::fs::read_to_string(CONFIGURATION).expect("it is there").contains("connections.secret"));
+}
+
+async fn stop() {
+    step("stop: a goodbye, and the socket is gone");
+    let mut consumer = Consumer::attach(Path::new(SOCKET)).await;
+    consumer.request(LIST).await;
+    ok("systemctl stop siod.socket siod.service").await;
+    consumer.expect(r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"shutdown"}}"#).await;
+    consumer.expect_end().await;
+    assert!(!Path::new(SOCKET).exists());
+    assert_eq!(property("Result").await, "success");
+}
+
+async fn keep_session(consumer: &mut Consumer) {
+    let answer = consumer.request(LIST).await;
+    assert!(answer.contains(r#""id":"socket-1""#), "{answer}");
+}
+
+async fn broken_at_start(url: &str) {
+    step("a configuration that does not load at the start");
+    configure(url, "colour = 1\n");
+    let start = run("systemctl start siod").await;
+    assert!(!start.status.success(), "{start:?}");
+    assert_eq!((property("ExecMainStatus").await, property("NRestarts").await), ("78".into(), "0".into()));
+    // Whoever connects lets systemd try again, and that has an end.
+    let mut waiting = UnixStream::connect(SOCKET).await.expect("the socket takes it");
+    within("the socket to be given up", waiting.readable()).await.expect("it can be waited for");
+    drop(waiting.shutdown().await);
+    within("the socket to have failed", async {
+        while says("systemctl show --property Result --value siod.socket").await != "trigger-limit-hit" {}
+    })
+    .await;
+    configure(url, "");
+    ok("systemctl restart siod").await;
+    Consumer::attach(Path::new(SOCKET)).await.request(LIST).await;
+}
+
+async fn service_of_a_user() {
+    step("the service of a user");
+    ok("useradd --create-home alice").await;
+    let uid = says("id --user alice").await;
+    ok(&format!("systemctl start user@{uid}.service")).await;
+    let as_alice = |command: &str| {
+        format!(
+            "setpriv --reuid={uid} --regid={uid} --clear-groups env HOME=/home/alice XDG_RUNTIME_DIR=/run/user/{uid} {command}"
+        )
+    };
+    ok(&as_alice("systemctl --user enable --now siod.socket")).await;
+    let socket = format!("/run/user/{uid}/siod.sock");
+    assert_eq!(std::fs::metadata(&socket).expect("it is there").mode() & 0o777, 0o600);
+    assert_eq!(says(&as_alice("systemctl --user is-active siod.service")).await, "inactive");
+    let status = run(&as_alice("siod status --json")).await;
+    assert_success(&status);
+    assert_eq!(says(&as_alice("systemctl --user is-active siod.service")).await, "active");
+    ok(&as_alice("systemctl --user reload siod")).await;
+    ok(&as_alice("systemctl --user stop siod.socket siod.service")).await;
+    assert!(!Path::new(&socket).exists());
+    ok(&format!("systemctl stop user@{uid}.service")).await;
+}
+
+async fn the_end() {
+    step("removal stops it and leaves what the administrator has written");
+    assert_eq!(says("systemctl is-active siod.service").await, "active");
+    ok("dpkg --remove siod").await;
+    assert_eq!(says("systemctl is-active siod.service").await, "inactive");
+    assert!(!Path::new(SOCKET).exists());
+    assert!(Path::new(CONFIGURATION).exists());
+    assert!(Path::new("/var/lib/siod").exists());
+
+    step("installed again, it is as it was");
+    ok("dpkg --install /siod-test/siod.deb").await;
+    assert_eq!(says("systemctl is-enabled siod.socket").await, "enabled");
+    ok("systemctl start siod.socket").await;
+    Consumer::attach(Path::new(SOCKET)).await.request(LIST).await;
+
+    step("purge takes away what is ours");
+    std::fs::remove_file("/etc/siod/chat.json").expect("it is the administrator's");
+    ok("dpkg --purge siod").await;
+    for path in [
+        "/etc/siod",
+        "/run/siod",
+        "/var/lib/siod",
+        "/usr/bin/siod",
+        "/etc/systemd/system/sockets.target.wants/siod.socket",
+        "/etc/systemd/system/siod.socket",
+        "/etc/systemd/system/siod.service",
+        "/var/lib/systemd/deb-systemd-helper-enabled/siod.socket.dsh-also",
+    ] {
+        assert!(std::fs::symlink_metadata(path).is_err(), "{path} is still there");
+    }
+    assert_eq!(says("systemctl show --property LoadState --value siod.service").await, "not-found");
+    assert!(says("dpkg-query --show siod").await.is_empty());
+}
+
+/// A server like any other: everybody may join.
+async fn serve(mut upstream: Upstream) {
+    let mut sessions = JoinSet::new();
+    loop {
+        let handshake = upstream.handshake_in_time().await;
+        sessions.spawn(session(handshake));
+    }
+}
+
+async fn session(handshake: Handshake) {
+    let mut ws = handshake.accept().await;
+    ws.send(OPEN).await;
+    // A daemon that is killed in the middle says nothing more.
+    if ws.next_text_or_end().await.is_some() {
+        ws.send(r#"40{"sid":"socket-n"}"#).await;
+        while ws.next_text_or_end().await.is_some() {}
+    }
+}
+
+/// A program that connects, asks and leaves, over and over.
+struct Knocking {
+    stop: CancellationToken,
+    answered: tokio::sync::watch::Receiver<usize>,
+    work: JoinSet<Duration>,
+}
+
+impl Knocking {
+    fn start() -> Self {
+        let stop = CancellationToken::new();
+        let (told, answered) = tokio::sync::watch::channel(0);
+        let mut work = JoinSet::new();
+        let stopped = stop.clone();
+        work.spawn(async move {
+            let mut worst = Duration::ZERO;
+            while !stopped.is_cancelled() {
+                let began = Instant::now();
+                // A daemon that ends in the middle closes; that is no refusal, and the next one answers.
+                while !ask().await {}
+                worst = worst.max(began.elapsed());
+                told.send_modify(|answered| *answered += 1);
+            }
+            worst
+        });
+        Self { stop, answered, work }
+    }
+
+    /// Waits for a few answers more.
+    async fn several(&mut self) {
+        let enough = *self.answered.borrow() + 5;
+        let answered = self.answered.wait_for(|answered| *answered >= enough);
+        drop(within("answers", answered).await.expect("no connect is refused"));
+    }
+
+    async fn end(mut self, over: &str) {
+        self.stop.cancel();
+        let worst = within("the last answer", self.work.join_next()).await.expect("it worked");
+        let (worst, answers) = (worst.expect("no connect is refused"), *self.answered.borrow());
+        println!("   {answers} connects over {over}, none refused, the longest answer took {worst:?}");
+        assert!(worst < PATIENCE, "{worst:?}");
+    }
+}
+
+/// Connects and asks; false where the daemon ends before it answers.
+async fn ask() -> bool {
+    let mut stream = UnixStream::connect(SOCKET).await.expect("no connect is refused");
+    let mut line = String::new();
+    if stream.write_all(b"{\"id\":1,\"method\":\"list\"}\n").await.is_err() {
+        return false;
+    }
+    let read = within("an answer or the end", BufReader::new(stream).read_line(&mut line)).await;
+    read.is_ok() && line.contains("\"result\"")
+}
+
+fn step(what: &str) {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    println!("-- {:4.1} s: {what}", BEGAN.elapsed().as_secs_f32());
+}
+
+async fn run(command: &str) -> Output {
+    let words: Vec<_> = command.split(' ').collect();
+    let child = Command::new(words[0]).args(&words[1..]).kill_on_drop(true).output();
+    within(command, child).await.unwrap_or_else(|error| panic!("{command}: {error}"))
+}
+
+#[track_caller]
+fn ok(command: &str) -> impl Future<Output = ()> {
+    let command = command.to_owned();
+    async move {
+        let output = run(&command).await;
+        if !output.status.success() {
+            let journal = says("journalctl --unit siod --unit siod.socket --lines 60 --no-pager").await;
+            panic!("{command}: {output:?}\n{journal}");
+        }
+    }
+}
+
+/// What it prints, however it ends.
+async fn says(command: &str) -> String {
+    String::from_utf8_lossy(&run(command).await.stdout).trim_end().to_owned()
+}
+
+async fn property(name: &str) -> String {
+    says(&format!("systemctl show --property {name} --value siod.service")).await
+}
+
+/// Waits until systemd shows this of the service.
+async fn until(name: &str, value: &str) {
+    let mut last = String::new();
+    let wait = async {
+        while last != value {
+            last = property(name).await;
+        }
+    };
+    let in_time = tokio::time::timeout(crate::common::DEADLINE, wait).await.is_ok();
+    assert!(in_time, "{name} never was {value:?}, but {last:?}");
+}
+
+/// The number of the group siod.
+fn group() -> u32 {
+    let groups = std::fs::read_to_string("/etc/group").expect("it is there");
+    let number = groups.lines().find_map(|line| line.strip_prefix("siod:")?.split(':').nth(1)?.parse().ok());
+    number.expect("the package made it")
+}
