@@ -140,7 +140,9 @@ fn the_installed_package_under_a_booted_systemd() {
     };
     let log = read("log").unwrap_or_else(|error| format!("(none: {error})"));
     // Its closing line is not ours, and is not to be counted as such.
-    println!("{}", log.lines().map(|line| format!("| {line}\n")).collect::<String>());
+    for line in log.lines() {
+        println!("| {line}");
+    }
     if !output.status.success() || !log.contains("test result: ok. 1 passed") {
         let console = read("console").unwrap_or_default();
         panic!("it ended with {}\n{}\n{console}", output.status, String::from_utf8_lossy(&output.stderr));

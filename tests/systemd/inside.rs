@@ -27,6 +27,9 @@ const LIST: &str = r#"{"id":1,"method":"list"}"#;
 const READER: u32 = 20001;
 const KEEPER: u32 = 20002;
 
+/// How long a command may take; dpkg reads and writes much.
+const COMMAND: Duration = Duration::from_mins(2);
+
 /// Times that the service is restarted, and killed.
 const TIMES: usize = 10;
 
@@ -419,7 +422,9 @@ fn step(what: &str) {
 async fn run(command: &str) -> Output {
     let words: Vec<_> = command.split(' ').collect();
     let child = Command::new(words[0]).args(&words[1..]).kill_on_drop(true).output();
-    within(command, child).await.unwrap_or_else(|error| panic!("{command}: {error}"))
+    let ended =
+        tokio::time::timeout(COMMAND, child).await.unwrap_or_else(|_| panic!("{command} does not end"));
+    ended.unwrap_or_else(|error| panic!("{command}: {error}"))
 }
 
 #[track_caller]
