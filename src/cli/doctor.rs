@@ -260,7 +260,7 @@ async fn examine(
     let witness = Arc::clone(&stethoscope) as Arc<dyn Witness>;
     let manager = Manager::spawn_watched(manager, witness, &tasks, stop.clone())
         .map_err(|error| Failure::Usage(error.to_string()))?;
-    let socket = manager.add(settings.socket.clone(), 1, stethoscope);
+    let socket = manager.add(settings.socket.clone(), 1, None, stethoscope);
     let (done, _) = manager::done();
     socket.connect(done);
     let joined = loop {

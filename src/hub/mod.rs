@@ -436,7 +436,7 @@ impl Hub {
         }
         let by = if opener == Opener::Config { By::Config } else { By::Consumer };
         let first_ack = channel.open(&settings, by);
-        let socket = manager.add(settings.socket.clone(), first_ack, Arc::clone(&channel) as Arc<_>);
+        let socket = manager.add(settings.socket.clone(), first_ack, None, Arc::clone(&channel) as Arc<_>);
         let connection = Connection { channel, socket, settings: Arc::new(settings) };
         let mut entry =
             Entry { connection: connection.clone(), shareable, by, lasting: false, openers: BTreeSet::new() };

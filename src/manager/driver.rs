@@ -21,11 +21,12 @@ use super::auth::{self, Auth};
 use super::clock::Clock;
 use super::state::{Action, Key, Output, State};
 use super::{
-    Command, Common, Counters, Done, Observer, Room, Settings, SocketSettings, Status, Ticket, Witness,
+    Command, Common, Counters, Done, Observer, Room, Sessions, Settings, SocketSettings, Status, Ticket,
+    Witness,
 };
 use crate::engineio::{Details, Packet, TransportKind};
 use crate::secret::Secrets;
-use crate::socketio::{Emit, Sent, Step, StepArgs};
+use crate::socketio::{Emit, Recoverable, Sent, Step, StepArgs};
 use crate::transport::{self, Connector, Received, Transport};
 
 /// How long a transport may take to send its last words.
@@ -45,6 +46,7 @@ enum Waiter {
     Done(Done),
     /// The socket's observer is let go with it.
     Removed(Key, Done),
+    Session(Option<Recoverable>, Done<Option<Recoverable>>),
 }
 
 struct Client {
@@ -159,6 +161,8 @@ pub(super) struct Driver {
     in_flight: Option<OwnedSemaphorePermit>,
     /// The observer without room, and when to ask it again.
     blocked: Option<(Arc<dyn Observer>, Instant)>,
+    /// The daemon ends: nothing is connected any more, and what is left to say does not wait for room.
+    suspended: bool,
     awake: watch::Receiver<()>,
     clock: Clock,
     /// What is in every request that nobody else may see.
@@ -197,6 +201,7 @@ impl Driver {
             asked: HashMap::new(),
             in_flight: None,
             blocked: None,
+            suspended: false,
             awake: common.awake.subscribe(),
             clock,
             secrets,
@@ -331,6 +336,7 @@ impl Driver {
     fn deliver(&mut self) {
         while let Some((key, output)) = self.state.peek_output() {
             if let (Output::Event { .. }, Some(client)) = (output, self.clients.get(key))
+                && !self.suspended
                 && let Room::Full { until } = client.observer.room(self.clock.now())
             {
                 if self.blocked.is_none() {
@@ -382,6 +388,7 @@ impl Driver {
                 }
                 done(());
             }
+            (Output::Done(Waiter::Session(session, done)), _) => done(session),
             (
                 Output::Event { .. }
                 | Output::Lifecycle { .. }
@@ -578,8 +585,15 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Add { key, settings, first_ack, observer } => {
+            Command::Add { key, settings, first_ack, session, observer } => {
                 self.add(key, settings, first_ack, observer);
+                if let Some(session) = session {
+                    self.state.resume_session(key, session);
+                }
+            }
+            Command::Session { key, done } => {
+                let session = self.state.session_of(key);
+                self.state.fence(key, Waiter::Session(session, done));
             }
             Command::Remove { key, done } => {
                 self.asked.remove(&key);
@@ -587,7 +601,9 @@ impl Driver {
                 self.state.fence(key, Waiter::Removed(key, done));
             }
             Command::Connect { key, done } => {
-                self.state.connect(self.clock.now(), key);
+                if !self.suspended {
+                    self.state.connect(self.clock.now(), key);
+                }
                 self.state.fence(key, Waiter::Done(done));
             }
             Command::Disconnect { key, done } => {
@@ -617,6 +633,7 @@ impl Driver {
                 let keys = self.state.keys();
                 self.state.fence(keys.first().copied().unwrap_or_default(), Waiter::Done(done));
             }
+            Command::Suspend { done } => done(self.suspend()),
         }
         // Later commands of this batch may depend on what this one did, a transport's queue above all.
         self.act();
@@ -660,6 +677,15 @@ impl Driver {
             (held @ None, permit) => *held = permit,
             (Some(_), None) => {}
         }
+    }
+
+    fn suspend(&mut self) -> Sessions {
+        self.asked.clear();
+        self.suspended = true;
+        self.state.suspend(self.clock.now());
+        self.settle();
+        let keys = self.state.keys().into_iter();
+        keys.filter_map(|key| Some((key, self.state.session_of(key)?))).collect()
     }
 
     /// The daemon ends, or nobody needs this Manager any more.

@@ -17,6 +17,7 @@ pub use auth::Auth;
 pub use effects::{Effect, Effects};
 pub use state::Returns;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -29,7 +30,8 @@ use tracing::{Instrument, debug_span};
 
 use crate::engineio::{Details, Handshake, TransportKind};
 use crate::socketio::{
-    AckError, AnswerError, Args, DisconnectReason, Emit, EmitError, Loss, Name, Parser, Sent, Step, socket,
+    AckError, AnswerError, Args, DisconnectReason, Emit, EmitError, Loss, Name, Parser, Recoverable, Sent,
+    Step, socket,
 };
 use crate::transport;
 
@@ -334,16 +336,14 @@ pub trait Ticket: Send {
 /// Called once a command has taken effect and everything it caused has been passed on.
 pub type Done<R = ()> = Box<dyn FnOnce(R) + Send>;
 
-/// A [`Done`], and the wait for it; the wait ends too when the Manager is gone.
-pub fn done() -> (Done, impl Future<Output = ()> + Send) {
+/// A [`Done`], and the wait for it; the wait ends too, with the default, when the Manager is gone.
+pub fn done<R: Default + Send + 'static>() -> (Done<R>, impl Future<Output = R> + Send) {
     let (sender, receiver) = oneshot::channel();
-    let done = Box::new(move |()| {
+    let done = Box::new(move |result| {
         // Nobody may be waiting any more.
-        let _ = sender.send(());
+        let _ = sender.send(result);
     });
-    (done, async {
-        let _ = receiver.await;
-    })
+    (done, async { receiver.await.unwrap_or_default() })
 }
 
 enum Command {
@@ -351,7 +351,12 @@ enum Command {
         key: u64,
         settings: SocketSettings,
         first_ack: u64,
+        session: Option<Recoverable>,
         observer: Arc<dyn Observer>,
+    },
+    Session {
+        key: u64,
+        done: Done<Option<Recoverable>>,
     },
     Remove {
         key: u64,
@@ -387,7 +392,13 @@ enum Command {
     AbandonAcks {
         done: Done,
     },
+    Suspend {
+        done: Done<Sessions>,
+    },
 }
+
+/// The sessions of a Manager's sockets that the server may give back, by [`SocketHandle::key`].
+pub type Sessions = HashMap<u64, Recoverable>;
 
 /// The handle of one Manager; its task ends with the last handle.
 ///
@@ -439,21 +450,28 @@ impl Manager {
     }
 
     /// Adds an inactive socket for a namespace that is not taken. `first_ack`: where our numbers for the server's
-    /// questions go on.
+    /// questions go on; `session`: what another process had, and the server may give back.
     pub fn add(
         self: &Arc<Self>,
         settings: SocketSettings,
         first_ack: u64,
+        session: Option<Recoverable>,
         observer: Arc<dyn Observer>,
     ) -> SocketHandle {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
-        self.send(Command::Add { key, settings, first_ack, observer });
+        self.send(Command::Add { key, settings, first_ack, session, observer });
         SocketHandle { manager: Arc::clone(self), key }
     }
 
     /// Whoever waits for an ack on any socket hears that none will come.
     pub fn abandon_acks(&self, done: Done) {
         self.send(Command::AbandonAcks { done });
+    }
+
+    /// All sockets leave for good, but so that the server may give their sessions back to the next process. `done` gets
+    /// those sessions when everything that was said on them has been passed on, also beyond the room that observers have.
+    pub fn suspend(&self, done: Done<Sessions>) {
+        self.send(Command::Suspend { done });
     }
 
     fn send(&self, command: Command) {
@@ -502,6 +520,17 @@ impl SocketHandle {
     /// Disconnects and forgets it; nothing of it is heard after `done`.
     pub fn remove(&self, done: Done) {
         self.manager.send(Command::Remove { key: self.key, done });
+    }
+
+    /// The session that the server may give back to another process; `done` hears it when everything that came on it up
+    /// to its offset has been passed on.
+    pub fn session(&self, done: Done<Option<Recoverable>>) {
+        self.manager.send(Command::Session { key: self.key, done });
+    }
+
+    /// Which socket of the Manager it is.
+    pub fn key(&self) -> u64 {
+        self.key
     }
 
     /// The Manager it lives on.

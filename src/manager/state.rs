@@ -20,7 +20,7 @@ use super::pace::Pace;
 use super::{ConnectionState, Lifecycle, Settings, Source, Status};
 use crate::engineio::{self, CloseReason, Details, Message, Revision, Session, TransportKind};
 use crate::socketio::socket::{self, DisconnectReason, Emit, EmitError, Sent, Socket};
-use crate::socketio::{AnswerError, Args, Decoder, Limit, OldServer};
+use crate::socketio::{AnswerError, Args, Decoder, Limit, OldServer, Recoverable};
 use crate::transport::encode_query;
 
 /// Attachments taken in one incoming packet, as the official decoder does.
@@ -63,6 +63,13 @@ impl<T> Entry<T> {
     /// It is up, or will come up by itself.
     fn is_active(&self) -> bool {
         self.socket.is_active() || self.comeback.is_some()
+    }
+
+    /// Its socket has left, and nothing is to bring it back.
+    fn leave(&mut self) {
+        self.comeback = None;
+        self.reconnecting = false;
+        self.auth = AuthState::Idle;
     }
 }
 
@@ -186,6 +193,32 @@ impl<T> State<T> {
         self.sockets.insert(key, entry);
     }
 
+    /// Lets a socket that was just added go on with the session that another process had.
+    pub fn resume_session(&mut self, key: Key, session: Recoverable) {
+        if let Some(entry) = self.sockets.get_mut(&key) {
+            entry.socket.resume(session);
+        }
+    }
+
+    /// The session that the server may give back to another process, when all outputs until now are taken.
+    pub fn session_of(&self, key: Key) -> Option<Recoverable> {
+        self.sockets.get(&key)?.socket.recoverable()
+    }
+
+    /// All sockets leave, and the session with them, but without a word that would keep the server from giving their
+    /// sessions back.
+    pub fn suspend(&mut self, now: Instant) {
+        for key in self.keys() {
+            if let Some(entry) = self.sockets.get_mut(&key) {
+                entry.socket.suspend();
+                entry.leave();
+                entry.socket.abandon_acks();
+            }
+            self.pump(now, key);
+        }
+        self.stop_when_idle(now);
+    }
+
     /// Disconnects a socket and forgets it; whoever waits for an ack hears `Disconnected`.
     pub fn remove(&mut self, now: Instant, key: Key) {
         self.disconnect(now, key);
@@ -232,9 +265,7 @@ impl<T> State<T> {
     pub fn disconnect(&mut self, now: Instant, key: Key) {
         let Some(entry) = self.sockets.get_mut(&key) else { return };
         entry.socket.disconnect();
-        entry.comeback = None;
-        entry.reconnecting = false;
-        entry.auth = AuthState::Idle;
+        entry.leave();
         self.pump(now, key);
         self.stop_when_idle(now);
     }

@@ -26,4 +26,4 @@ pub use name::{Name, RESERVED, RESERVED_V4};
 pub use old_server::OldServer;
 pub use packet::{Body, Packet, Parser};
 pub use script::{Step, StepArgs};
-pub use socket::{AnswerError, DisconnectReason, Emit, EmitError, Loss, Sent, Socket};
+pub use socket::{AnswerError, DisconnectReason, Emit, EmitError, Loss, Recoverable, Sent, Socket};

@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 pub use self::event::{
     AnswerError, DisconnectReason, Emit, EmitError, Event, Loss, Sent, Settings, Transmit,
 };
+pub use self::recovery::Recoverable;
 use self::recovery::Recovery;
 use self::setup::Setup;
 use super::acks::{AckError, Owed, Pending};
@@ -243,6 +244,28 @@ impl<T> Socket<T> {
         }
         self.abandon_joining();
         self.state = State::Inactive;
+    }
+
+    /// The session that the server may still give back once this process is gone. Asked of one that is joined or lost; one
+    /// that left by itself is not given back.
+    pub fn recoverable(&self) -> Option<Recoverable> {
+        self.recovery.recoverable(self.was_set_up)
+    }
+
+    /// Goes on with the session that another process had; before the first [`Socket::connect`].
+    pub fn resume(&mut self, session: Recoverable) {
+        self.was_set_up = self.recovery.resume(session);
+    }
+
+    /// Leaves as [`Socket::disconnect`] does, but does not tell the server if that would end a session that it would give
+    /// back: that it is gone will show when the session below ends.
+    pub fn suspend(&mut self) {
+        if self.is_connected() && self.recoverable().is_some() {
+            self.leave(DisconnectReason::ClientDisconnect, None);
+            self.state = State::Inactive;
+        } else {
+            self.disconnect();
+        }
     }
 
     /// Gives up without a word to the server; no event. For a Manager that will not try again.

@@ -116,7 +116,7 @@ impl World {
             returns: Returns::default(),
         };
         let world = Self { listener, commands, heard, tell, common, slept, _task: task };
-        world.command(Command::Add { key: 1, settings, first_ack: 7, observer });
+        world.command(Command::Add { key: 1, settings, first_ack: 7, session: None, observer });
         world.command(Command::Connect { key: 1, done: Box::new(|()| {}) });
         world
     }

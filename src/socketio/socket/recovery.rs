@@ -1,9 +1,29 @@
 //! Connection state recovery: what the server needs to give a session back.
 
 use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::socketio::Args;
+
+/// Bytes of an id or an offset that is worth keeping: what is longer was some text of an event.
+const LONGEST: usize = 1024;
+
+/// A session that the server may give back to another process than the one that had it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recoverable {
+    private_id: String,
+    offset: String,
+    /// Its script has gone through.
+    was_set_up: bool,
+}
+
+/// Whoever knows the id can have the session.
+impl std::fmt::Debug for Recoverable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recoverable").field("was_set_up", &self.was_set_up).finish_non_exhaustive()
+    }
+}
 
 /// What the server needs to give a session back.
 #[derive(Debug, Default)]
@@ -40,6 +60,21 @@ impl Recovery {
         }
         payload.extend_from_slice(rest.as_bytes());
         ByteString::try_from(payload).ok()
+    }
+
+    /// What another process needs to go on with the session. Without an offset no server gives one back.
+    pub(super) fn recoverable(&self, was_set_up: bool) -> Option<Recoverable> {
+        let short = |text: &&String| text.len() <= LONGEST;
+        let private_id = self.private_id.as_ref().filter(short)?.clone();
+        let offset = self.offset.as_ref().filter(short)?.clone();
+        Some(Recoverable { private_id, offset, was_set_up })
+    }
+
+    /// Goes on where another process was; gives whether the script had gone through.
+    pub(super) fn resume(&mut self, session: Recoverable) -> bool {
+        let Recoverable { private_id, offset, was_set_up } = session;
+        (self.private_id, self.offset) = (Some(private_id), Some(offset));
+        was_set_up
     }
 
     /// A session begins under `private_id`; true if it is the earlier one, given back.

@@ -1,6 +1,7 @@
 //! Getting an earlier session back.
 
 use super::*;
+use crate::socketio::{Step, StepArgs};
 
 #[test]
 fn recovery_sends_what_the_server_gave() {
@@ -93,4 +94,69 @@ fn what_cannot_be_an_offset_does_not_keep_the_connection_away() {
     peer.loses(CloseReason::TransportClose);
     assert_eq!(peer.join(Some(r#"{"t":1}"#)), [r#"> 0/chat,{"t":1}"#]);
     assert_eq!(peer.hears(r#"0/chat,{"sid":"B","pid":"Q"}"#), ["connect B"]);
+}
+
+#[test]
+fn another_process_goes_on_with_a_session() {
+    let mut peer = Peer::new();
+    peer.socket.connect();
+    peer.join(None);
+    peer.hears(r#"0/chat,{"sid":"A","pid":"P"}"#);
+    assert_eq!(peer.socket.recoverable(), None, "without an offset no server gives it back");
+    peer.hears(r#"2/chat,["e","O"]"#);
+    let session = peer.socket.recoverable().unwrap();
+    assert!(!format!("{session:?}").contains('P'), "whoever knows the id can have the session");
+    peer.socket.suspend();
+    assert_eq!(peer.out(), ["disconnect io client disconnect"], "a DISCONNECT would end the session");
+    assert!(!peer.socket.is_active());
+
+    let mut next = Peer::new();
+    next.socket.resume(session.clone());
+    assert_eq!(next.socket.recoverable(), Some(session));
+    next.socket.connect();
+    assert_eq!(next.join(None), [r#"> 0/chat,{"pid":"P","offset":"O"}"#]);
+    assert_eq!(next.hears(r#"0/chat,{"sid":"A","pid":"P"}"#), ["connect A recovered"]);
+}
+
+#[test]
+fn a_session_that_cannot_be_given_back_is_left() {
+    for (joined, event, left) in [
+        (r#"0/chat,{"sid":"A"}"#, r#"2/chat,["e","O"]"#.to_owned(), true),
+        (r#"0/chat,{"sid":"A","pid":"P"}"#, r#"2/chat,["e",1]"#.to_owned(), true),
+        (r#"0/chat,{"sid":"A","pid":"P"}"#, format!(r#"2/chat,["e","{}"]"#, "x".repeat(2000)), true),
+        (r#"0/chat,{"sid":"A","pid":"P"}"#, r#"2/chat,["e","O"]"#.to_owned(), false),
+    ] {
+        let mut peer = Peer::new();
+        peer.socket.connect();
+        peer.join(None);
+        peer.hears(joined);
+        peer.hears(&event);
+        peer.socket.suspend();
+        let goes = peer.out().contains(&"> 1/chat,".to_owned());
+        assert_eq!(goes, left, "{joined} {}", &event[..20.min(event.len())]);
+    }
+}
+
+#[test]
+fn a_script_that_went_through_in_another_process_is_not_run_again() {
+    let scripted = || {
+        let step = Step {
+            event: Name::new("login"),
+            args: StepArgs::Fixed(Args::default()),
+            expect: None,
+            timeout: Duration::from_secs(10),
+        };
+        Peer::with(Settings { script: vec![step].into(), ..settings() })
+    };
+    let mut peer = scripted();
+    peer.socket.connect();
+    peer.join(None);
+    peer.hears(r#"0/chat,{"sid":"A","pid":"P"}"#);
+    peer.hears(r#"2/chat,["e","O"]"#);
+    let session = peer.socket.recoverable().unwrap();
+    let mut next = scripted();
+    next.socket.resume(session);
+    next.socket.connect();
+    next.join(None);
+    assert_eq!(next.hears(r#"0/chat,{"sid":"A","pid":"P"}"#), ["connect A recovered", "ready"]);
 }
