@@ -4,12 +4,13 @@
 //! step, so that a snapshot and a place in the ring always belong together.
 
 use std::borrow::Cow;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 use tracing::{debug, info, warn};
 
@@ -19,11 +20,12 @@ use super::notice::{By, Change, Encoder, Time};
 use super::now;
 use super::options::ConnectionSettings;
 use super::ration::{Ration, Sum};
+use super::saved::{self, Facts, SavedConnection};
 use super::sticky::Sticky;
 use super::subscription::Filter;
 use crate::engineio::{Details, Phase, TransportKind};
 use crate::manager::{ConnectionState, Counters, Lifecycle, Observer, Room, Source, Status};
-use crate::socketio::{Args, Loss, Name};
+use crate::socketio::{Args, Loss, Name, Recoverable};
 
 /// `outgoing` lines that may wait for a consumer; a watcher further behind misses the oldest.
 const OUTGOING: log::Settings = log::Settings { events: 4096, bytes: 1024 * 1024 };
@@ -40,6 +42,8 @@ const SETUP_FAILED: &str = "the on_connect script failed";
 const GAVE_UP: &str = "gave up; it takes the method connect to try again";
 const EMIT_LOST: &str = "an emit was given up";
 const SAID: &str = "auth_command";
+/// Before it is known how much a connection remembers.
+const NOTHING: log::Settings = log::Settings { events: 1, bytes: 1 };
 
 /// A connection at one moment, as `list` and `subscribe` show it.
 #[derive(Clone, Debug, Serialize)]
@@ -101,9 +105,9 @@ pub struct Snapshot {
 }
 
 /// A failure to connect; of long texts the first 4 KiB and `…`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct LastError {
+pub(super) struct LastError {
     /// What the official client says in the same case.
     message: String,
     /// The step that failed.
@@ -120,12 +124,12 @@ struct LastError {
 }
 
 /// A loss of the connection; of long texts the first 4 KiB and `…`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct LastDisconnect {
+pub(super) struct LastDisconnect {
     /// Why, in the words of the official client.
     #[cfg_attr(test, schemars(with = "super::notice::schema::Reason"))]
-    reason: &'static str,
+    reason: Cow<'static, str>,
     /// What more is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
@@ -295,6 +299,98 @@ impl Channel {
         self
     }
 
+    /// One that goes on where the process before has left it, in the same stream.
+    pub fn restored(
+        saved: SavedConnection,
+        stream: Arc<str>,
+        stall: Duration,
+        left_out: Arc<Notify>,
+    ) -> Self {
+        let SavedConnection { facts, log, sticky } = saved;
+        let channel = Self::new(&facts.name, stream, NOTHING, stall, left_out);
+        let mut inner = channel.lock();
+        inner.log = log.unwrap_or_else(|| Log::new(NOTHING, stall).starting_at(facts.seq + 1)).in_portions();
+        inner.log.set_stall(stall);
+        inner.session_began = facts.session_began;
+        inner.last_ack = facts.last_ack;
+        inner.received = facts.received;
+        inner.sent_before = facts.sent;
+        inner.reconnects = facts.reconnects;
+        inner.last_error = facts.last_error;
+        inner.last_disconnect = facts.last_disconnect;
+        inner.sticky = Sticky::of(sticky);
+        drop(inner);
+        channel
+    }
+
+    /// One in a new stream, for a session that may go on: the lines that were kept are all that is left of it. They get
+    /// the first numbers.
+    pub fn remembering(
+        saved: SavedConnection,
+        stream: Arc<str>,
+        stall: Duration,
+        left_out: Arc<Notify>,
+    ) -> Self {
+        let channel = Self::new(&saved.facts.name, stream, NOTHING, stall, left_out);
+        let mut sticky = Vec::new();
+        for (_, line, name) in saved.sticky {
+            let seq = sticky.len() as u64 + 1;
+            if let Some((line, longer)) = channel.encoder.renumbered(&line, seq)
+                && let (Some(start), Some(end)) =
+                    (name.start.checked_add_signed(longer), name.end.checked_add_signed(longer))
+            {
+                sticky.push((seq, line.into(), start..end));
+            }
+        }
+        let kept = sticky.len() as u64;
+        let mut inner = channel.lock();
+        inner.log = Log::new(NOTHING, stall).starting_at(kept + 1).in_portions();
+        inner.session_began = kept;
+        inner.sticky = Sticky::of(sticky);
+        drop(inner);
+        channel
+    }
+
+    /// Writes what outlives the process: the counters, and with an `identity` also the lines and the session. Of a stream
+    /// that does not go on the ring means nothing.
+    pub fn save<W: Write>(
+        &self,
+        whole: bool,
+        identity: Option<String>,
+        session: Option<Recoverable>,
+        out: &mut saved::Writer<W>,
+    ) -> io::Result<()> {
+        let mut inner = self.lock();
+        let facts = Facts {
+            name: self.name.clone(),
+            seq: inner.log.head(),
+            last_ack: inner.last_ack,
+            session_began: inner.session_began,
+            received: inner.received,
+            sent: inner.sent_before + inner.counters.sent,
+            reconnects: inner.reconnects,
+            last_error: inner.last_error.clone(),
+            last_disconnect: inner.last_disconnect.clone(),
+            session,
+            identity,
+        };
+        let (mut ring, mut sticky) = (Vec::new(), Vec::new());
+        if facts.identity.is_some() {
+            sticky = inner.sticky.all();
+            if whole {
+                ring = inner.log.runs();
+            }
+        }
+        // The lines are shared, so nobody waits while they are written.
+        drop(inner);
+        out.connection(&facts, &ring, &sticky)
+    }
+
+    /// The number of the newest line that `sticky` keeps.
+    pub fn newest_kept(&self) -> u64 {
+        self.lock().sticky.newest()
+    }
+
     /// The connection's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -307,7 +403,7 @@ impl Channel {
         inner.namespace = settings.socket.namespace.to_string();
         inner.insecure = settings.manager.transport.tls.insecure;
         inner.log.resize(settings.history.clone());
-        inner.sticky = Sticky::new(&settings.sticky, settings.history.bytes);
+        inner.sticky.reset(&settings.sticky, settings.history.bytes);
         inner.status = Status::default();
         inner.sent_before += std::mem::take(&mut inner.counters).sent;
         let first_ack = inner.last_ack + 1;
@@ -772,7 +868,7 @@ impl Observer for Channel {
             }
             Lifecycle::Disconnect { reason, details } => {
                 inner.last_disconnect = Some(LastDisconnect {
-                    reason: reason.as_str(),
+                    reason: reason.as_str().into(),
                     message: details.as_ref().map(|details| brief(&details.message).into_owned()),
                     description: details
                         .as_ref()

@@ -85,7 +85,7 @@ struct Line {
     kind: Kind,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Segment {
     first: u64,
     /// Bytes of all lines before this segment, ever.
@@ -108,6 +108,25 @@ impl Segment {
         let at = self.start(index) + line.name_start as usize;
         let name = self.bytes.get(at..at + line.name_len as usize).unwrap_or_default();
         LineView { seq: self.first + index as u64, kind: line.kind, name }
+    }
+}
+
+/// Retained lines that lie beside each other.
+#[derive(Debug)]
+pub struct Run {
+    segment: Segment,
+    from: usize,
+}
+
+impl Run {
+    /// Each line with its newline, what it is about, and where its name stands.
+    pub fn lines(&self) -> impl Iterator<Item = (&[u8], Kind, Range<usize>)> {
+        (self.from..self.segment.lines.len()).map(|index| {
+            let Line { end, name_start, name_len, kind } = self.segment.lines[index];
+            let text = self.segment.bytes.get(self.segment.start(index)..end as usize).unwrap_or_default();
+            let name = name_start as usize..(name_start + name_len) as usize;
+            (text, kind, name)
+        })
     }
 }
 
@@ -154,7 +173,7 @@ impl Log {
         Self {
             lossy: false,
             portions: None,
-            chunk: (settings.bytes / 64).clamp(4 * 1024, 64 * 1024),
+            chunk: chunk(&settings),
             settings,
             stall,
             segments: VecDeque::new(),
@@ -180,6 +199,12 @@ impl Log {
         Self { portions: Some(PORTION), ..self }
     }
 
+    /// Lets the first line of an empty ring have this number.
+    #[must_use]
+    pub fn starting_at(self, next: u64) -> Self {
+        Self { first: next, next, visible: next, floor: next, ..self }
+    }
+
     /// The number of the newest line, 0 before the first.
     pub fn head(&self) -> u64 {
         self.next - 1
@@ -197,6 +222,7 @@ impl Log {
 
     /// Another size from now on.
     pub fn resize(&mut self, settings: Settings) {
+        self.chunk = chunk(&settings);
         self.settings = settings;
         self.evict();
     }
@@ -211,6 +237,27 @@ impl Log {
         self.seal();
         self.visible = self.next;
         self.evict();
+    }
+
+    /// What whoever comes new would find, in order. The bytes are shared.
+    pub fn runs(&mut self) -> Vec<Run> {
+        self.seal();
+        let oldest = self.oldest();
+        let visible = self.segments.iter().filter(|segment| segment.end() > oldest);
+        let run = |segment: &Segment| {
+            let from = usize::try_from(oldest.saturating_sub(segment.first)).unwrap_or(usize::MAX);
+            Run { segment: segment.clone(), from }
+        };
+        visible.map(run).collect()
+    }
+
+    /// Appends a line that another ring had under this number.
+    pub fn push(&mut self, text: &[u8], kind: Kind, name: Range<usize>) {
+        self.append(kind, text.len(), |_, out| {
+            let start = out.len();
+            out.extend_from_slice(text);
+            start + name.start..start + name.end
+        });
     }
 
     /// Appends a line of about `size` bytes: `write` gets its number, adds it with its newline to what is there, and
@@ -507,6 +554,11 @@ impl Log {
             self.segments.pop_front();
         }
     }
+}
+
+/// How many bytes of lines lie beside each other.
+fn chunk(settings: &Settings) -> usize {
+    (settings.bytes / 64).clamp(4 * 1024, 64 * 1024)
 }
 
 #[cfg(test)]

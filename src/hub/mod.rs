@@ -14,12 +14,14 @@ pub mod options;
 pub mod quantity;
 mod ration;
 mod resolve;
+pub mod saved;
 pub mod standing;
 mod sticky;
 pub mod subscription;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,12 +38,20 @@ pub use self::consumer::{Consumer, Identity, Report, Subscribed, Subscription};
 pub use self::inbox::{Goodbye, Inbox};
 pub use self::notice::By;
 pub use self::options::ConnectionSettings;
+use self::saved::{Head, Saved};
 pub use self::standing::Standing;
 use crate::manager::{self, Manager, SocketHandle};
+use crate::socketio::Recoverable;
 use crate::transport::{self, Connector};
 
 /// How long the end waits for requests that are being carried out.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How long a Manager may take to say which sessions it has; one whose ring has no room for long says it another time.
+const SESSIONS: Duration = Duration::from_secs(2);
+
+/// Names whose counters outlive the process. With more the stream does not.
+const MAX_SAVED: usize = 65_536;
 
 /// What happens to a consumer that the ring has overrun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -162,9 +172,32 @@ struct State {
     connections: BTreeMap<String, Entry>,
     /// Channels of every name there ever was, for their counters.
     channels: HashMap<String, Arc<Channel>>,
+    /// What connections of the configuration, which are still to be opened, may go on with.
+    sessions: HashMap<String, Recoverable>,
     consumers: BTreeMap<u64, Arc<Consumer>>,
     last_consumer: u64,
     ending: bool,
+}
+
+/// What the next process needs to go on with a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumable {
+    identity: String,
+    session: Recoverable,
+    /// The newest line that `sticky` keeps, which belongs to it.
+    newest_kept: u64,
+}
+
+/// By the connections' names.
+pub type Sessions = BTreeMap<String, Resumable>;
+
+/// What [`Hub::suspend`] has come to.
+#[derive(Debug)]
+pub struct Suspended {
+    /// What the server may give back.
+    pub sessions: Sessions,
+    /// All connections are known to say nothing any more.
+    pub silent: bool,
 }
 
 /// All connections and consumers of one daemon.
@@ -215,6 +248,36 @@ impl Hub {
         }
     }
 
+    /// Goes on with what the process before has left, where that is whole in the same stream; else only its sessions may
+    /// be given back. Connections that hold other settings than they did have been left out by whoever read it.
+    #[must_use]
+    pub fn resuming(mut self, saved: Saved) -> Self {
+        let Saved { head: Head { stream, whole }, connections } = saved;
+        if whole {
+            self.stream = stream.into();
+        }
+        let mut state = self.lock();
+        let stall = state.settings.stall;
+        for mut connection in connections {
+            let name = connection.facts.name.clone();
+            let kept = connection.log.is_some();
+            let session = connection.facts.session.take().filter(|_| kept);
+            let stream = Arc::clone(&self.stream);
+            let channel = if whole {
+                Some(Channel::restored(connection, stream, stall, Arc::clone(&self.left_out)))
+            } else {
+                session
+                    .is_some()
+                    .then(|| Channel::remembering(connection, stream, stall, Arc::clone(&self.left_out)))
+            };
+            let channel = channel.map(|channel| Arc::new(channel.telling(Arc::clone(&self.moved))));
+            state.channels.extend(channel.map(|channel| (name.clone(), channel)));
+            state.sessions.extend(session.map(|session| (name, session)));
+        }
+        drop(state);
+        self
+    }
+
     /// How long a consumer may hold a ring up without moving on.
     pub fn stall(&self) -> Duration {
         self.lock().settings.stall
@@ -252,6 +315,10 @@ impl Hub {
         let orphans: Vec<String> = {
             let mut state = self.lock();
             state.consumers.remove(&consumer.id());
+            if state.ending {
+                // All connections leave with the daemon, and say nothing more.
+                return;
+            }
             let entries = state.connections.iter_mut();
             entries
                 .filter_map(|(name, entry)| {
@@ -435,8 +502,10 @@ impl Hub {
             consumer.connection_opening(&channel);
         }
         let by = if opener == Opener::Config { By::Config } else { By::Consumer };
+        let session = state.sessions.remove(name).filter(|_| by == By::Config);
         let first_ack = channel.open(&settings, by);
-        let socket = manager.add(settings.socket.clone(), first_ack, None, Arc::clone(&channel) as Arc<_>);
+        let observer = Arc::clone(&channel) as Arc<_>;
+        let socket = manager.add(settings.socket.clone(), first_ack, session, observer);
         let connection = Connection { channel, socket, settings: Arc::new(settings) };
         let mut entry =
             Entry { connection: connection.clone(), shareable, by, lasting: false, openers: BTreeSet::new() };
@@ -460,18 +529,14 @@ impl Hub {
     /// The daemon ends: no consumer and no connection comes any more, and whoever waits for an ack hears that none
     /// will come.
     pub async fn settle(&self) {
-        let mut managers: Vec<Arc<Manager>> = Vec::new();
-        {
+        let managers = {
             let mut state = self.lock();
             state.ending = true;
             for entry in state.connections.values() {
                 entry.connection.channel.give_up_waiting();
-                let manager = entry.connection.socket.manager();
-                if !managers.iter().any(|known| Arc::ptr_eq(known, manager)) {
-                    managers.push(Arc::clone(manager));
-                }
             }
-        }
+            state.managers()
+        };
         let abandoned: Vec<_> = managers
             .iter()
             .map(|manager| {
@@ -533,6 +598,100 @@ impl Hub {
 
     fn complaints(&self) -> MutexGuard<'_, Complaints> {
         self.complaints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connections of the configuration leave for good, after [`Hub::settle`], but so that the server may give their
+    /// sessions back; after that no connection says anything any more.
+    pub async fn suspend(&self) -> Suspended {
+        let connections = self.configured();
+        let mut managers: Vec<(Arc<Manager>, _)> = Vec::new();
+        let all = self.lock().managers();
+        for manager in all {
+            let (done, suspended) = manager::done();
+            manager.suspend(done);
+            managers.push((manager, suspended));
+        }
+        let until = tokio::time::Instant::now() + LAST_ANSWERS;
+        let (mut sessions, mut silent) = (Sessions::new(), true);
+        for (manager, suspended) in managers {
+            let Ok(given) = tokio::time::timeout_at(until, suspended).await else {
+                silent = false;
+                continue;
+            };
+            for (name, Connection { channel, socket, settings }) in &connections {
+                if Arc::ptr_eq(socket.manager(), &manager)
+                    && let Some(session) = given.get(&socket.key())
+                {
+                    let resumable = self.resumable(channel, settings, session.clone());
+                    sessions.insert(name.clone(), resumable);
+                }
+            }
+        }
+        Suspended { sessions, silent }
+    }
+
+    /// The sessions that the server may give back to another process. `known` is what was found before, which still
+    /// holds for a connection that does not say.
+    pub async fn sessions(&self, known: &Sessions) -> Sessions {
+        let asked = self.configured().into_iter().map(|(name, connection)| {
+            let (done, session) = manager::done();
+            connection.socket.session(done);
+            (name, connection, session)
+        });
+        let until = tokio::time::Instant::now() + SESSIONS;
+        let mut sessions = Sessions::new();
+        // All are asked before the first answer is awaited.
+        for (name, Connection { channel, settings, .. }, session) in asked.collect::<Vec<_>>() {
+            match tokio::time::timeout_at(until, session).await {
+                Ok(session) => {
+                    let resumable = session.map(|session| self.resumable(&channel, &settings, session));
+                    sessions.extend(resumable.map(|resumable| (name, resumable)));
+                }
+                Err(_) => {
+                    let identity = saved::identity(&settings, &self.stream);
+                    let before = known.get(&name).filter(|known| known.identity == identity);
+                    sessions.extend(before.map(|known| (name, known.clone())));
+                }
+            }
+        }
+        sessions
+    }
+
+    fn resumable(&self, channel: &Channel, settings: &ConnectionSettings, session: Recoverable) -> Resumable {
+        let identity = saved::identity(settings, &self.stream);
+        Resumable { identity, session, newest_kept: channel.newest_kept() }
+    }
+
+    /// Writes what outlives the process. `whole`, which needs [`Hub::suspend`] before it, lets the stream go on with every
+    /// line; else only these sessions may. Takes as long as `out`, and holds nobody up.
+    pub fn save<W: Write>(&self, whole: bool, sessions: &Sessions, out: W) -> io::Result<W> {
+        let (channels, configured) = {
+            let state = self.lock();
+            let channels: Vec<_> = state.channels.values().cloned().collect();
+            let configured = state.connections.iter().filter(|(_, entry)| entry.by == By::Config);
+            let identity = |entry: &Entry| saved::identity(&entry.connection.settings, &self.stream);
+            let identities = configured.map(|(name, entry)| (name.clone(), identity(entry)));
+            (channels, identities.collect::<HashMap<_, _>>())
+        };
+        let whole = whole && channels.len() <= MAX_SAVED;
+        let mut writer = saved::Writer::new(out, &Head { stream: self.stream.to_string(), whole })?;
+        for channel in channels {
+            let identity = configured.get(channel.name());
+            let resumable = sessions.get(channel.name());
+            let resumable = resumable.filter(|resumable| Some(&resumable.identity) == identity);
+            if whole || resumable.is_some() {
+                let session = resumable.map(|resumable| resumable.session.clone());
+                channel.save(whole, identity.cloned(), session, &mut writer)?;
+            }
+        }
+        writer.finish()
+    }
+
+    /// The connections of the configuration.
+    fn configured(&self) -> Vec<(String, Connection)> {
+        let state = self.lock();
+        let configured = state.connections.iter().filter(|(_, entry)| entry.by == By::Config);
+        configured.map(|(name, entry)| (name.clone(), entry.connection.clone())).collect()
     }
 
     /// Whether [`Hub::settle`] was called.
@@ -605,6 +764,18 @@ fn check<'a>(
 }
 
 impl State {
+    /// Each Manager once.
+    fn managers(&self) -> Vec<Arc<Manager>> {
+        let mut managers: Vec<Arc<Manager>> = Vec::new();
+        for entry in self.connections.values() {
+            let manager = entry.connection.socket.manager();
+            if !managers.iter().any(|known| Arc::ptr_eq(known, manager)) {
+                managers.push(Arc::clone(manager));
+            }
+        }
+        managers
+    }
+
     fn entry(&self, name: &str, rights: &Rights) -> Result<&Entry, Error> {
         let reached = self.connections.get(name).filter(|_| rights.reach(name));
         reached.ok_or_else(|| Error::UnknownConnection(name.to_owned()))

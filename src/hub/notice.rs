@@ -23,6 +23,12 @@ impl Time {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for Time {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Timestamp::deserialize(deserializer).map(Self)
+    }
+}
+
 impl Serialize for Time {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{:.3}", self.0))
@@ -98,6 +104,17 @@ impl Encoder {
         }
         out.put_slice(b"}}\n");
         name
+    }
+
+    /// An event's line under another number, and how much longer it is. `None` for a line that this has not made.
+    pub fn renumbered(&self, line: &[u8], seq: u64) -> Option<(Vec<u8>, isize)> {
+        let rest = line.strip_prefix(self.event_prefix.as_slice())?;
+        let rest = rest.get(rest.iter().take_while(|byte| byte.is_ascii_digit()).count()..)?;
+        let mut text = self.event_prefix.clone();
+        text.extend_from_slice(itoa::Buffer::new().format(seq).as_bytes());
+        text.extend_from_slice(rest);
+        let longer = text.len().checked_signed_diff(line.len())?;
+        Some((text, longer))
     }
 
     /// An `outgoing` line, which has no number.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::log::{Kind, LineView};
 use super::subscription::Pattern;
+use crate::json;
 
 /// What a line counts beside its bytes and its event's name.
 const ENTRY: usize = 128;
@@ -40,6 +41,38 @@ impl Sticky {
     pub(super) fn new(patterns: &[String], max_bytes: usize) -> Self {
         let patterns = patterns.iter().map(Pattern::new).collect();
         Self { patterns, max_bytes, ..Self::default() }
+    }
+
+    /// With these lines, in order of their numbers, until it is known which are wanted.
+    pub(super) fn of(lines: Vec<(u64, Bytes, Range<usize>)>) -> Self {
+        let mut sticky = Self::new(&[], usize::MAX);
+        for (seq, line, name) in lines {
+            let event = line.get(name.clone()).and_then(|name| std::str::from_utf8(name).ok());
+            if let Some(event) = event.and_then(json::unquote) {
+                sticky.keep(seq, &event, line.clone(), name);
+            }
+        }
+        sticky
+    }
+
+    /// Goes on with other patterns and another size; what they do not reach is forgotten.
+    pub(super) fn reset(&mut self, patterns: &[String], max_bytes: usize) {
+        let kept = std::mem::replace(self, Self::new(patterns, max_bytes));
+        for (seq, Kept { event, line, name }) in kept.lines {
+            if self.wants(&event) {
+                self.keep(seq, &event, line, name);
+            }
+        }
+    }
+
+    /// All lines with their numbers, in order, and where the event's name stands in each.
+    pub(super) fn all(&self) -> Vec<(u64, Bytes, Range<usize>)> {
+        self.lines.iter().map(|(seq, kept)| (*seq, kept.line.clone(), kept.name.clone())).collect()
+    }
+
+    /// The number of the newest line, 0 for none.
+    pub(super) fn newest(&self) -> u64 {
+        self.lines.last_key_value().map_or(0, |(seq, _)| *seq)
     }
 
     /// Nothing is ever wanted.

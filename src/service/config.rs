@@ -42,6 +42,8 @@ pub struct Config {
     pub api: ApiSettings,
     /// `[[access]]`, in order.
     pub access: Vec<AccessRule>,
+    /// `state.dir`: where what outlives the process is kept; absent: nowhere.
+    pub state_dir: Option<PathBuf>,
     /// `[defaults]`, for connections that `open` adds.
     pub defaults: ConnectionOptions,
     /// `[connections]` by name.
@@ -228,15 +230,10 @@ struct Loader<'a> {
 impl Loader<'_> {
     fn load(mut self, sources: &Sources, tree: Value, files: Vec<PathBuf>) -> Result<Config, ConfigError> {
         let (file, mistyped) = self.typed(tree);
-        if file.state.dir.is_some() {
-            self.problem(
-                &key(["state", "dir"]),
-                "state.dir is not supported by this version of siod; leave it out",
-            );
-        }
         let log = self.log(file.log);
         let api = self.api(sources, file.api);
         let access = self.access(file.access);
+        let state_dir = file.state.dir.and_then(|dir| self.folder(&key(["state", "dir"]), dir));
         let mut defaults = file.defaults;
         self.named_files(&key(["defaults"]), &mut defaults);
         self.check_defaults(&defaults);
@@ -251,7 +248,7 @@ impl Loader<'_> {
             }
         }
         let exposed = std::mem::take(&mut self.exposed);
-        self.finish(Config { files, log, api, access, defaults, connections, exposed })
+        self.finish(Config { files, log, api, access, state_dir, defaults, connections, exposed })
     }
 
     fn finish<T>(self, value: T) -> Result<T, ConfigError> {
@@ -502,6 +499,18 @@ impl Loader<'_> {
             let exposed = Exposed::whole(path).filter(|exposed| !self.exposed.contains(exposed));
             self.exposed.extend(exposed);
         }
+    }
+
+    /// A folder that need not be there yet.
+    fn folder(&mut self, key: &[String], mut path: PathBuf) -> Option<PathBuf> {
+        if !self.expand(key, &mut path) {
+            return None;
+        }
+        if !path.is_absolute() {
+            self.problem(key, &format!("found {:?}, expected a path that begins with /", path.display()));
+            return None;
+        }
+        Some(path)
     }
 
     /// Replaces variables in the paths that options name and sees that the files are there.

@@ -39,6 +39,10 @@ impl Config {
         for rule in &self.access {
             text.access(rule);
         }
+        if let Some(dir) = &self.state_dir {
+            text.table("state");
+            text.path("dir", dir);
+        }
         for (name, settings) in &self.connections {
             text.table(&format!("connections.{}", quoted_key(name)));
             text.connection(settings);

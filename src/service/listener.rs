@@ -3,30 +3,26 @@
 //! Who holds `<socket>.lock` may replace and remove the socket's file; a probe of the socket alone could not tell a
 //! daemon that is about to listen from one that has died. Accepting is left to the caller.
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::fs::{self, Permissions};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Gid, Mode};
 #[cfg(not(target_vendor = "apple"))]
 use rustix::net::SocketFlags;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use crate::hub::accounts;
+use crate::service::lock::{Lock, LockError, holder};
 
 /// Bytes of the longest path a Unix socket can have.
 pub const LONGEST_PATH: usize = 107;
 
 /// As many connections may wait to be accepted; the kernel may allow fewer.
 const BACKLOG: i32 = 4096;
-
-/// How often a lock file that somebody removes meanwhile is opened anew.
-const LOCK_TRIES: usize = 10;
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -77,10 +73,6 @@ pub enum ListenError {
         /// Why it was refused.
         source: io::Error,
     },
-}
-
-fn holder(pid: Option<&str>) -> String {
-    pid.map(|pid| format!(" by process {pid}")).unwrap_or_default()
 }
 
 /// A listening socket. Dropped, it takes its file away, if the file is its own.
@@ -134,7 +126,7 @@ impl Listener {
         }
         let group = group.map(group_id).transpose()?;
         prepare_folder(path, runtime)?;
-        let lock = Lock::take(path)?;
+        let lock = lock(path)?;
         clear(path)?;
         let failed = |step| move |source: rustix::io::Errno| io_error(step, path, source.into());
 
@@ -242,6 +234,17 @@ fn prepare_folder(path: &Path, runtime: Option<&Path>) -> Result<(), ListenError
     if others_write && !sticky { Err(ListenError::OpenFolder(folder.to_owned())) } else { Ok(()) }
 }
 
+/// Holds `<socket>.lock`, which says whose the socket's file is.
+fn lock(socket: &Path) -> Result<Lock, ListenError> {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    Lock::take(path.clone()).map_err(|error| match error {
+        LockError::Held(pid) => ListenError::InUse { path: socket.to_owned(), pid },
+        LockError::Io(step, source) => io_error(step, &path, source),
+    })
+}
+
 /// Removes a socket that nobody listens on. The lock is held, so no daemon is about to.
 fn clear(path: &Path) -> Result<(), ListenError> {
     let not_ours = |what| ListenError::NotOurs { path: path.to_owned(), what };
@@ -279,67 +282,6 @@ fn group_id(name: &str) -> Result<Gid, ListenError> {
     // The highest number means no change.
     let number = named.or_else(|| name.parse::<u32>().ok()).filter(|number| *number != u32::MAX);
     number.map(Gid::from_raw).ok_or_else(|| ListenError::NoGroup(name.to_owned()))
-}
-
-/// The locked file `<socket>.lock`, with our process id for whoever finds it locked. Dropped, it is removed.
-#[derive(Debug)]
-struct Lock {
-    path: PathBuf,
-    file: File,
-}
-
-impl Lock {
-    fn take(socket: &Path) -> Result<Self, ListenError> {
-        let mut path = socket.as_os_str().to_owned();
-        path.push(".lock");
-        let path = PathBuf::from(path);
-        let failed = |step| move |error| io_error(step, Path::new(socket), error);
-        for _ in 0..LOCK_TRIES {
-            let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nofollow);
-            let mut file =
-                options.open(&path).map_err(|error| io_error("open the lock file", &path, error))?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(ListenError::InUse { path: socket.to_owned(), pid: written_pid(&mut file) });
-                }
-                Err(TryLockError::Error(error)) => return Err(failed("lock its lock file")(error)),
-            }
-            // A file that its last holder has removed meanwhile keeps nobody else out.
-            if !is_still(&path, &file) {
-                continue;
-            }
-            let write =
-                file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
-            write.map_err(failed("write its lock file"))?;
-            return Ok(Self { path, file });
-        }
-        Err(ListenError::InUse { path: socket.to_owned(), pid: None })
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        if is_still(&self.path, &self.file) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn is_still(path: &Path, file: &File) -> bool {
-    match (fs::symlink_metadata(path), file.metadata()) {
-        (Ok(there), Ok(held)) => (there.dev(), there.ino()) == (held.dev(), held.ino()),
-        _ => false,
-    }
-}
-
-fn written_pid(file: &mut File) -> Option<String> {
-    let mut text = String::new();
-    file.rewind().and_then(|()| file.take(32).read_to_string(&mut text)).ok()?;
-    Some(text.trim().to_owned())
-        .filter(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -539,7 +481,7 @@ mod tests {
         }
         let connected = OwnedFd::from(UnixStream::pair().unwrap().0);
         assert!(child(connected, "LISTEN_PID=$$ LISTEN_FDS=1", &path).contains("it does not listen"));
-        let file = OwnedFd::from(File::open("/dev/null").unwrap());
+        let file = OwnedFd::from(fs::File::open("/dev/null").unwrap());
         assert!(child(file, "LISTEN_PID=$$ LISTEN_FDS=1", &path).contains("fd 3 is not a socket"));
     }
 }

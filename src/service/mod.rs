@@ -7,8 +7,10 @@ mod exposure;
 mod journal;
 mod layers;
 pub mod listener;
+mod lock;
 pub mod reload;
 pub mod signals;
+pub mod state;
 mod systemd;
 pub mod telemetry;
 pub(crate) mod visible;
@@ -25,6 +27,7 @@ use self::config::Config;
 use self::listener::{ListenError, Listener};
 use self::reload::{Origin, Reload};
 use self::signals::{Shutdown, Signals};
+use self::state::{Keeper, StateError};
 use self::systemd::{Teller, Word};
 use crate::api::server::{Pulse, Server};
 use crate::api::{self, reload::Reloader};
@@ -46,6 +49,9 @@ pub enum Error {
     /// Its socket is in use or cannot be bound.
     #[error("{0}")]
     Listen(#[from] ListenError),
+    /// What is to outlive it cannot be kept where it should be.
+    #[error("{0}")]
+    State(#[from] StateError),
     /// Its log cannot be written.
     #[error("log: {0}")]
     Telemetry(#[from] telemetry::Error),
@@ -67,6 +73,7 @@ impl Error {
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Connection { .. } => true,
+            Self::State(error) => error.is_configuration(),
             Self::Listen(_) | Self::Telemetry(_) | Self::System(_) => false,
         }
     }
@@ -151,7 +158,14 @@ async fn serve_reloading(
 ) -> Result<(), Error> {
     let (managers, consumers) = (TaskTracker::new(), TaskTracker::new());
     let disconnect = CancellationToken::new();
-    let hub = Arc::new(Hub::new(hub_settings(&config), managers.clone(), disconnect.clone()));
+    let mut hub = Hub::new(hub_settings(&config), managers.clone(), disconnect.clone());
+    let mut keeper = None;
+    if let Some(dir) = &config.state_dir {
+        let (kept, saved) = Keeper::open(dir, &config.connections)?;
+        hub = saved.into_iter().fold(hub, Hub::resuming);
+        keeper = Some(kept);
+    }
+    let hub = Arc::new(hub);
     managers.spawn(Arc::clone(&hub).keep_log(disconnect.clone()));
     for warning in config.warnings() {
         warn!("{warning}");
@@ -159,6 +173,9 @@ async fn serve_reloading(
     for (name, settings) in std::mem::take(&mut config.connections) {
         let opened = hub.open(&name, settings, Opener::Config).await;
         opened.map_err(|error| Error::Connection { name, error })?;
+    }
+    if let Some(keeper) = &mut keeper {
+        keeper.begin(&hub).await?;
     }
     let (socket, file) = listener.into_parts();
     let socket = tokio::net::UnixListener::from_std(socket)?;
@@ -175,16 +192,30 @@ async fn serve_reloading(
             .spawn(async move { tokio::join!(teller.keep_status(&stop), teller.keep_alive(&pulse, &stop)) });
     }
 
-    reload::serve(reload, config, &hub, &server, &teller, requests, &stop).await;
+    let keeping = async {
+        if let Some(keeper) = &mut keeper {
+            keeper.run(&hub, &stop).await;
+        }
+    };
+    tokio::join!(reload::serve(reload, config, &hub, &server, &teller, requests, &stop), keeping);
     systemd::tell(&[Word::Stopping, Word::Status("stopping")]);
     hub.settle().await;
+    let suspended = match keeper {
+        Some(keeper) => Some((keeper, hub.suspend().await)),
+        None => None,
+    };
     for consumer in hub.consumers() {
         consumer.inbox().say_goodbye(Goodbye::Shutdown);
     }
     disconnect.cancel();
     consumers.close();
     managers.close();
-    let all = async { tokio::join!(consumers.wait(), managers.wait()) };
+    let kept = async {
+        if let Some((keeper, suspended)) = suspended {
+            keeper.end(&hub, suspended).await;
+        }
+    };
+    let all = async { tokio::join!(consumers.wait(), managers.wait(), kept) };
     if tokio::time::timeout(GRACE, all).await.is_err() {
         warn!("not everything could be written in time");
     }

@@ -154,6 +154,7 @@ impl Config {
             ("api.socket", self.api.socket == other.api.socket),
             ("api.mode", self.api.mode == other.api.mode),
             ("api.group", self.api.group == other.api.group),
+            ("state.dir", self.state_dir == other.state_dir),
         ];
         keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
     }
