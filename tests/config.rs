@@ -60,7 +60,7 @@ fn effective_output_loads_as_the_same_configuration() {
         let again = load(&sources(&[&again]), &environment()).unwrap();
         assert_eq!(again.effective(), config.effective());
         assert!(again.connections == config.connections && again.log == config.log);
-        assert_eq!((again.api, again.access), (config.api, config.access));
+        assert_eq!((again.api, again.access, again.state_dir), (config.api, config.access, config.state_dir));
     }
 }
 
@@ -418,6 +418,7 @@ fn the_shipped_file_shows_the_defaults() {
     // Keys whose default is that they are absent; the file shows an example.
     let absent = [
         "group",
+        "dir",
         "user",
         "role",
         "connections",

@@ -45,6 +45,7 @@ const PURE: &[&str] = &[
     "hub/access.rs",
     "hub/log.rs",
     "hub/ration.rs",
+    "hub/saved.rs",
     "hub/sticky.rs",
     "hub/subscription.rs",
     "hub/notice.rs",

@@ -7,7 +7,10 @@
 
 use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,6 +30,9 @@ const VERSION: &[u8] = b"1\n";
 
 /// Bytes of a head or a connection's facts at the most; a failure's words are the largest part of them.
 const MAX_FACTS: u64 = 256 * 1024;
+
+/// No count gets this far, and every one can go on from there.
+const MOST: u64 = 1 << 60;
 
 /// Bytes of the checksum.
 const SUM: u64 = 4;
@@ -147,7 +153,7 @@ pub fn identity(settings: &ConnectionSettings, stream: &str) -> String {
     };
     add(kind.as_bytes());
     parts.into_iter().for_each(add);
-    hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    BASE64_STANDARD_NO_PAD.encode(hash.finish())
 }
 
 /// Writes a file, connection by connection.
@@ -273,6 +279,9 @@ impl<R: Read> Reader<R> {
         facts: Facts,
         history: Option<log::Settings>,
     ) -> Result<SavedConnection, ReadError> {
+        if [facts.seq, facts.last_ack, facts.received, facts.sent].iter().any(|count| *count > MOST) {
+            return Err(ReadError::Damaged("a count is too large"));
+        }
         let limit = history.clone().unwrap_or(log::Settings { events: 0, bytes: 0 });
         let (lines, mut bytes) = self.extent()?;
         let mut seq = facts.seq.checked_sub(lines).ok_or(ReadError::Damaged("it has too many lines"))?;
@@ -289,13 +298,12 @@ impl<R: Read> Reader<R> {
                 continue;
             };
             self.text(&mut text, &place)?;
-            let log =
-                log.get_or_insert_with(|| Log::new(history.clone(), Default::default()).starting_at(seq));
+            let log = log.get_or_insert_with(|| Log::new(history.clone(), Duration::ZERO).starting_at(seq));
             log.push(&text, place.kind, place.name);
         }
         let log = match history {
             Some(history) if log.is_none() => {
-                Some(Log::new(history, Default::default()).starting_at(facts.seq + 1))
+                Some(Log::new(history, Duration::ZERO).starting_at(facts.seq + 1))
             }
             _ => log,
         };
@@ -408,7 +416,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn check(mut self) -> Result<(), ReadError> {
-        let mut sum = [0; SUM as usize];
+        let mut sum = 0_u32.to_le_bytes();
         self.input.read_exact(&mut sum).map_err(cut_off)?;
         if u32::from_le_bytes(sum) == self.sum.finalize() {
             Ok(())
