@@ -196,8 +196,8 @@ pub type Sessions = BTreeMap<String, Resumable>;
 pub struct Suspended {
     /// What the server may give back.
     pub sessions: Sessions,
-    /// All connections are known to say nothing any more.
-    pub silent: bool,
+    /// The stream can go on: all connections are known to say nothing any more, and there are not too many names.
+    pub whole: bool,
 }
 
 /// All connections and consumers of one daemon.
@@ -612,10 +612,11 @@ impl Hub {
             managers.push((manager, suspended));
         }
         let until = tokio::time::Instant::now() + LAST_ANSWERS;
-        let (mut sessions, mut silent) = (Sessions::new(), true);
+        let mut sessions = Sessions::new();
+        let mut whole = self.lock().channels.len() <= MAX_SAVED;
         for (manager, suspended) in managers {
             let Ok(given) = tokio::time::timeout_at(until, suspended).await else {
-                silent = false;
+                whole = false;
                 continue;
             };
             for (name, Connection { channel, socket, settings }) in &connections {
@@ -627,7 +628,7 @@ impl Hub {
                 }
             }
         }
-        Suspended { sessions, silent }
+        Suspended { sessions, whole }
     }
 
     /// The sessions that the server may give back to another process. `known` is what was found before, which still
@@ -662,7 +663,7 @@ impl Hub {
         Resumable { identity, session, newest_kept: channel.newest_kept() }
     }
 
-    /// Writes what outlives the process. `whole`, which needs [`Hub::suspend`] before it, lets the stream go on with every
+    /// Writes what outlives the process. `whole`, which [`Hub::suspend`] must have allowed, lets the stream go on with every
     /// line; else only these sessions may. Takes as long as `out`, and holds nobody up.
     pub fn save<W: Write>(&self, whole: bool, sessions: &Sessions, out: W) -> io::Result<W> {
         let (channels, configured) = {
@@ -673,7 +674,6 @@ impl Hub {
             let identities = configured.map(|(name, entry)| (name.clone(), identity(entry)));
             (channels, identities.collect::<HashMap<_, _>>())
         };
-        let whole = whole && channels.len() <= MAX_SAVED;
         let mut writer = saved::Writer::new(out, &Head { stream: self.stream.to_string(), whole })?;
         for channel in channels {
             let identity = configured.get(channel.name());

@@ -266,12 +266,14 @@ impl Keeper {
         }
     }
 
-    /// Writes everything, once, where the connections are known to be silent; else as at an interval.
+    /// Writes everything, once, where the stream can go on; else as at an interval.
     pub(super) async fn end(mut self, hub: &Arc<Hub>, suspended: Suspended) {
         self.known = suspended.sessions;
-        match self.write(hub, suspended.silent).await {
-            Ok(()) if suspended.silent => info!("the state is kept for the next run"),
-            Ok(()) => warn!("a connection did not come to rest in time; the next run begins a new stream"),
+        match self.write(hub, suspended.whole).await {
+            Ok(()) if suspended.whole => info!("the state is kept for the next run"),
+            Ok(()) => warn!(
+                "a connection did not come to rest in time, or there are too many; the next run begins a new stream"
+            ),
             Err(error) => warn!(dir = %self.dir.dir.display(), %error, "the state cannot be kept"),
         }
     }
