@@ -129,21 +129,18 @@ async fn a_restart_in_a_stream_of_events_leaves_no_hole() {
 
     // The server goes on while the daemon ends; what it has sent last may not have been taken.
     let mut lines = Vec::new();
-    let mut sent = 0;
-    let mut say = async |ws: &mut Ws| {
-        sent += 1;
-        ws.send(&format!(r#"42["n",{sent},"{sent}"]"#)).await;
-        sent
-    };
-    while say(&mut ws).await < 50 {}
-    while !lines.last().is_some_and(|line: &String| line.contains(r#""args":[50,"50"]"#)) {
+    let (first, last) = (50, 250);
+    for n in 1..=first {
+        ws.send(&format!(r#"42["n",{n},"{n}"]"#)).await;
+    }
+    while !lines.last().is_some_and(|line: &String| line.contains(&format!(r#""args":[{first},"#))) {
         lines.push(consumer.next_notification().await);
     }
     daemon.signal(Signal::TERM);
-    let mut last = 0;
-    for _ in 0..200 {
-        last = say(&mut ws).await;
+    for n in first + 1..=last {
+        ws.feed(&format!(r#"42["n",{n},"{n}"]"#)).await;
     }
+    ws.flush().await;
     while let Some(line) = consumer.next_line().await {
         lines.push(line);
     }
@@ -404,7 +401,7 @@ async fn kept_lines_and_a_script_that_went_through_outlive_it_with_their_session
     ws.expect(r#"420["login"]"#).await;
     ws.send("430[true]").await;
     ws.send(r#"42["s","o1"]"#).await;
-    subscribe(&mut consumer, r#","last":9"#, r#""missed":0"#).await;
+    let (_, stream) = subscribe(&mut consumer, r#","last":9"#, r#""missed":0"#).await;
     let ready = |seq| lifecycle(seq, r#""event":"ready","active":true"#);
     for line in [opened(1), connected(2, false), ready(3), event(4, "s", r#"["o1"]"#)] {
         consumer.hear(&line).await;
@@ -414,7 +411,8 @@ async fn kept_lines_and_a_script_that_went_through_outlive_it_with_their_session
     let daemon = Daemon::start_in(folder).await;
     let mut consumer = daemon.attach().await;
     let mut ws = join(&mut upstream, r#"40{"pid":"P","offset":"o1"}"#, &[]).await;
-    subscribe(&mut consumer, r#","last":4,"sticky":true"#, r#""missed":0"#).await;
+    let more = format!(r#"{},"sticky":true"#, after(&stream, 4));
+    subscribe(&mut consumer, &more, r#""missed":0"#).await;
     for line in [event(4, "s", r#"["o1"]"#), left(5), opened(6), connected(7, true), ready(8)] {
         consumer.hear(&line).await;
     }
@@ -441,7 +439,8 @@ async fn another_server_or_somebody_else_gets_neither_the_ring_nor_the_session()
     let daemon = Daemon::start_in(folder).await;
     let mut consumer = daemon.attach().await;
     let _ws = join(&mut upstream, r#"40{"pid":"P","offset":"o1"}"#, &[]).await;
-    subscribe(&mut consumer, &after(&stream, 6), r#""missed":0"#).await;
+    subscribe(&mut consumer, &after(&stream, 5), r#""missed":0"#).await;
+    consumer.hear(&connected(6, true)).await;
     let (folder, _) = end(daemon, Signal::TERM).await;
 
     folder.configure(&format!("{STATE}{}", chat(&url, "auth = { token = \"other\" }")));
