@@ -27,7 +27,7 @@ pub(super) struct HelloResult<'a> {
     /// The version of the local API.
     #[cfg_attr(test, schemars(extend("const" = super::message::API_VERSION)))]
     pub(super) api: u32,
-    /// A random name of this run of the daemon: a `seq` means something only together with it.
+    /// A random name of this run of the daemon, and of runs that go on from it: a `seq` means something only with it.
     pub(super) stream: &'a str,
     /// The daemon's process.
     pub(super) pid: u32,

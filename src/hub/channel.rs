@@ -92,11 +92,11 @@ pub struct Snapshot {
     last_error: Option<LastError>,
     /// The last `disconnect`.
     last_disconnect: Option<LastDisconnect>,
-    /// Events from the server in this run.
+    /// Events from the server in this stream.
     received: u64,
-    /// Events to the server in this run.
+    /// Events to the server in this stream.
     sent: u64,
-    /// Reconnections in this run.
+    /// Reconnections in this stream.
     reconnects: u64,
     /// There, and true, where any certificate of the server is taken.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
