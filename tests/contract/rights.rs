@@ -242,7 +242,7 @@ async fn the_first_rule_that_holds_decides() {
 async fn for_everybody(test: &str, config: &str) -> Option<Daemon> {
     if !geteuid().is_root() {
         // Not by a macro of the library, which the harness would hide.
-        let line = format!("SKIPPED access::{test}: only root can attach as other users\n");
+        let line = format!("SKIPPED rights::{test}: only root can attach as other users\n");
         std::io::stderr().write_all(line.as_bytes()).expect("stderr takes a line");
         return None;
     }

@@ -1,0 +1,16 @@
+//! The local API of the real daemon, line by line, with a scripted upstream behind it: a folder or file for each section
+//! of `docs/api.md`.
+
+#[path = "common/mod.rs"]
+mod common;
+
+#[path = "contract/log.rs"]
+mod log;
+#[path = "contract/methods/mod.rs"]
+mod methods;
+#[path = "contract/rights.rs"]
+mod rights;
+#[path = "contract/sharing/mod.rs"]
+mod sharing;
+#[path = "contract/wire.rs"]
+mod wire;
