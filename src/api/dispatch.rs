@@ -26,7 +26,7 @@ use crate::hub::channel::ConnectFailure;
 use crate::hub::notice::Time;
 use crate::hub::options::{ConnectionOptions, NO_AUTH, check_name};
 use crate::hub::subscription::{Filter, LifecycleFilter, Pattern};
-use crate::hub::{self, Connection, Consumer, Hub, Opener, Rights, Role, Start, Subscription, inbox};
+use crate::hub::{self, Connection, Consumer, Hub, Opener, Rights, Role, Rules, Start, Subscription, inbox};
 use crate::json;
 use crate::manager::{self, Auth, Effect, Effects, Manager, Ticket};
 use crate::socketio::{AckError, AnswerError, Args, Emit, EmitError, Name, Sent};
@@ -183,7 +183,7 @@ impl Dispatcher {
             }
             Method::List => {
                 check!(request.params::<message::Nothing>());
-                reply.ok(&ListResult { connections: self.context.hub.snapshots(self.rights()) });
+                reply.ok(&ListResult { connections: self.context.hub.snapshots(&self.rights()) });
             }
             Method::Status => {
                 let status = check!(self.status(request));
@@ -285,12 +285,31 @@ impl Dispatcher {
         Err(Error::new(ErrorKind::Forbidden, message))
     }
 
-    fn rights(&self) -> &Rights {
-        &self.consumer.identity().rights
+    /// Whether this consumer may use these options. With some of them the daemon would do for it what its own user may not.
+    fn permit_options(&self, rules: &Rules, options: &ConnectionOptions) -> Result<(), Error> {
+        let identity = self.consumer.identity();
+        let Some((option, does)) = options.uses_system().filter(|_| !rules.is_trusted(identity.uid)) else {
+            return Ok(());
+        };
+        warn!(
+            uid = identity.uid,
+            pid = identity.pid,
+            option,
+            "refused: an option that the consumer may not use"
+        );
+        let message = format!(
+            "{option} {does} with the daemon's rights; in open only root and the daemon's own user may use it, \
+             others have it put into the configuration"
+        );
+        Err(Error::new(ErrorKind::Forbidden, message))
+    }
+
+    fn rights(&self) -> Rights {
+        self.consumer.rights()
     }
 
     fn connection(&self, name: &str) -> Result<Connection, Error> {
-        Ok(self.context.hub.connection(name, self.rights())?)
+        Ok(self.context.hub.connection(name, &self.rights())?)
     }
 
     fn greeting(&self) -> HelloResult<'_> {
@@ -314,7 +333,7 @@ impl Dispatcher {
 
     fn status(&self, request: &Request<'_>) -> Result<StatusResult<'_>, Error> {
         let hub = &self.context.hub;
-        let mut connections = hub.snapshots(self.rights());
+        let mut connections = hub.snapshots(&self.rights());
         let connection_count = connections.len();
         if let Some(name) = request.params::<message::Status>()?.connection {
             connections = vec![self.connection(&name)?.channel.snapshot()];
@@ -493,9 +512,10 @@ impl Dispatcher {
             Some(_) => return Err(invalid("persist must be true or false".into())),
         };
         let members = members.iter().map(|(name, value)| (name.as_str(), *value));
-        let settings = ConnectionOptions::from_members(members)
-            .and_then(|options| options.resolve(&self.context.settings().defaults))
-            .map_err(|error| invalid(error.to_string()))?;
+        let options = ConnectionOptions::from_members(members).map_err(|error| invalid(error.to_string()))?;
+        let given = self.context.settings();
+        self.permit_options(&given.rules, &options)?;
+        let settings = options.resolve(&given.defaults).map_err(|error| invalid(error.to_string()))?;
         let opener = Opener::Consumer { id: self.consumer.id(), persist };
         let (created, connection) = self.context.hub.open(&name, settings, opener).await?;
         Ok(OpenResult { created, connection: connection.channel.snapshot() })
@@ -520,7 +540,7 @@ impl Dispatcher {
             };
             Error::new(ErrorKind::InvalidConfig, message)
         })?;
-        reloaded.changes.keep_reached(self.rights());
+        reloaded.changes.keep_reached(&self.rights());
         for name in reloaded.changes.touched() {
             self.consumer.hear_first(name);
         }
@@ -589,6 +609,7 @@ impl From<hub::Error> for Error {
             hub::Error::UnknownConnection(_) => ErrorKind::UnknownConnection,
             hub::Error::Exists(_) => ErrorKind::ConnectionExists,
             hub::Error::Tls(_) | hub::Error::TooManySubscriptions => ErrorKind::InvalidParams,
+            hub::Error::TooManyOpened => ErrorKind::BufferFull,
             hub::Error::ShuttingDown => ErrorKind::ShuttingDown,
         };
         Self::new(kind, error.to_string())

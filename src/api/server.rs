@@ -1,20 +1,22 @@
 //! The accept loop.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, error_span, warn};
+use tracing::{Instrument, debug, error_span, info, warn};
 
 use super::dispatch::{Context, lock};
 use super::peer;
 use super::reload::Reloader;
 use crate::hub::notice::Time;
-use crate::hub::{Goodbye, Hub, Identity, Rights, Verdict, accounts};
+use crate::hub::{Consumer, Goodbye, Hub, Identity, Lag, Rights, Rules, Verdict, accounts};
 
 /// How long accepting rests when there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -69,9 +71,62 @@ impl Server {
         Self { context: Arc::new(context), undecided, lookups }
     }
 
-    /// Serves with other settings from now on.
-    pub fn set_settings(&self, settings: super::Settings) {
-        *lock(&self.context.settings) = Arc::new(settings);
+    /// Serves with other settings from now on, and settles anew what those may do who are attached. Gives back what held
+    /// before.
+    pub async fn set_settings(&self, settings: impl Into<Arc<super::Settings>>) -> Arc<super::Settings> {
+        let settings = settings.into();
+        let before = std::mem::replace(&mut *lock(&self.context.settings), Arc::clone(&settings));
+        if before.rules != settings.rules {
+            self.settle_rights(&settings.rules).await;
+        }
+        before
+    }
+
+    async fn settle_rights(&self, rules: &Rules) {
+        let hub = &self.context.hub;
+        let mut undecided = Vec::new();
+        for consumer in hub.consumers() {
+            let Identity { uid, gid, .. } = *consumer.identity();
+            match rules.judge(uid, gid, None) {
+                Verdict::NeedsGroups => undecided.push(consumer),
+                verdict => self.grant(&consumer, verdict),
+            }
+        }
+        let users: HashSet<u32> = undecided.iter().map(|consumer| consumer.identity().uid).collect();
+        let look_up = async |uid| (uid, self.groups_of(uid).await);
+        let groups: HashMap<_, _> = join_all(users.into_iter().map(look_up)).await.into_iter().collect();
+        for consumer in undecided {
+            let Identity { uid, gid, pid } = *consumer.identity();
+            let verdict = match groups.get(&uid) {
+                Some(Ok(groups)) => rules.judge(uid, gid, Some(groups)),
+                Some(Err(error)) => {
+                    warn!(uid, pid, %error, "its groups could not be looked up");
+                    Verdict::Refused
+                }
+                None => Verdict::Refused,
+            };
+            self.grant(&consumer, verdict);
+        }
+    }
+
+    fn grant(&self, consumer: &Consumer, verdict: Verdict) {
+        let Identity { uid, pid, .. } = *consumer.identity();
+        if let Verdict::Granted(rights) = verdict {
+            if rights != consumer.rights() {
+                info!(
+                    consumer = consumer.name(),
+                    uid,
+                    pid,
+                    role = rights.role.name(),
+                    "other access rules hold"
+                );
+                self.context.hub.set_rights(consumer, rights);
+            }
+        } else {
+            warn!(consumer = consumer.name(), uid, pid, "let go: the access rules give it no role any more");
+            self.context.hub.set_rights(consumer, Rights::none());
+            consumer.inbox().say_goodbye(Goodbye::Forbidden);
+        }
     }
 
     /// Why the configuration could not be loaded the last time, for `status`; none when it could.
@@ -86,6 +141,7 @@ impl Server {
 
     /// Takes consumers until `stop`, and answers to `pulses` meanwhile.
     pub async fn accept(self, listener: UnixListener, mut pulses: Pulses, stop: CancellationToken) {
+        let mut failing = false;
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
@@ -97,13 +153,21 @@ impl Server {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => self.attach(stream, &stop),
-                Err(error) => {
-                    // Most likely no descriptor is left; those who are attached go on meanwhile.
-                    if self.context.hub.takes_complaint(None, "a consumer could not be accepted") {
-                        warn!(%error, "a consumer could not be accepted");
+                Ok((stream, _)) => {
+                    if std::mem::take(&mut failing) {
+                        info!("consumers are accepted again");
                     }
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    self.attach(stream, &stop);
+                }
+                Err(error) => {
+                    // Most likely no descriptor is left. Those who are attached go on meanwhile, and who comes now waits.
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(%error, "no consumer can be accepted for now");
+                    }
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                    }
                 }
             }
         }
@@ -115,8 +179,10 @@ impl Server {
             Ok(peer) => peer,
             Err(error) => return debug!(%error, "a consumer was gone before it was asked who it is"),
         };
-        match self.context.settings().rules.judge(peer.uid, peer.gid, None) {
-            Verdict::Granted(rights) => self.admit(stream, peer, rights),
+        // Held until the program is among those whose rights are settled anew when the rules change.
+        let settings = lock(&self.context.settings);
+        match settings.rules.judge(peer.uid, peer.gid, None) {
+            Verdict::Granted(rights) => self.admit(stream, peer, rights, settings.lag),
             Verdict::Refused => self.refuse(stream, peer),
             Verdict::NeedsGroups => {
                 let Ok(place) = Arc::clone(&self.undecided).try_acquire_owned() else {
@@ -135,10 +201,9 @@ impl Server {
     }
 
     fn decide(&self, stream: UnixStream, peer: Peer, groups: io::Result<Vec<u32>>) {
-        let verdict =
-            groups.map(|groups| self.context.settings().rules.judge(peer.uid, peer.gid, Some(&groups)));
-        match verdict {
-            Ok(Verdict::Granted(rights)) => self.admit(stream, peer, rights),
+        let settings = lock(&self.context.settings);
+        match groups.map(|groups| settings.rules.judge(peer.uid, peer.gid, Some(&groups))) {
+            Ok(Verdict::Granted(rights)) => self.admit(stream, peer, rights, settings.lag),
             Ok(Verdict::Refused | Verdict::NeedsGroups) => self.refuse(stream, peer),
             Err(error) => {
                 // A rule that would have kept it out may be among those that cannot be looked at.
@@ -164,11 +229,10 @@ impl Server {
         tokio::time::timeout(LOOKUP_TIMEOUT, look_up).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
     }
 
-    fn admit(&self, stream: UnixStream, peer: Peer, rights: Rights) {
+    fn admit(&self, stream: UnixStream, peer: Peer, rights: Rights, lag: Lag) {
         let context = &self.context;
         let Peer { pid, uid, gid } = peer;
-        let Some(consumer) = context.hub.attach(Identity { pid, uid, gid, rights }, context.settings().lag)
-        else {
+        let Some(consumer) = context.hub.attach(Identity { pid, uid, gid }, rights, lag) else {
             let goodbye = if context.hub.is_ending() { Goodbye::Shutdown } else { Goodbye::TooManyConsumers };
             return self.turn_away(stream, goodbye);
         };

@@ -43,6 +43,11 @@ impl Rights {
         Self { role, connections: [Pattern::new("*")].into() }
     }
 
+    /// What is left to a program that may not be here any more.
+    pub fn none() -> Self {
+        Self { role: Role::Read, connections: [].into() }
+    }
+
     /// Whether no name at all is out of reach.
     pub fn reach_all(&self) -> bool {
         self.connections.iter().any(Pattern::fits_all)
@@ -115,8 +120,13 @@ impl Rules {
                 None => return Verdict::NeedsGroups,
             }
         }
-        let role = if uid == 0 || uid == self.own { Role::Control } else { Role::Write };
+        let role = if self.is_trusted(uid) { Role::Control } else { Role::Write };
         Verdict::Granted(Rights::everywhere(role))
+    }
+
+    /// Whether the user is root or the daemon's own, who can do without the daemon whatever it can.
+    pub fn is_trusted(&self, uid: u32) -> bool {
+        uid == 0 || uid == self.own
     }
 }
 

@@ -121,8 +121,6 @@ pub struct Identity {
     pub uid: u32,
     /// The primary group.
     pub gid: u32,
-    /// What it may do, by the rules that held when it attached.
-    pub rights: Rights,
 }
 
 /// One attached program.
@@ -130,6 +128,8 @@ pub struct Identity {
 pub struct Consumer {
     id: u64,
     identity: Identity,
+    /// What it may do by the rules that hold. Changes together with what it hears, under the hub's lock.
+    rights: Mutex<Rights>,
     attached: Time,
     inbox: Arc<Inbox>,
     state: Mutex<State>,
@@ -167,10 +167,11 @@ pub struct Report {
 
 impl Consumer {
     /// A consumer without subscriptions.
-    pub fn new(id: u64, identity: Identity, lag: Lag) -> Self {
+    pub fn new(id: u64, identity: Identity, rights: Rights, lag: Lag) -> Self {
         Self {
             id,
             identity,
+            rights: Mutex::new(rights),
             attached: Time::now(),
             inbox: Arc::new(Inbox::new(lag)),
             state: Mutex::new(State { next_subscription: 1, ..State::default() }),
@@ -192,6 +193,11 @@ impl Consumer {
     /// Who it is.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// What it may do now.
+    pub fn rights(&self) -> Rights {
+        self.rights.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What waits for it.
@@ -222,7 +228,7 @@ impl Consumer {
             pid: self.identity.pid,
             uid: self.identity.uid,
             gid: self.identity.gid,
-            role: self.identity.rights.role,
+            role: self.rights().role,
             attached: self.attached,
             client: state.client.clone(),
             subscriptions: state.subscriptions.len(),
@@ -307,16 +313,14 @@ impl Consumer {
             }
         }
         for key in left {
-            let view = state.views.remove(key);
-            view.channel.detach(&view.seat);
-            state.by_name.remove(view.channel.name());
+            state.leave(key);
         }
         true
     }
 
     /// A connection came to be: where it may see it, subscriptions that match it hear it from its next line on.
     pub(super) fn connection_opening(&self, channel: &Arc<Channel>) {
-        if !self.identity.rights.reach(channel.name()) {
+        if !self.rights().reach(channel.name()) {
             return;
         }
         let mut state = self.lock();
@@ -333,6 +337,28 @@ impl Consumer {
                 state.listen(channel, &self.inbox, number, since, &filter);
             }
         }
+    }
+
+    /// Other rights hold from now on: of what they do not reach, nothing more is written, and not what stands in line.
+    pub(super) fn set_rights(&self, rights: Rights) {
+        let mut state = self.lock();
+        for replaying in self.inbox.take_replays(|replaying| !rights.reach(replaying.channel.name())) {
+            replaying.end();
+        }
+        let hidden: Vec<usize> = state
+            .views
+            .iter()
+            .filter(|(_, view)| !rights.reach(view.channel.name()))
+            .map(|(key, _)| key)
+            .collect();
+        for key in hidden {
+            let heard = std::mem::take(&mut state.views[key].heard);
+            for _watcher in heard.iter().filter(|heard| heard.filter.outgoing) {
+                state.views[key].channel.watch(false);
+            }
+            state.leave(key);
+        }
+        *self.rights.lock().unwrap_or_else(PoisonError::into_inner) = rights;
     }
 
     /// It reads no more: nothing is kept for it from here on.
@@ -490,6 +516,13 @@ impl State {
         self.views.get(key).is_none_or(|view| view.channel.stands_after(&view.seat, seq))
     }
 
+    /// Nobody hears this channel any more.
+    fn leave(&mut self, key: usize) {
+        let view = self.views.remove(key);
+        view.channel.detach(&view.seat);
+        self.by_name.remove(view.channel.name());
+    }
+
     fn listen(
         &mut self,
         channel: &Arc<Channel>,
@@ -533,9 +566,31 @@ mod tests {
     use crate::hub::subscription::LifecycleFilter;
 
     #[test]
+    fn a_replay_ends_where_the_rights_end() {
+        let identity = Identity { pid: None, uid: 0, gid: 0 };
+        let consumer = Consumer::new(1, identity, Rights::everywhere(Role::Read), Lag::Skip);
+        let history = log::Settings { events: 10, bytes: 1024 };
+        for name in ["chat", "secret"] {
+            let channel = Channel::new(name, "stream".into(), history.clone(), Duration::from_secs(1));
+            consumer.inbox.push_replay(Replaying {
+                subscription: 1,
+                channel: Arc::new(channel),
+                sticky: VecDeque::from([Bytes::from(name)]),
+                sticky_seqs: vec![1],
+                replay: None,
+                filter: Arc::new(Filter { events: None, lifecycle: LifecycleFilter::All, outgoing: false }),
+            });
+        }
+        consumer.set_rights(Rights { role: Role::Read, connections: [Pattern::new("ch*")].into() });
+        let mut out = Vec::new();
+        consumer.take(&mut out);
+        assert_eq!(out, ["chat"]);
+    }
+
+    #[test]
     fn kept_lines_that_are_not_read_count_as_answers() {
-        let identity = Identity { pid: None, uid: 0, gid: 0, rights: Rights::everywhere(Role::Read) };
-        let consumer = Consumer::new(1, identity, Lag::Skip);
+        let identity = Identity { pid: None, uid: 0, gid: 0 };
+        let consumer = Consumer::new(1, identity, Rights::everywhere(Role::Read), Lag::Skip);
         let history = log::Settings { events: 10, bytes: 1024 };
         let channel =
             Arc::new(Channel::new("chat", "stream".into(), history, Duration::from_secs(1), Arc::default()));

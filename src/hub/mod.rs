@@ -53,6 +53,9 @@ const SESSIONS: Duration = Duration::from_secs(2);
 /// Names whose counters outlive the process. With more the stream does not.
 const MAX_SAVED: usize = 65_536;
 
+/// Connections that consumers may have opened, those that outlive them among them.
+pub const MAX_OPENED: usize = 1024;
+
 /// What happens to a consumer that the ring has overrun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "LagPolicy"))]
@@ -99,6 +102,9 @@ pub enum Error {
     /// A consumer asked for more than it may have.
     #[error("at most {} subscriptions are possible; end some with unsubscribe", consumer::MAX_SUBSCRIPTIONS)]
     TooManySubscriptions,
+    /// Consumers have opened as many connections as there may be.
+    #[error("consumers have opened {MAX_OPENED} connections, which is the most; close one first")]
+    TooManyOpened,
     /// The daemon ends.
     #[error("the daemon is shutting down")]
     ShuttingDown,
@@ -298,13 +304,13 @@ impl Hub {
     }
 
     /// A program attaches; `None` when there are too many.
-    pub fn attach(&self, identity: Identity, lag: Lag) -> Option<Arc<Consumer>> {
+    pub fn attach(&self, identity: Identity, rights: Rights, lag: Lag) -> Option<Arc<Consumer>> {
         let mut state = self.lock();
         if state.consumers.len() >= state.settings.max_consumers || state.ending {
             return None;
         }
         state.last_consumer += 1;
-        let consumer = Arc::new(Consumer::new(state.last_consumer, identity, lag));
+        let consumer = Arc::new(Consumer::new(state.last_consumer, identity, rights, lag));
         state.consumers.insert(consumer.id(), Arc::clone(&consumer));
         Some(consumer)
     }
@@ -338,6 +344,16 @@ impl Hub {
             if orphaned {
                 self.remove(&name, By::Consumer, changing).await;
             }
+        }
+    }
+
+    /// Other rights hold for a consumer: what it may no longer see is gone for it, and what it comes to see and its
+    /// subscriptions match is heard from the next line on.
+    pub fn set_rights(&self, consumer: &Consumer, rights: Rights) {
+        let state = self.lock();
+        consumer.set_rights(rights);
+        for entry in state.connections.values() {
+            consumer.connection_opening(&entry.connection.channel);
         }
     }
 
@@ -383,7 +399,7 @@ impl Hub {
         answer: impl FnOnce(&Subscribed, &mut BytesMut),
     ) -> Result<(), Error> {
         let state = self.lock();
-        let rights = &consumer.identity().rights;
+        let rights = &consumer.rights();
         let channels = match subscription.connections.as_plain() {
             Some(name) => vec![Arc::clone(&state.entry(name, rights)?.connection.channel)],
             None => state
@@ -417,8 +433,7 @@ impl Hub {
     ) -> Result<Changes, Vec<(String, Error)>> {
         let mut changing = Arc::clone(&self.changing).lock_owned().await;
         let changes = self.compare(&wanted);
-        let new = changes.changed.iter().chain(&changes.added);
-        check(new.filter_map(|name| Some((name, &wanted.get(name)?.manager))))?;
+        check(&wanted, &changes)?;
         // All leave before the first comes, so that sessions are shared as they would be after a start.
         for name in changes.removed.iter().chain(&changes.changed) {
             // A Manager that is gone was told to end.
@@ -435,6 +450,11 @@ impl Hub {
         }
         drop(changing);
         if failed.is_empty() { Ok(changes) } else { Err(failed) }
+    }
+
+    /// Whether [`Hub::reconfigure`] could set all of these up.
+    pub fn check(&self, wanted: &BTreeMap<String, ConnectionSettings>) -> Result<(), Vec<(String, Error)>> {
+        check(wanted, &self.compare(wanted))
     }
 
     fn compare(&self, wanted: &BTreeMap<String, ConnectionSettings>) -> Changes {
@@ -489,6 +509,11 @@ impl Hub {
             entry.note(opener);
             return Ok((false, entry.connection.clone()));
         }
+        let by = if opener == Opener::Config { By::Config } else { By::Consumer };
+        let opened = state.connections.values().filter(|entry| entry.by == By::Consumer).count();
+        if by == By::Consumer && opened >= MAX_OPENED {
+            return Err(Error::TooManyOpened);
+        }
         let (manager, shareable) = self.manager_for(&state, &settings)?;
         let stall = state.settings.stall;
         let channel = state.channels.entry(name.to_owned()).or_insert_with(|| {
@@ -501,7 +526,6 @@ impl Hub {
         for consumer in state.consumers.values() {
             consumer.connection_opening(&channel);
         }
-        let by = if opener == Opener::Config { By::Config } else { By::Consumer };
         let session = state.sessions.remove(name).filter(|_| by == By::Config);
         let first_ack = channel.open(&settings, by);
         let observer = Arc::clone(&channel) as Arc<_>;
@@ -746,12 +770,15 @@ impl Hub {
     }
 }
 
-/// Whether Managers of these settings could be made: their files are read. Each of the settings is looked at once.
-fn check<'a>(
-    wanted: impl Iterator<Item = (&'a String, &'a manager::Settings)>,
+/// Whether Managers could be made for what is new: their files are read. Each of the settings is looked at once.
+fn check(
+    wanted: &BTreeMap<String, ConnectionSettings>,
+    changes: &Changes,
 ) -> Result<(), Vec<(String, Error)>> {
     let (mut good, mut failed) = (Vec::new(), Vec::new());
-    for (name, manager::Settings { transport, .. }) in wanted {
+    let new = changes.changed.iter().chain(&changes.added);
+    for (name, settings) in new.filter_map(|name| Some((name, wanted.get(name)?))) {
+        let transport = &settings.manager.transport;
         if good.contains(&transport) {
             continue;
         }

@@ -377,6 +377,25 @@ impl ConnectionOptions {
         Ok(Self { auth, ..options })
     }
 
+    /// An option, if there is one, that lets the daemon run a program, read a file or reach a socket of its own system, and
+    /// which of these it does.
+    pub fn uses_system(&self) -> Option<(&'static str, &'static str)> {
+        const FILE: &str = "reads a file";
+        let tls = self.tls.as_ref();
+        let steps = self.on_connect.iter().flatten();
+        [
+            ("auth_command", "runs a program", self.auth_command.is_some()),
+            ("auth_file", FILE, self.auth_file.is_some()),
+            ("on_connect.args_file", FILE, steps.into_iter().any(|step| step.args_file.is_some())),
+            ("tls.ca_file", FILE, tls.is_some_and(|tls| tls.ca_file.is_some())),
+            ("tls.cert_file", FILE, tls.is_some_and(|tls| tls.cert_file.is_some())),
+            ("tls.key_file", FILE, tls.is_some_and(|tls| tls.key_file.is_some())),
+            ("unix_socket", "reaches a local socket", self.unix_socket.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(key, does, named)| named.then_some((key, does)))
+    }
+
     /// Every option that holds a path, with its key, for expansion of variables and for checks.
     pub fn paths_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut PathBuf)> {
         let tls = self.tls.as_mut().into_iter().flat_map(|tls| {

@@ -17,7 +17,7 @@ use super::telemetry::Level;
 use super::{api_settings, hub_settings};
 use crate::api::reload::{Outcome, Reloaded, Request};
 use crate::api::server::Server;
-use crate::hub::Hub;
+use crate::hub::{self, Hub};
 
 /// Where a configuration comes from: it can be read from there as often as wanted.
 #[derive(Clone)]
@@ -124,16 +124,21 @@ impl Reload {
         outcome
     }
 
-    /// Connections first, for only they can still be refused.
+    /// Nothing is changed before it is known that it can be; then rules come first, so that nobody hears of a new connection
+    /// that they hide.
     async fn apply(&self, mut config: Config, started: &Config, hub: &Hub, server: &Server) -> Outcome {
         let warnings = config.warnings();
         let connections = std::mem::take(&mut config.connections);
-        let changes = hub.reconfigure(connections).await.map_err(|failed| {
-            let line = |(name, error)| format!("{}: {error}", shown(&["connections".to_owned(), name]));
-            failed.into_iter().map(line).collect::<Vec<_>>().join("\n")
-        })?;
+        hub.check(&connections).map_err(problems)?;
+        let before = server.set_settings(api_settings(&config)).await;
+        let changes = match hub.reconfigure(connections).await {
+            Ok(changes) => changes,
+            Err(failed) => {
+                server.set_settings(before).await;
+                return Err(problems(failed));
+            }
+        };
         hub.set_settings(hub_settings(&config));
-        server.set_settings(api_settings(&config));
         self.level.set(&config.log.level)?;
         for warning in warnings {
             warn!("{warning}");
@@ -144,6 +149,11 @@ impl Reload {
         }
         Ok(Reloaded { changes, needs_restart })
     }
+}
+
+fn problems(failed: Vec<(String, hub::Error)>) -> String {
+    let line = |(name, error)| format!("{}: {error}", shown(&["connections".to_owned(), name]));
+    failed.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 impl Config {

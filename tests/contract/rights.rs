@@ -4,10 +4,10 @@ use std::fs::Permissions;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 
-use rustix::process::{getegid, geteuid};
+use rustix::process::{Signal, getegid, geteuid};
 
 use crate::common::daemon::Folder;
-use crate::common::{Consumer, Daemon, QUICK, Upstream, refusal, within};
+use crate::common::{Consumer, Daemon, QUICK, Upstream, refusal, transcript, within};
 
 const FORBIDDEN: &str = r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"forbidden"}}"#;
 
@@ -189,7 +189,7 @@ async fn names_that_a_rule_does_not_give_cannot_be_opened_whether_they_exist_or_
 }
 
 #[tokio::test]
-async fn a_reload_tells_of_hidden_connections_nothing_and_brings_rules_for_who_comes_then() {
+async fn a_reload_tells_of_hidden_connections_nothing() {
     let rule = own("role = \"control\"\nconnections = [\"chat*\"]");
     let daemon = Daemon::start(&(idle(&["chat", "secret"]) + &rule)).await;
     let mut consumer = daemon.attach().await;
@@ -212,14 +212,118 @@ async fn a_reload_tells_of_hidden_connections_nothing_and_brings_rules_for_who_c
     assert!(!status.contains("hidden"), "{status}");
 
     write(idle(&["chat", "chat-2"]) + &own("role = \"read\"\nconnections = [\"chat-2\"]"));
-    let changes = r#"{"jsonrpc":"2.0","id":1,"result":{"added":[],"removed":[],"changed":[],"unchanged":["chat","chat-2"]}}"#;
+    // By the rights that hold now.
+    let changes =
+        r#"{"jsonrpc":"2.0","id":1,"result":{"added":[],"removed":[],"changed":[],"unchanged":["chat-2"]}}"#;
     consumer.call(&reload, changes).await;
-    let mut next = daemon.attach().await;
-    assert_eq!(
-        (role(&mut next).await.as_str(), listed(&mut next).await),
-        ("read", vec!["chat-2".to_owned()])
+    for consumer in [&mut consumer, &mut daemon.attach().await] {
+        assert_eq!(
+            (role(consumer).await.as_str(), listed(consumer).await),
+            ("read", vec!["chat-2".to_owned()])
+        );
+    }
+}
+
+/// Lets the daemon read another configuration, and waits until it holds.
+async fn reconfigure(daemon: &mut Daemon, config: &str) {
+    daemon.folder().configure(config);
+    daemon.signal(Signal::HUP);
+    while daemon.told().await.trim() != "READY=1" {}
+}
+
+#[tokio::test]
+async fn other_rules_hold_for_who_is_attached() {
+    let (mut upstream, mut hidden) = (Upstream::start().await, Upstream::start().await);
+    let connections = format!(
+        "{QUICK}\n[connections.chat]\nurl = \"{}\"\n[connections.secret]\nurl = \"{}\"\n",
+        upstream.url(),
+        hidden.url()
     );
+    let mut daemon = Daemon::start(&connections).await;
+    let mut consumer = daemon.attach().await;
+    let everything = r#""lifecycle":false,"outgoing":true"#;
+    consumer
+        .call(
+            &request("subscribe", everything),
+            r#"{"jsonrpc":"2.0","id":1,"result":{"subscription":1,"…":…}}"#,
+        )
+        .await;
+    let connected = r#"{"jsonrpc":"2.0","id":1,"result":{"connected":true,"…":…}}"#;
+    consumer.send(&request("connect", r#""connection":"chat","wait":20000"#)).await;
+    let mut ws = upstream.joined().await;
+    consumer.expect_answer(connected).await;
+    consumer.send(&request("connect", r#""connection":"secret","wait":20000"#)).await;
+    let mut hidden_ws = hidden.joined().await;
+    consumer.expect_answer(connected).await;
+    let said = |connection: &str, seq: u64, event: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"event","params":{{"connection":"{connection}","seq":{seq},"event":"{event}","args":[]}}}}"#
+        )
+    };
+    hidden_ws.send(r#"42["seen"]"#).await;
+    consumer.hear(&said("secret", 3, "seen")).await;
+
+    reconfigure(&mut daemon, &(connections.clone() + &own("role = \"write\"\nconnections = [\"ch*\"]")))
+        .await;
+    assert_eq!(
+        (role(&mut consumer).await.as_str(), listed(&mut consumer).await),
+        ("write", vec!["chat".to_owned()])
+    );
+    let gone = refusal("1", -32000, "unknown_connection");
+    consumer.call(&request("emit", r#""connection":"secret","event":"a""#), &gone).await;
+    consumer.call(&request("subscribe", r#""connection":"secret","last":9"#), &gone).await;
+    let forbidden = refusal("1", -32006, "forbidden");
+    consumer.call(&request("disconnect", r#""connection":"chat""#), &forbidden).await;
+    hidden_ws.send(r#"42["hidden"]"#).await;
+    // It is in the ring by the time when the server is answered.
+    hidden_ws.send(r#"427["ping"]"#).await;
+    ws.send(r#"42["heard"]"#).await;
+    consumer.expect(&said("chat", 3, "heard")).await;
+
+    reconfigure(&mut daemon, &connections).await;
     assert_eq!(role(&mut consumer).await, "control");
+    let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"connections":[{"name":"secret","seq":5,"subscribers":1,"…":…}],"…":…}}"#;
+    let status = request("status", r#""connection":"secret""#);
+    while transcript::compare(answer, &consumer.request(&status).await).is_err() {}
+    hidden_ws.send(r#"42["again"]"#).await;
+    consumer.expect(&said("secret", 6, "again")).await;
+    // It is one subscription still.
+    consumer
+        .call(&request("unsubscribe", r#""subscription":1"#), r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)
+        .await;
+    let silent = r#"{"jsonrpc":"2.0","id":1,"result":{"connections":[{"subscribers":0,"…":…},{"subscribers":0,"…":…}]}}"#;
+    consumer.call(&request("list", ""), silent).await;
+}
+
+#[tokio::test]
+async fn nobody_hears_of_a_connection_that_comes_together_with_the_rule_that_hides_it() {
+    let mut daemon = Daemon::start(&idle(&["chat"])).await;
+    let mut consumer = daemon.attach().await;
+    consumer
+        .call(&request("subscribe", ""), r#"{"jsonrpc":"2.0","id":1,"result":{"subscription":1,"…":…}}"#)
+        .await;
+    let rule = own("role = \"control\"\nconnections = [\"ch*\"]");
+    reconfigure(&mut daemon, &(idle(&["chat", "secret"]) + &rule)).await;
+    consumer.expect_silence().await;
+    assert_eq!(listed(&mut consumer).await, ["chat"]);
+}
+
+#[tokio::test]
+async fn who_loses_every_role_is_let_go_with_what_it_had_opened() {
+    let mut daemon = Daemon::start(&idle(&["chat"])).await;
+    let mut consumer = daemon.attach().await;
+    let opened = r#"{"jsonrpc":"2.0","id":1,"result":{"created":true,"…":…}}"#;
+    consumer.call(&request("open", r#""name":"mine","url":"http://localhost:1""#), opened).await;
+    reconfigure(&mut daemon, &(idle(&["chat"]) + &own("role = \"none\""))).await;
+    is_forbidden(&mut consumer).await;
+    is_forbidden(&mut daemon.attach().await).await;
+    reconfigure(&mut daemon, &idle(&["chat"])).await;
+    let mut next = daemon.attach().await;
+    while listed(&mut next).await != ["chat"] {}
+    let log = daemon.into_log().await;
+    let who = format!("uid={} pid={}", geteuid().as_raw(), std::process::id());
+    let told = |line: &str| line.contains("WARN") && line.contains("let go") && line.contains(&who);
+    assert!(log.lines().any(told), "{who} in\n{log}");
 }
 
 #[tokio::test]
@@ -291,6 +395,81 @@ async fn users_and_groups_have_the_roles_that_the_rules_give_them() {
     let log = daemon.into_log().await;
     let who = format!("uid={EVE} pid={}", std::process::id());
     assert!(log.lines().any(|line| line.contains("WARN") && line.contains(&who)), "{who} in\n{log}");
+}
+
+#[tokio::test]
+async fn other_rules_are_settled_for_each_user_and_group() {
+    let test = "other_rules_are_settled_for_each_user_and_group";
+    let config = "[api]\nmode = \"0666\"\n".to_owned() + &idle(&["chat", "secret"]);
+    let Some(mut daemon) = for_everybody(test, &idle(&["chat", "secret"])).await else { return };
+    let (uid, gid) = account();
+    let mut root = daemon.attach().await;
+    let mut alice = attach_as(&daemon, ALICE, OTHERS);
+    let mut bob = attach_as(&daemon, BOB, OTHERS);
+    let mut eve = attach_as(&daemon, EVE, OTHERS);
+    let mut member = attach_as(&daemon, uid, OTHERS);
+    for consumer in [&mut alice, &mut bob, &mut eve, &mut member] {
+        assert_eq!(role(consumer).await, "write");
+    }
+    let rules = format!(
+        "[[access]]\nuid = {ALICE}\nrole = \"control\"\nconnections = [\"ch*\"]\n\
+         [[access]]\nuid = {EVE}\nrole = \"none\"\n\
+         [[access]]\ngid = {gid}\nrole = \"read\"\n"
+    );
+    reconfigure(&mut daemon, &(config + &rules)).await;
+    is_forbidden(&mut eve).await;
+    for (consumer, expected, connections) in [
+        (&mut root, "control", &["chat", "secret"][..]),
+        (&mut alice, "control", &["chat"]),
+        (&mut bob, "write", &["chat", "secret"]),
+        (&mut member, "read", &["chat", "secret"]),
+    ] {
+        assert_eq!(role(consumer).await, expected);
+        assert_eq!(listed(consumer).await, connections);
+    }
+    let log = daemon.into_log().await;
+    let who = format!("uid={EVE} pid={}", std::process::id());
+    assert!(log.lines().any(|line| line.contains("WARN") && line.contains(&who)), "{who} in\n{log}");
+}
+
+/// Options of `open` with which the daemon does something on its own system.
+const ON_THE_SYSTEM: [(&str, &str); 7] = [
+    ("auth_command", r#""auth_command":["/bin/false"]"#),
+    ("auth_file", r#""auth_file":"/etc/passwd""#),
+    ("on_connect.args_file", r#""on_connect":[{"event":"a"},{"event":"b","args_file":"/etc/passwd"}]"#),
+    ("tls.ca_file", r#""tls":{"ca_file":"/etc/passwd"}"#),
+    ("tls.cert_file", r#""tls":{"cert_file":"/etc/passwd","key_file":"/etc/passwd"}"#),
+    ("tls.key_file", r#""tls":{"key_file":"/etc/passwd"}"#),
+    ("unix_socket", r#""unix_socket":"/run/other.sock""#),
+];
+
+#[tokio::test]
+async fn what_the_daemon_would_do_on_its_system_is_for_root_and_its_own_user() {
+    let test = "what_the_daemon_would_do_on_its_system_is_for_root_and_its_own_user";
+    let rule = format!("[[access]]\nuid = {ALICE}\nrole = \"control\"\n");
+    let Some(daemon) = for_everybody(test, &(QUICK.to_owned() + &rule)).await else { return };
+    let (mut root, mut alice) = (daemon.attach().await, attach_as(&daemon, ALICE, OTHERS));
+    let open =
+        |option: &str| request("open", &format!(r#""name":"mine","url":"http://localhost:1",{option}"#));
+    for (option, given) in ON_THE_SYSTEM {
+        let refusal = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":-32006,"message":"{option} …","data":{{"kind":"forbidden"}}}}}}"#
+        );
+        alice.call(&open(given), &refusal).await;
+        let answer = root.request(&open(given)).await;
+        assert!(!answer.contains("forbidden"), "{option}: {answer}");
+        if answer.contains("result") {
+            let closed = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+            root.call(&request("close", r#""connection":"mine""#), closed).await;
+        }
+    }
+    let opened = r#"{"jsonrpc":"2.0","id":1,"result":{"created":true,"…":…}}"#;
+    alice.call(&open(r#""tls":{"insecure":true},"on_connect":[{"event":"a","args":[1]}]"#), opened).await;
+    let log = daemon.into_log().await;
+    for (option, _) in ON_THE_SYSTEM {
+        let who = format!("uid={ALICE} pid={} option={option:?}", std::process::id());
+        assert!(log.lines().any(|line| line.contains("WARN") && line.contains(&who)), "{who} in\n{log}");
+    }
 }
 
 #[tokio::test]
