@@ -103,6 +103,11 @@ impl Method {
         })
     }
 
+    /// Whether it does nothing that anybody would notice without the answer.
+    fn only_answers(self) -> bool {
+        matches!(self, Self::Hello | Self::List | Self::Status | Self::Subscribe | Self::Unsubscribe)
+    }
+
     pub(super) fn role(self) -> Role {
         match self {
             Self::Hello | Self::List | Self::Status | Self::Subscribe | Self::Unsubscribe => Role::Read,
@@ -174,6 +179,11 @@ impl Dispatcher {
         }
         if !matches!(method, Method::Emit | Method::Ack) {
             self.effects.settled().await;
+            // Some of these take long, and others have their turn between two of them.
+            tokio::task::yield_now().await;
+        }
+        if method.only_answers() && self.consumer.inbox().is_deaf() {
+            return Ok(());
         }
         match method {
             Method::Hello => {

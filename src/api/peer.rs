@@ -89,6 +89,8 @@ async fn read_requests(
             // Whoever does not read its answers is not read from either.
             inbox.answers_have_room().await;
             dispatcher.handle(line).await;
+            // Nor does one that writes much keep the others waiting.
+            tokio::task::coop::consume_budget().await;
         }
         lines.shrink();
         // An idle consumer has no buffer.

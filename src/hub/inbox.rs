@@ -132,6 +132,11 @@ impl Inbox {
         self.room.notify_one();
     }
 
+    /// Whether nobody reads answers any more.
+    pub fn is_deaf(&self) -> bool {
+        self.lock().deaf
+    }
+
     /// Waits until every request so far has its answer in line. One waiter.
     pub async fn all_answered(&self) {
         while self.expects_answers() {
