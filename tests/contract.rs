@@ -4,6 +4,8 @@
 #[path = "common/mod.rs"]
 mod common;
 
+#[path = "contract/load.rs"]
+mod load;
 #[path = "contract/log.rs"]
 mod log;
 #[path = "contract/methods/mod.rs"]

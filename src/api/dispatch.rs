@@ -177,11 +177,7 @@ impl Dispatcher {
         if self.context.hub.is_ending() {
             check!(Err(hub::Error::ShuttingDown));
         }
-        if !matches!(method, Method::Emit | Method::Ack) {
-            self.effects.settled().await;
-            // Some of these take long, and others have their turn between two of them.
-            tokio::task::yield_now().await;
-        }
+        self.take_turn(method).await;
         if method.only_answers() && self.consumer.inbox().is_deaf() {
             return Ok(());
         }
@@ -264,6 +260,15 @@ impl Dispatcher {
             }
         }
         Ok(())
+    }
+
+    /// Waits until what came before has taken effect, where that does not follow by itself.
+    async fn take_turn(&mut self, method: Method) {
+        if !matches!(method, Method::Emit | Method::Ack) {
+            self.effects.settled().await;
+            // Some of these take long, and others have their turn between two of them.
+            tokio::task::yield_now().await;
+        }
     }
 
     fn permit(&self, method: Method, name: &str) -> Result<(), Error> {

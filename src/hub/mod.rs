@@ -510,8 +510,7 @@ impl Hub {
             return Ok((false, entry.connection.clone()));
         }
         let by = if opener == Opener::Config { By::Config } else { By::Consumer };
-        let opened = state.connections.values().filter(|entry| entry.by == By::Consumer).count();
-        if by == By::Consumer && opened >= MAX_OPENED {
+        if by == By::Consumer && state.opened_by_consumers() >= MAX_OPENED {
             return Err(Error::TooManyOpened);
         }
         let (manager, shareable) = self.manager_for(&state, &settings)?;
@@ -801,6 +800,10 @@ impl State {
             }
         }
         managers
+    }
+
+    fn opened_by_consumers(&self) -> usize {
+        self.connections.values().filter(|entry| entry.by == By::Consumer).count()
     }
 
     fn entry(&self, name: &str, rights: &Rights) -> Result<&Entry, Error> {

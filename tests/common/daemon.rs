@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Consumer, within};
@@ -100,6 +101,14 @@ impl Daemon {
     /// The next message to the service manager, whatever it is.
     pub async fn told_anything(&mut self) -> String {
         within("a word to the service manager", self.told.recv()).await.expect("somebody listens")
+    }
+
+    /// Waits until it has logged a line with this text.
+    pub async fn logged(&self, text: &str) {
+        let mut grown = self.log.grown.subscribe();
+        while !self.log.so_far().contains(text) {
+            grown.changed().await.expect("the daemon goes on");
+        }
     }
 
     /// Ends it: all that it has logged.
@@ -233,13 +242,15 @@ fn spawn(mut command: Command) -> (Child, Log) {
 /// What a process writes to its stderr.
 struct Log {
     lines: Arc<Mutex<String>>,
+    grown: watch::Sender<()>,
     reader: JoinHandle<()>,
 }
 
 impl Log {
     fn read(stderr: Option<tokio::process::ChildStderr>) -> Self {
         let lines = Arc::new(Mutex::new(String::new()));
-        let written = Arc::clone(&lines);
+        let (written, grown) = (Arc::clone(&lines), watch::Sender::new(()));
+        let growing = grown.clone();
         let reader = tokio::spawn(async move {
             let Some(stderr) = stderr else { return };
             let mut reader = BufReader::new(stderr).lines();
@@ -247,9 +258,10 @@ impl Log {
                 let mut lines = written.lock().expect("no holder panics");
                 lines.push_str(&line);
                 lines.push('\n');
+                growing.send_replace(());
             }
         });
-        Self { lines, reader }
+        Self { lines, grown, reader }
     }
 
     fn so_far(&self) -> String {

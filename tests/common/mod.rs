@@ -61,7 +61,11 @@ impl Chat {
     pub async fn idle(options: &str) -> Self {
         let upstream = Upstream::start().await;
         let config = format!("{QUICK}\n[connections.chat]\nurl = \"{}\"\n{options}", upstream.url());
-        let daemon = Daemon::start(&config).await;
+        Self::with(upstream, Daemon::start(&config).await).await
+    }
+
+    /// The same for a daemon that has such a connection already.
+    pub async fn with(upstream: Upstream, daemon: Daemon) -> Self {
         let mut consumer = daemon.attach().await;
         consumer
             .call(
