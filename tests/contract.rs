@@ -4,12 +4,16 @@
 #[path = "common/mod.rs"]
 mod common;
 
+#[path = "contract/errors.rs"]
+mod errors;
 #[path = "contract/load.rs"]
 mod load;
 #[path = "contract/log.rs"]
 mod log;
 #[path = "contract/methods/mod.rs"]
 mod methods;
+#[path = "contract/notifications.rs"]
+mod notifications;
 #[path = "contract/rights.rs"]
 mod rights;
 #[path = "contract/sharing/mod.rs"]

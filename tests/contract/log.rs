@@ -181,3 +181,126 @@ async fn one_more_than_max_consumers_is_told_so() {
     third.expect_end().await;
     second.expect_silence().await;
 }
+
+/// Sends events of [`SIZE`] bytes until `end`, with their number as first argument; how many were sent is in `sent`.
+async fn pour(ws: &mut Ws, sent: &Cell<u64>, end: u64) {
+    let text = "x".repeat(SIZE);
+    while sent.get() < end {
+        ws.send(&format!(r#"42["big",{},"{text}"]"#, sent.get())).await;
+        sent.set(sent.get() + 1);
+    }
+}
+
+#[tokio::test]
+async fn while_a_healthy_consumer_holds_a_full_ring_nothing_is_read_from_the_server() {
+    const MANY: u64 = 100_000;
+    // Nobody counts as stalled here, however long it takes.
+    let options = "history = { events = 16 }\n[api]\nstall = \"1h\"\n\
+                   [connections.other]\nurl = \"http://localhost:1\"\n";
+    let (mut chat, mut ws) = Chat::joined(options).await;
+    let mut others = chat.daemon.attach().await;
+    let sent = Cell::new(0);
+    let pouring = async {
+        pour(&mut ws, &sent, MANY).await;
+        panic!("the daemon took {MANY} events that nobody has read");
+    };
+    // Others are served meanwhile, and go on until a hundred rounds have brought the server no further.
+    let meanwhile = async {
+        let (mut seen, mut rounds) = (0, 0);
+        while rounds < 100 {
+            others.expect_silence().await;
+            rounds = if sent.get() == seen { rounds + 1 } else { 0 };
+            seen = sent.get();
+        }
+    };
+    tokio::select! {
+        () = pouring => {}
+        () = meanwhile => {}
+    }
+    let paused = sent.get();
+    assert!(paused > 16, "it fills the ring and what lies between: {paused}");
+    // It takes all, none is lost, and the server goes on.
+    let end = paused + 1000;
+    let read = async {
+        // The one that was being sent when it was given up counts too, if it went out after all.
+        let mut last = None;
+        while last.is_none_or(|last| last + 1 < end) {
+            let line = chat.consumer.next_notification().await;
+            let found = compare(
+                &event(r#""event":"big","args":…args"#).replace(r#""seq":…"#, r#""seq":…seq"#),
+                &line,
+            )
+            .expect("an event");
+            let number: u64 =
+                found["args"][1..].split(',').next().and_then(|n| n.parse().ok()).expect("a number");
+            let again = last == Some(number) && number == paused;
+            assert!(again || number == last.map_or(0, |last| last + 1), "{number} after {last:?}");
+            last = Some(number);
+        }
+    };
+    within("the rest", async { tokio::join!(pour(&mut ws, &sent, end), read) }).await;
+}
+
+#[tokio::test]
+async fn a_replay_under_full_load_leaves_nothing_out_and_doubles_nothing() {
+    const MANY: u64 = 3000;
+    let (mut chat, mut ws) = Chat::joined("history = { events = 200 }").await;
+    let hello = r#"{"jsonrpc":"2.0","id":1,"result":{"stream":…stream,"…":…}}"#;
+    let stream = chat.consumer.call(r#"{"id":1,"method":"hello"}"#, hello).await["stream"].to_owned();
+    let sent = Cell::new(0);
+    let seq_of = |line: &str| {
+        let literal = r#"{"jsonrpc":"2.0","method":"…","params":{"connection":"chat","seq":…seq,"…":…}}"#;
+        compare(literal, line).expect("a notification with a number").number("seq")
+    };
+    let flood = async {
+        while sent.get() < MANY {
+            ws.send(&format!(r#"42["n",{}]"#, sent.get())).await;
+            sent.set(sent.get() + 1);
+            tokio::task::yield_now().await;
+        }
+    };
+    let first = async {
+        for seq in 3..3 + MANY {
+            assert_eq!(seq_of(&chat.consumer.next_notification().await), seq);
+        }
+    };
+    let late = async |kind: usize| {
+        for round in 0_u64.. {
+            if sent.get() >= MANY - 100 {
+                assert!(round > 2, "it came late too seldom");
+                return;
+            }
+            let mut consumer = Consumer::attach(&chat.daemon.folder().socket()).await;
+            let asked = sent.get().saturating_sub(round * 40 % 400);
+            let params = match kind {
+                0 => r#""last":50"#.to_owned(),
+                1 => format!(r#""after":{{"stream":{stream},"seq":{asked}}}"#),
+                _ => format!(r#""after":{{"stream":{stream},"seq":{asked}}},"last":20"#),
+            };
+            let answer = consumer
+                .call(
+                    &format!(r#"{{"id":1,"method":"subscribe","params":{{"connection":"chat",{params}}}}}"#),
+                    r#"{"jsonrpc":"2.0","id":1,"result":{"connections":[{"seq":…head,"oldest_seq":…oldest,"…":…}],"replayed":…replayed,"missed":…missed,"…":…}}"#,
+                )
+                .await;
+            let (head, oldest) = (answer.number("head"), answer.number("oldest"));
+            let retained = head + 1 - oldest;
+            let from = match kind {
+                0 => head + 1 - retained.min(50),
+                1 => (asked + 1).max(oldest).min(head + 1),
+                _ => (asked + 1).max(oldest).max(head + 1 - retained.min(20)).min(head + 1),
+            };
+            let missed = if kind == 0 { 0 } else { oldest.saturating_sub(asked + 1) };
+            let told = (answer.number("replayed"), answer.number("missed"));
+            assert_eq!(told, (head + 1 - from, missed), "after {asked} of {oldest} to {head}");
+            for seq in from..head + 30 {
+                assert_eq!(
+                    seq_of(&consumer.next_notification().await),
+                    seq,
+                    "from {from}, live after {head}"
+                );
+            }
+        }
+    };
+    within("all of it", async { tokio::join!(flood, first, late(0), late(1), late(2)) }).await;
+}

@@ -1,7 +1,7 @@
 //! Lines: what counts as one, what is answered, and how.
 
 use crate::common::transcript::compare;
-use crate::common::{Chat, Daemon, QUICK, event, refusal};
+use crate::common::{Chat, Daemon, QUICK, event, lifecycle, refusal};
 
 const LIST: &str = r#"{"jsonrpc":"2.0","id":"end","result":{"connections":[]}}"#;
 
@@ -289,4 +289,109 @@ async fn what_was_asked_by_one_that_reads_nothing_and_leaves_is_carried_out() {
         ws.expect(&format!(r#"42["e",{i}]"#)).await;
     }
     chat.consumer.expect_silence().await;
+}
+
+#[tokio::test]
+async fn nothing_comes_unasked() {
+    let (mut chat, mut ws) = Chat::joined("").await;
+    let mut silent = chat.daemon.attach().await;
+    for _ in 0..10 {
+        ws.send(r#"42["tick"]"#).await;
+        chat.consumer.hear(&event(r#""event":"tick","args":[]"#)).await;
+    }
+    silent.expect_silence().await;
+}
+
+#[tokio::test]
+async fn no_message_has_a_newline_in_it() {
+    let (mut chat, mut ws) = Chat::joined("on_connect_error = \"retry\"").await;
+    ws.send("42[\n\"a\"\r\n,\n{\n\"b\"\n:\n[\n1\n]\n}\n]").await;
+    chat.consumer.expect(&event(r#""event":"a","args":[{"b":[1]}]"#)).await;
+    ws.send("451-[\n\"file\",\n{\n\"_placeholder\":\ntrue,\n\"num\":\n0\n}\n]").await;
+    ws.send_binary(&[9]).await;
+    chat.consumer.expect(&event(r#""event":"file","args":[{"$binary":"CQ=="}],"binary":true"#)).await;
+    chat.consumer
+        .send(r#"{"id":1,"method":"emit","params":{"connection":"chat","event":"ask","ack":true}}"#)
+        .await;
+    ws.expect(r#"420["ask"]"#).await;
+    ws.send("430[\n1,\n\"two\\n\"\n]").await;
+    chat.consumer.expect(r#"{"jsonrpc":"2.0","id":1,"result":{"args":[1,"two\n"]}}"#).await;
+    ws.close(1001).await;
+    let mut ws = chat.upstream.accept_ws().await;
+    ws.send(crate::common::upstream::OPEN).await;
+    ws.expect("40").await;
+    ws.send("44{\n\"message\":\n\"line one\\nline two\",\n\"data\":\n{\n\"a\":\n1\n}\n}").await;
+    for name in ["disconnect", "reconnect_attempt", "reconnect"] {
+        chat.consumer.hear(&lifecycle(&format!(r#""event":"{name}","…":…"#), true)).await;
+    }
+    let refused = r#""event":"connect_error","message":"line one\nline two","data":{"a":1},"…":…"#;
+    chat.consumer.hear(&lifecycle(refused, true)).await;
+}
+
+#[tokio::test]
+async fn every_method_refuses_a_member_that_it_does_not_know_and_names_it() {
+    let mut chat = Chat::idle("").await;
+    for (method, params) in [
+        ("hello", ""),
+        ("list", ""),
+        ("status", ""),
+        ("subscribe", ""),
+        ("unsubscribe", r#""subscription":1,"#),
+        ("emit", r#""connection":"chat","event":"a","#),
+        ("ack", r#""connection":"chat","ack":1,"#),
+        ("connect", r#""connection":"chat","#),
+        ("disconnect", r#""connection":"chat","#),
+        ("set_auth", r#""connection":"chat","auth":{},"#),
+        ("open", r#""name":"mine","url":"http://localhost:1","#),
+        ("close", r#""connection":"chat","#),
+        ("reload", ""),
+    ] {
+        let request = format!(r#"{{"id":1,"method":"{method}","params":{{{params}"colour":1}}}}"#);
+        let refusal = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"…colour…","data":{"kind":"invalid_params"}}}"#;
+        chat.consumer.call(&request, refusal).await;
+    }
+    // Nothing of it was carried out.
+    chat.consumer.expect_silence().await;
+}
+
+#[tokio::test]
+async fn what_is_sent_at_once_takes_effect_in_order() {
+    let mut chat = Chat::idle("").await;
+    let mut requests = Vec::new();
+    for (id, method, params) in [
+        (1, "emit", r#""connection":"chat","event":"first""#),
+        (2, "set_auth", r#""connection":"chat","auth":{"n":1}"#),
+        (3, "open", r#""name":"mine","url":"http://localhost:1""#),
+        (4, "emit", r#""connection":"mine","event":"a""#),
+        (5, "emit", r#""connection":"chat","event":"second""#),
+        (6, "list", ""),
+        (7, "close", r#""connection":"mine""#),
+        (8, "emit", r#""connection":"mine","event":"b""#),
+        (9, "connect", r#""connection":"chat""#),
+        (10, "list", ""),
+    ] {
+        requests.push(format!(r#"{{"id":{id},"method":"{method}","params":{{{params}}}}}"#));
+    }
+    chat.consumer.send(&requests.join("\n")).await;
+    // The answers happen to come in order too, for none of these waits for the server.
+    for answer in [
+        r#"{"jsonrpc":"2.0","id":1,"result":{"status":"buffered","active":false}}"#,
+        r#"{"jsonrpc":"2.0","id":2,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":3,"result":{"created":true,"…":…}}"#,
+        r#"{"jsonrpc":"2.0","id":4,"result":{"status":"buffered","active":false}}"#,
+        r#"{"jsonrpc":"2.0","id":5,"result":{"status":"buffered","active":false}}"#,
+        r#"{"jsonrpc":"2.0","id":6,"result":{"connections":[{"name":"chat","buffered":2,"…":…},{"name":"mine","buffered":1,"…":…}]}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"result":{}}"#,
+        &refusal("8", -32000, "unknown_connection"),
+        r#"{"jsonrpc":"2.0","id":9,"result":{"state":"connecting","…":…}}"#,
+        r#"{"jsonrpc":"2.0","id":10,"result":{"connections":[{"name":"chat","state":"connecting","buffered":2,"…":…}]}}"#,
+    ] {
+        chat.consumer.expect_answer(answer).await;
+    }
+    let mut ws = chat.upstream.accept_ws().await;
+    ws.send(crate::common::upstream::OPEN).await;
+    ws.expect(r#"40{"n":1}"#).await;
+    ws.send(r#"40{"sid":"a"}"#).await;
+    ws.expect(r#"42["first"]"#).await;
+    ws.expect(r#"42["second"]"#).await;
 }

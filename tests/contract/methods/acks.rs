@@ -205,3 +205,41 @@ async fn what_the_server_said_before_its_answer_is_heard_before_it() {
         .await;
     chat.consumer.expect(&refusal("1", -32004, "disconnected")).await;
 }
+
+#[tokio::test]
+async fn who_leaves_without_an_answer_that_it_owes_or_is_owed_harms_nobody() {
+    let (mut chat, mut ws) = Chat::joined("").await;
+    let question = event(r#""event":"question","args":[],"ack":…ack"#);
+    let mut leaving = chat.daemon.attach().await;
+    leaving
+        .call(
+            r#"{"id":1,"method":"subscribe","params":{"connection":"chat"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"…":…}}"#,
+        )
+        .await;
+    leaving.send(&ask("")).await;
+    ws.expect(r#"420["ask"]"#).await;
+    ws.send(r#"427["question"]"#).await;
+    leaving.hear(&question).await;
+    drop(leaving);
+    // The question is anybody's still.
+    let asked = chat.consumer.hear(&question).await;
+    let answer = format!(
+        r#"{{"id":1,"method":"ack","params":{{"connection":"chat","ack":{},"args":["late"]}}}}"#,
+        &asked["ack"]
+    );
+    chat.consumer.call(&answer, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).await;
+    ws.expect(r#"437["late"]"#).await;
+    // The server's answer to who is gone is nobody's, and the next one finds its way.
+    ws.send(r#"430["for nobody"]"#).await;
+    chat.consumer.send(&ask("")).await;
+    ws.expect(r#"421["ask"]"#).await;
+    ws.send(r#"431["yes"]"#).await;
+    chat.consumer.expect_answer(r#"{"jsonrpc":"2.0","id":1,"result":{"args":["yes"]}}"#).await;
+    chat.consumer
+        .call(
+            r#"{"id":1,"method":"list"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"connections":[{"pending_acks":0,"…":…}]}}"#,
+        )
+        .await;
+}

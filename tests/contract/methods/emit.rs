@@ -213,3 +213,44 @@ async fn the_send_buffer_outlives_a_disconnect() {
     chat.start().await;
     chat.upstream.joined().await.expect(r#"42["kept"]"#).await;
 }
+
+#[tokio::test]
+async fn a_transport_that_cannot_keep_up_holds_only_those_up_who_emit_on_it() {
+    const MANY: usize = 512 << 20;
+    let (mut chat, mut ws) = Chat::joined("[connections.other]\nurl = \"http://localhost:1\"\n").await;
+    let mut eager = chat.daemon.attach().await;
+    let text = "x".repeat(32 * 1024);
+    let line = emit(&format!(r#""event":"e","args":["{text}"]"#)).replace(r#""id":1,"#, "") + "\n";
+    let written = std::cell::Cell::new(0);
+    // The server reads nothing.
+    let pouring = async {
+        while written.get() < MANY {
+            eager.send_bytes(line.as_bytes()).await;
+            written.set(written.get() + line.len());
+        }
+        panic!("the daemon took {MANY} bytes for a server that read none");
+    };
+    // Others are served meanwhile, until a hundred rounds have brought this one no further.
+    let meanwhile = async {
+        let (mut seen, mut rounds) = (0, 0);
+        let elsewhere =
+            r#"{"id":1,"method":"emit","params":{"connection":"other","event":"e","volatile":true}}"#;
+        let dropped = r#"{"jsonrpc":"2.0","id":1,"result":{"status":"dropped","active":false}}"#;
+        while rounds < 100 {
+            chat.consumer.expect_silence().await;
+            chat.consumer.call(elsewhere, dropped).await;
+            rounds = if written.get() == seen { rounds + 1 } else { 0 };
+            seen = written.get();
+        }
+    };
+    tokio::select! {
+        () = pouring => {}
+        () = meanwhile => {}
+    }
+    // Everything follows, in order, once the server reads.
+    let packets = written.get() / line.len();
+    assert!(packets > 0);
+    for _ in 0..packets {
+        ws.expect(&format!(r#"42["e","{text}"]"#)).await;
+    }
+}

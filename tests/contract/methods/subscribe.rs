@@ -89,7 +89,9 @@ async fn a_snapshot_follows_the_connection() {
     chat.consumer
         .hear(&lifecycle(r#""event":"disconnect","reason":"transport close","details":…"#, true))
         .await;
-    chat.consumer.call(list, &state("reconnecting", true, r#""connected":false,"id":null"#)).await;
+    chat.consumer.call(list, &state("reconnecting", true, r#""connected":false,"id":null,"reconnects":1,
+                "last_error":{"message":"websocket error","phase":"http","description":"…503…","time":"…Z","…":…},
+                "last_disconnect":{"reason":"transport close","message":"…","time":"…Z","…":…}"#)).await;
 }
 
 #[tokio::test]
