@@ -1,9 +1,11 @@
 //! The local API of the real daemon, line by line, with a scripted upstream behind it: a folder or file for each section
-//! of `docs/api.md`.
+//! of `docs/api.md`, and `contract/claims.txt`, which says of each sentence there which test shows it.
 
 #[path = "common/mod.rs"]
 mod common;
 
+#[path = "contract/claims.rs"]
+mod claims;
 #[path = "contract/errors.rs"]
 mod errors;
 #[path = "contract/load.rs"]

@@ -254,3 +254,13 @@ async fn a_transport_that_cannot_keep_up_holds_only_those_up_who_emit_on_it() {
         ws.expect(&format!(r#"42["e","{text}"]"#)).await;
     }
 }
+
+#[tokio::test]
+async fn compress_is_taken_and_changes_nothing() {
+    let (mut chat, mut ws) = Chat::joined("").await;
+    for compress in [r#","compress":true"#, r#","compress":false"#, ""] {
+        chat.consumer.call(&emit(&format!(r#""event":"e","args":["x"]{compress}"#)), SENT).await;
+        ws.expect(r#"42["e","x"]"#).await;
+    }
+    chat.consumer.call(&emit(r#""event":"e","compress":1"#), &refusal("1", -32602, "invalid_params")).await;
+}

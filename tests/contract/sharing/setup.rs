@@ -1,7 +1,7 @@
 //! `on_connect`: a login for everybody who shares the connection.
 
 use crate::common::upstream::OPEN;
-use crate::common::{CONNECT, Chat, event, lifecycle, refusal};
+use crate::common::{CONNECT, Chat, QUICK, event, lifecycle, refusal};
 
 const LOGIN: &str = r#"[[connections.chat.on_connect]]
 event = "login"
@@ -141,4 +141,87 @@ async fn a_script_may_come_with_open() {
     ws.expect("40/room,").await;
     ws.send(r#"40/room,{"sid":"r"}"#).await;
     ws.expect(r#"42/room,["hello",12345678901234567890123]"#).await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_given_back_is_not_logged_in_again_unless_its_script_had_not_gone_through() {
+    let mut chat = Chat::idle("[[connections.chat.on_connect]]\nevent = \"login\"\nexpect = true\n").await;
+    chat.start().await;
+    let recovered = CONNECT.replace("false", "true");
+    for (round, ack) in [Some(0), Some(1), None].into_iter().enumerate() {
+        let mut ws = chat.upstream.accept_ws().await;
+        ws.send(OPEN).await;
+        ws.expect(if round == 0 { "40" } else { r#"40{"pid":"P","offset":"o"}"# }).await;
+        ws.send(r#"40{"sid":"S","pid":"P"}"#).await;
+        if round > 0 {
+            chat.consumer.hear(&lifecycle(r#""event":"reconnect","…":…"#, true)).await;
+        }
+        chat.consumer.hear(if round == 0 { CONNECT } else { &recovered }).await;
+        if let Some(ack) = ack {
+            ws.expect(&format!(r#"42{ack}["login"]"#)).await;
+        }
+        if round == 0 {
+            ws.send(r#"42["a","o"]"#).await;
+            chat.consumer.next_notification().await;
+        } else {
+            if let Some(ack) = ack {
+                ws.send(&format!("43{ack}[true]")).await;
+            }
+            chat.consumer.hear(&lifecycle(r#""event":"ready""#, true)).await;
+        }
+        let ready = round > 0;
+        let snapshot = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"result":{{"connections":[{{"connected":true,"ready":{ready},"…":…}}]}}}}"#
+        );
+        chat.consumer.call(r#"{"id":1,"method":"list"}"#, &snapshot).await;
+        if round == 2 {
+            // The next thing that the server hears is what somebody emits.
+            chat.consumer.send(r#"{"method":"emit","params":{"connection":"chat","event":"next"}}"#).await;
+            ws.expect(r#"42["next"]"#).await;
+        }
+        ws.reset();
+        if round < 2 {
+            for name in ["disconnect", "reconnect_attempt"] {
+                chat.consumer.hear(&lifecycle(&format!(r#""event":"{name}","…":…"#), true)).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reload_that_changes_the_script_or_what_is_kept_makes_the_connection_anew() {
+    let mut chat = Chat::idle("sticky = [\"list\"]\n").await;
+    chat.start().await;
+    let mut ws = chat.join().await;
+    ws.send(r#"42["list",1]"#).await;
+    chat.consumer.hear(&event(r#""event":"list","args":[1]"#)).await;
+    let changed = |more: &str| {
+        format!("{QUICK}\n[connections.chat]\nurl = \"{}\"\nauto_connect = true\n{more}", chat.upstream.url())
+    };
+    for (config, login) in [
+        (changed("sticky = [\"list\"]\n[[connections.chat.on_connect]]\nevent = \"login\"\n"), Some("login")),
+        (changed("sticky = [\"list\"]\n[[connections.chat.on_connect]]\nevent = \"enter\"\n"), Some("enter")),
+        (changed("sticky = []\n"), None),
+    ] {
+        chat.daemon.folder().configure(&config);
+        let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"added":[],"removed":[],"changed":["chat"],"unchanged":[]}}"#;
+        chat.consumer.call(r#"{"id":1,"method":"reload"}"#, answer).await;
+        ws.expect("41").await;
+        ws = chat.upstream.joined().await;
+        if let Some(login) = login {
+            ws.expect(&format!(r#"42["{login}"]"#)).await;
+        }
+        let last = if login.is_some() { "ready" } else { "connect" };
+        while !chat.consumer.next_notification().await.contains(&format!(r#""event":"{last}""#)) {}
+        // What the connection before had kept went with it.
+        let mut late = chat.daemon.attach().await;
+        let subscribed = r#"{"jsonrpc":"2.0","id":1,"result":{"replayed":0,"…":…}}"#;
+        let subscribe = r#"{"id":1,"method":"subscribe","params":{"sticky":true}}"#;
+        late.call(subscribe, subscribed).await;
+        ws.send(r#"42["list",2]"#).await;
+        chat.consumer.hear(&event(r#""event":"list","args":[2]"#)).await;
+        let kept = u32::from(login.is_some());
+        let subscribed = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"replayed":{kept},"…":…}}}}"#);
+        chat.daemon.attach().await.call(subscribe, &subscribed).await;
+    }
 }
