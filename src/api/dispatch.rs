@@ -177,10 +177,10 @@ impl Dispatcher {
         if self.context.hub.is_ending() {
             check!(Err(hub::Error::ShuttingDown));
         }
-        self.take_turn(method).await;
         if method.only_answers() && self.consumer.inbox().is_deaf() {
             return Ok(());
         }
+        self.take_turn(method).await;
         match method {
             Method::Hello => {
                 let params = check!(request.params::<message::Hello>());

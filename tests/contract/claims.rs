@@ -35,7 +35,8 @@ fn sentences(document: &str) -> Vec<String> {
         }
         if in_example || is_fence || line.starts_with('#') {
             continue;
-        } else if !is_row {
+        }
+        if !is_row {
             let text = line.strip_prefix("- ").unwrap_or(line).trim();
             paragraph += if paragraph.is_empty() { "" } else { " " };
             paragraph += text;
@@ -55,7 +56,7 @@ fn functions(folder: &Path, names: &mut HashSet<String>) {
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("a source of this repository");
             names.extend(
-                text.split("fn ").skip(1).filter_map(|rest| Some(rest.split_once("()")?.0.to_owned())),
+                text.split("fn ").skip(1).filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())),
             );
         }
     }

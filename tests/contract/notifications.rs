@@ -110,3 +110,22 @@ async fn outgoing_comes_when_it_is_handed_to_the_transport_and_never_again() {
     late.call(&subscribe(100), subscribed).await;
     late.expect_silence().await;
 }
+
+#[tokio::test]
+async fn members_stand_in_their_order_without_white_space() {
+    let (mut chat, mut ws) = Chat::joined("").await;
+    ws.send(r#"451-7["q", {"_placeholder":true,"num":0} ]"#).await;
+    ws.send_binary(&[9]).await;
+    ws.send("41").await;
+    let found = chat.consumer.next_notification().await;
+    let event = r#"{"jsonrpc":"2.0","method":"event","params":{"connection":"chat","seq":3,"event":"q","args":[{"$binary":"CQ=="}],"binary":true,"ack":1}}"#;
+    assert_eq!(found, event);
+    let found = chat.consumer.next_notification().await;
+    let lifecycle = r#"{"jsonrpc":"2.0","method":"lifecycle","params":{"connection":"chat","seq":4,"event":"disconnect","reason":"io server disconnect","details":null,"active":false,"time":""#;
+    assert!(found.starts_with(lifecycle), "{found}");
+    let found =
+        chat.consumer.request(r#"{"method": "unsubscribe", "params": {"subscription": 1}, "id": 1}"#).await;
+    assert_eq!(found, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+    let found = chat.consumer.request(r#"{"id":1,"method":"unsubscribe","params":{"subscription":1}}"#).await;
+    assert!(found.starts_with(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":""#), "{found}");
+}
