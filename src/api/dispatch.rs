@@ -306,12 +306,10 @@ impl Dispatcher {
         let Some((option, does)) = options.uses_system().filter(|_| !rules.is_trusted(identity.uid)) else {
             return Ok(());
         };
-        warn!(
-            uid = identity.uid,
-            pid = identity.pid,
-            option,
-            "refused: an option that the consumer may not use"
-        );
+        let complaint = "refused: an option that the consumer may not use";
+        if self.context.hub.takes_complaint(Some(identity.uid), complaint) {
+            warn!(uid = identity.uid, pid = identity.pid, option, "{complaint}");
+        }
         let message = format!(
             "{option} {does} with the daemon's rights; in open only root and the daemon's own user may use it, \
              others have it put into the configuration"

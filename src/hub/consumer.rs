@@ -571,7 +571,8 @@ mod tests {
         let consumer = Consumer::new(1, identity, Rights::everywhere(Role::Read), Lag::Skip);
         let history = log::Settings { events: 10, bytes: 1024 };
         for name in ["chat", "secret"] {
-            let channel = Channel::new(name, "stream".into(), history.clone(), Duration::from_secs(1));
+            let channel =
+                Channel::new(name, "stream".into(), history.clone(), Duration::from_secs(1), Arc::default());
             consumer.inbox.push_replay(Replaying {
                 subscription: 1,
                 channel: Arc::new(channel),
