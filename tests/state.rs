@@ -486,6 +486,31 @@ async fn of_a_connection_that_a_program_opened_the_counter_is_kept() {
 }
 
 #[tokio::test]
+async fn what_was_to_be_sent_and_who_it_was_to_be_is_not_kept() {
+    let mut upstream = Upstream::start().await;
+    let daemon = Daemon::start_in(folder(&chat(&upstream.url(), ""))).await;
+    let mut consumer = daemon.attach().await;
+    let _ws = upstream.joined().await;
+    let disconnect = r#"{"id":1,"method":"disconnect","params":{"connection":"chat"}}"#;
+    consumer.call(disconnect, r#"{"jsonrpc":"2.0","id":1,"result":{"active":false,"…":…}}"#).await;
+    let auth = r#"{"id":2,"method":"set_auth","params":{"connection":"chat","auth":{"token":"t"}}}"#;
+    consumer.call(auth, r#"{"jsonrpc":"2.0","id":2,"result":{}}"#).await;
+    let early = r#"{"id":3,"method":"emit","params":{"connection":"chat","event":"early"}}"#;
+    let buffered = r#"{"jsonrpc":"2.0","id":3,"result":{"status":"buffered","active":false}}"#;
+    consumer.call(early, buffered).await;
+    let (folder, _) = end(daemon, Signal::TERM).await;
+
+    let daemon = Daemon::start_in(folder).await;
+    let mut ws = join(&mut upstream, "40", &[]).await;
+    let mut consumer = daemon.attach().await;
+    let late = r#"{"id":4,"method":"emit","params":{"connection":"chat","event":"late","ack":true}}"#;
+    consumer.send(late).await;
+    ws.expect(r#"420["late"]"#).await;
+    ws.send("430[]").await;
+    consumer.expect_answer(r#"{"jsonrpc":"2.0","id":4,"result":{"args":[]}}"#).await;
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_used_is_named_and_a_new_stream_begins() {
     type Harm = fn(&Path);
     let rows: [(Harm, &str); 7] = [
