@@ -9,6 +9,7 @@ mod examples {
 
 use std::os::unix::net::UnixListener;
 
+use common::daemon::Folder;
 use common::{Consumer, Daemon, QUICK, Upstream, Ws};
 use examples::program::{Built, Language, Program};
 use examples::scripted::Siod;
@@ -141,8 +142,12 @@ async fn with_a_scripted_siod(built: &Built) {
 async fn with_the_daemon(built: &Built) {
     let mut upstream = Upstream::start().await;
     let url = upstream.url();
-    let daemon =
-        Daemon::start(&format!("{QUICK}[connections.chat]\nurl = \"{url}\"\nauto_connect = true\n")).await;
+    // One that ends in order goes on in the same stream, one that is killed does not.
+    let folder = Folder::new(&format!(
+        "[state]\ndir = \"${{STATE_DIRECTORY}}\"\n{QUICK}[connections.chat]\nurl = \"{url}\"\nauto_connect = true\n"
+    ));
+    let dir = folder.path().join("state");
+    let daemon = Daemon::start_in(folder.variable("STATE_DIRECTORY", dir.to_str().expect("UTF-8"))).await;
     let said = built.start(&daemon.folder().socket(), "nobody").fails().await;
     assert!(said.contains("there is no connection"), "{said}");
 
@@ -172,12 +177,15 @@ async fn with_the_daemon(built: &Built) {
             stage.ws.send(&format!(r#"42["before",{number}]"#)).await;
         }
         // One that is told to end writes what it has; of one that is killed, only this is known to have been written.
+        let stream = stage.watcher.stream.clone();
         if signal == Signal::KILL {
             stage.both_hear(5, &mut program).await;
             stage = stage.restarted(signal, &mut upstream).await;
+            assert_ne!(stage.watcher.stream, stream);
         } else {
             let heard = stage.watcher.hears(5).await;
             stage = stage.restarted(signal, &mut upstream).await;
+            assert_eq!(stage.watcher.stream, stream);
             program.prints_all(&heard).await;
         }
         for number in 0..5 {
