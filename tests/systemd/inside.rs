@@ -84,6 +84,8 @@ async fn installation() {
 fn configure(url: &str, more: &str) {
     let text = format!(
         r#"
+[state]
+dir = "${{STATE_DIRECTORY}}"
 [defaults]
 transports = ["websocket"]
 [connections.chat]
@@ -213,15 +215,17 @@ async fn watchdog(mut keeper: Consumer) {
 }
 
 async fn restarts_and_kills() {
-    step("no connect is refused over restarts");
+    step("no connect is refused over restarts, and the numbers go on");
+    let before = stream().await;
     let mut knocking = Knocking::start();
     for _ in 0..TIMES {
         ok("systemctl restart siod").await;
         knocking.several().await;
     }
     knocking.end("restarts").await;
+    assert_eq!(stream().await, before);
 
-    step("nor over kill -9");
+    step("nor over kill -9, which begins a new stream");
     let mut knocking = Knocking::start();
     for _ in 0..TIMES {
         let pid = property("MainPID").await;
@@ -234,6 +238,14 @@ async fn restarts_and_kills() {
         knocking.several().await;
     }
     knocking.end("kills").await;
+    assert_ne!(stream().await, before);
+}
+
+/// To what the numbers of this run belong.
+async fn stream() -> String {
+    let hello = says("siod call hello").await;
+    let (_, stream) = hello.split_once(r#""stream":""#).unwrap_or_else(|| panic!("{hello}"));
+    stream.split_once('"').expect("it is a string").0.to_owned()
 }
 
 async fn upgrade() {
