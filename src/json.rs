@@ -11,6 +11,8 @@ use bytestring::ByteString;
 use memchr::{memchr, memchr2, memchr2_iter};
 use serde_json::value::RawValue;
 
+mod scan;
+
 /// Most arrays and objects that may stand within one another; common parsers go no deeper.
 pub const MAX_DEPTH: usize = 128;
 
@@ -35,6 +37,27 @@ pub enum Error {
 ///
 /// Numbers of any size, duplicate keys and escapes of lone surrogates are good JSON.
 pub fn validate(text: &str) -> Result<(), Error> {
+    inspect(text).map(drop)
+}
+
+/// [`validate`], and what the same pass over the text has found besides.
+pub fn inspect(text: &str) -> Result<Seen, Error> {
+    match scan::scan(text.as_bytes()) {
+        Some(seen) => Ok(seen),
+        None => explain(text).map(|()| Seen { line_breaks: true }),
+    }
+}
+
+/// What [`inspect`] has found in a valid text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether line breaks may stand between tokens; where none do, there is nothing to [`minify`].
+    pub line_breaks: bool,
+}
+
+/// What is wrong with a text that the quick pass refuses. Its verdict is the one that counts.
+#[cold]
+fn explain(text: &str) -> Result<(), Error> {
     serde_json::from_str::<&RawValue>(text).map_err(|error| Error::Syntax(error.to_string()))?;
     match first_too_deep(text.as_bytes()) {
         None => Ok(()),
@@ -140,6 +163,11 @@ pub fn array_items(text: &str) -> Option<&str> {
 
 /// The first of several comma-separated values, and the others; `None` where there is none.
 pub fn split_first(items: &str) -> Option<(&str, &str)> {
+    if items.starts_with('"') {
+        // The usual case, a name: there is no depth to keep.
+        let (first, others) = items.split_at(string_end(items.as_bytes(), 0));
+        return Some((first, behind_comma(others)));
+    }
     let mut tokens = Tokens::new(items);
     let start = tokens.next()?.start;
     tokens.at = start;
@@ -155,8 +183,12 @@ pub fn split_first(items: &str) -> Option<(&str, &str)> {
         }
     }
     let (first, others) = items.split_at(tokens.at);
+    Some((&first[start..], behind_comma(others)))
+}
+
+fn behind_comma(others: &str) -> &str {
     let others = others.trim_ascii_start();
-    Some((&first[start..], others.strip_prefix(',').unwrap_or(others).trim_ascii_start()))
+    others.strip_prefix(',').unwrap_or(others).trim_ascii_start()
 }
 
 /// Comma-separated values one by one, each without the white space around it.
@@ -280,6 +312,7 @@ fn hex_unit(escape: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::sample::Index;
     use serde_json::Value;
 
     use super::*;
@@ -311,6 +344,66 @@ mod tests {
             (&nested(MAX_DEPTH + 1), "more than 128 nested arrays and objects at byte 129"),
         ] {
             assert_eq!(validate(text).unwrap_err().to_string(), message, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_quick_pass_knows_the_corners() {
+        for text in [
+            "-0",
+            "0.0",
+            "1E+9",
+            "-1e-999",
+            " \t\r\n7\n",
+            "[]",
+            "{}",
+            "[ ]",
+            "{\n}",
+            r#""\ud800\uDFFF\/""#,
+            "\"\x7fé😀\"",
+            "{\"\":{\"\":[]},\"\":null}",
+            "[true,false,null]",
+        ] {
+            assert!(scan::scan(text.as_bytes()).is_some(), "{text}");
+            assert_eq!(explain(text), Ok(()), "{text}");
+        }
+        for text in [
+            "-",
+            "+1",
+            "01",
+            "-01",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "0x1",
+            "1 2",
+            "tru",
+            "truefalse",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "{,}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{1:2}",
+            "[1}",
+            "{\"a\":1]",
+            "]",
+            "\"\t\"",
+            r#""\x""#,
+            r#""\u12g4""#,
+            r#""\u123"#,
+            "\x0c1",
+            "\u{a0}1",
+            "\u{feff}1",
+            "[",
+            "",
+            " ",
+        ] {
+            assert_eq!(scan::scan(text.as_bytes()), None, "{text}");
+            assert!(explain(text).is_err(), "{text}");
         }
     }
 
@@ -406,6 +499,59 @@ mod tests {
         }
 
         #[test]
+        fn the_quick_pass_takes_what_serde_json_takes(
+            text in spaced_json(),
+            edits in proptest::collection::vec((any::<Index>(), 0..3_u8, edit()), 0..4),
+        ) {
+            agrees(&text)?;
+            let mut bytes = text.into_bytes();
+            for (index, kind, byte) in edits {
+                let at = index.index(bytes.len() + 1);
+                match kind {
+                    0 => bytes.insert(at, byte),
+                    1 => drop(bytes.drain(at..bytes.len().min(at + 1))),
+                    _ => bytes.get_mut(at).into_iter().for_each(|old| *old = byte),
+                }
+            }
+            agrees(&String::from_utf8_lossy(&bytes))?;
+        }
+
+        #[test]
+        fn the_quick_pass_agrees_on_numbers_strings_and_soup(
+            number in "-?[0-9]{0,3}[.eE+-]{0,2}[0-9]{0,2}[eE]?[+-]?[0-9]{0,2}",
+            inside in r#"([ -~é]{0,40}|\\["\\/bfnrtux]|\\u[0-9a-fA-F]{3,4}|[\x00-\x20\x7f]?){0,6}"#,
+            soup in r#"([\[\]{}:, \n]|"a"|true|false|null|nul|-?[0-9]){0,12}"#,
+        ) {
+            for text in [&number, &soup, &format!("\"{inside}\""), &format!("[{number},\"{inside}\",{soup}]")] {
+                agrees(text)?;
+            }
+        }
+
+        #[test]
+        fn the_quick_pass_is_as_deep(objects in proptest::collection::vec(any::<bool>(), 120..136)) {
+            let opened: String = objects.iter().map(|object| if *object { "{\"k\":" } else { "[" }).collect();
+            let closed: String = objects.iter().rev().map(|object| if *object { '}' } else { ']' }).collect();
+            let empty = |object| if object { "{}" } else { "[]" };
+            for inside in ["7", empty(objects[0])] {
+                let text = opened.clone() + inside + &closed;
+                agrees(&text)?;
+                let depth = objects.len() + usize::from(inside != "7");
+                prop_assert_eq!(validate(&text).is_ok(), depth <= MAX_DEPTH);
+                agrees(&(text + &closed[..1]))?;
+            }
+        }
+
+        #[test]
+        fn the_first_value_is_what_its_tokens_say(
+            items in proptest::collection::vec(spaced_json(), 0..4),
+            soup in r#"(["\\\[\]{}:,u \n]|[a-zé😀]){0,20}"#,
+        ) {
+            for text in [items.join(","), items.join(" , "), soup.clone(), format!("\"{soup}")] {
+                prop_assert_eq!(split_first(&text), first_by_tokens(&text), "{}", text);
+            }
+        }
+
+        #[test]
         fn depth_is_what_a_plain_count_says(
             opened in 0..140_usize,
             text in r#"([\[{]{0,9}|[\]}]|"([^"\\]|\\.){0,4}"|\\|"|é){0,40}"#,
@@ -426,6 +572,42 @@ mod tests {
             let found: Vec<Value> = values(&items).map(|value| serde_json::from_str(value).unwrap()).collect();
             prop_assert_eq!(found, serde_json::from_str::<Vec<Value>>(&format!("[{items}]")).unwrap());
         }
+    }
+
+    /// The quick pass and the parser with the messages have one verdict.
+    fn agrees(text: &str) -> Result<(), TestCaseError> {
+        let seen = scan::scan(text.as_bytes());
+        prop_assert_eq!(seen.is_some(), explain(text).is_ok(), "{:?}", text);
+        if let Some(seen) = seen {
+            prop_assert_eq!(seen.line_breaks, text.contains(['\n', '\r']), "{:?}", text);
+        }
+        Ok(())
+    }
+
+    /// A byte that matters to JSON, more often than not.
+    fn edit() -> impl Strategy<Value = u8> {
+        let marks: &[u8] = b"\"\\[]{},:0123456789.eE+-truefalsn/bu \t\r\n\x00\x0c\x1f\x7f";
+        prop_oneof![4 => proptest::sample::select(marks), 1 => any::<u8>()]
+    }
+
+    /// [`split_first`] token by token, whatever the value is.
+    fn first_by_tokens(items: &str) -> Option<(&str, &str)> {
+        let (mut depth, mut start, mut end) = (0_usize, None, 0);
+        for token in Tokens::new(items) {
+            start.get_or_insert(token.start);
+            end = token.start + token.text.len();
+            match token.kind() {
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+        let others = items[end..].trim_ascii_start();
+        let others = others.strip_prefix(',').map_or(others, str::trim_ascii_start);
+        Some((&items[start?..end], others))
     }
 
     fn nested(depth: usize) -> String {

@@ -21,8 +21,8 @@ impl Args {
     ///
     /// Fails on what is no JSON, nested too deep, or no array.
     pub fn from_array(array: ByteString) -> Result<Self, json::Error> {
-        json::validate(&array)?;
-        let array = json::minify_shared(array);
+        let seen = json::inspect(&array)?;
+        let array = if seen.line_breaks { json::minify_shared(array) } else { array };
         let items = json::array_items(&array).ok_or(json::Error::NotAnArray)?;
         Ok(Self { json: array.slice_ref(items), attachments: Vec::new() })
     }

@@ -75,7 +75,9 @@ impl Name {
 
     /// Whether it is one of [`RESERVED`], however it is written.
     pub fn is_reserved(&self) -> bool {
-        self.is_string() && RESERVED.contains(&self.decoded().as_ref())
+        // Most names cannot be one already by their first character.
+        matches!(self.0.as_bytes()[..], [b'"', b'c' | b'd' | b'n' | b'r' | b'\\', ..])
+            && RESERVED.contains(&self.decoded().as_ref())
     }
 
     /// Whether no program may emit it to a server of this revision: [`RESERVED`], and [`RESERVED_V4`] in protocol 4.

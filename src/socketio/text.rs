@@ -7,7 +7,7 @@ use bytestring::ByteString;
 
 use super::{Args, Body, DecodeError, Name, Packet};
 use crate::engineio::Revision;
-use crate::json;
+use crate::json::{self, Seen};
 
 /// The packet that `text` begins, and how many attachments are to follow. `lenient`: DISCONNECT may have a payload.
 pub(super) fn parse(
@@ -103,39 +103,46 @@ fn optional(
     if !starts.contains(start) {
         return Err(DecodeError::Payload(demand));
     }
-    json::validate(payload)?;
-    Ok(Some(json::minify_shared(text.slice_ref(payload.trim_ascii_end()))))
+    let seen = json::inspect(payload)?;
+    Ok(Some(shared(text, payload.trim_ascii_end(), seen)))
 }
 
 fn event(text: &ByteString, id: Option<u64>, payload: &str, revision: Revision) -> Result<Body, DecodeError> {
-    let items = array_items(payload, "an event takes an array")?;
+    let (items, seen) = array_items(payload, "an event takes an array")?;
     let (first, others) = json::split_first(items).ok_or(DecodeError::Payload("an event needs a name"))?;
     let name = Name::from_valid(text.slice_ref(first))
         .ok_or(DecodeError::Payload("an event's name must be a string or a number"))?;
     if revision == Revision::V4 && name.is_reserved() {
         return Err(DecodeError::Payload("an event must not have a reserved name"));
     }
-    Ok(Body::Event { id, name, args: plain(text, others) })
+    Ok(Body::Event { id, name, args: plain(text, others, seen) })
 }
 
 fn ack(text: &ByteString, payload: &str) -> Result<Args, DecodeError> {
     if payload.is_empty() {
         return Ok(Args::default());
     }
-    Ok(plain(text, array_items(payload, "an ack takes an array")?))
+    let (items, seen) = array_items(payload, "an ack takes an array")?;
+    Ok(plain(text, items, seen))
 }
 
 /// The inside of a payload that must be an array. White space before it is none of the header's grammar.
-fn array_items<'a>(payload: &'a str, demand: &'static str) -> Result<&'a str, DecodeError> {
+fn array_items<'a>(payload: &'a str, demand: &'static str) -> Result<(&'a str, Seen), DecodeError> {
     if !payload.starts_with('[') {
         return Err(DecodeError::Payload(demand));
     }
-    json::validate(payload)?;
-    json::array_items(payload).ok_or(DecodeError::Payload(demand))
+    let seen = json::inspect(payload)?;
+    Ok((json::array_items(payload).ok_or(DecodeError::Payload(demand))?, seen))
 }
 
-fn plain(text: &ByteString, items: &str) -> Args {
-    Args { json: json::minify_shared(text.slice_ref(items)), attachments: Vec::new() }
+fn plain(text: &ByteString, items: &str, seen: Seen) -> Args {
+    Args { json: shared(text, items, seen), attachments: Vec::new() }
+}
+
+/// A part of the message, on one line.
+fn shared(text: &ByteString, part: &str, seen: Seen) -> ByteString {
+    let part = text.slice_ref(part);
+    if seen.line_breaks { json::minify_shared(part) } else { part }
 }
 
 #[cfg(test)]

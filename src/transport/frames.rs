@@ -12,9 +12,11 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
+use tungstenite::Message;
 use tungstenite::error::{CapacityError, ProtocolError};
+use tungstenite::protocol::frame::Frame as WebSocketFrame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::{Role, WebSocketConfig};
-use tungstenite::{Message, Utf8Bytes};
 
 use super::error::{Error, Failure, lower_first};
 use super::hint;
@@ -86,10 +88,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     /// Takes one message, after `poll_ready` was ready. It goes out at the latest with the next `poll_flush`.
     pub(super) fn start_send(&mut self, frame: Frame) -> Result<(), Error> {
         let message = match frame {
-            Frame::Text(text) => match Utf8Bytes::try_from(text.into_bytes()) {
-                Ok(text) => Message::Text(text),
-                Err(_) => return Err(violation("text message is not UTF-8")),
-            },
+            // As a frame, since the library's text type would look for UTF-8 where there can be nothing else.
+            Frame::Text(text) => {
+                Message::Frame(WebSocketFrame::message(text.into_bytes(), OpCode::Data(Data::Text), true))
+            }
             Frame::Binary(bytes) => Message::Binary(bytes),
         };
         self.stream.start_send_unpin(message).map_err(|error| self.failed(error))

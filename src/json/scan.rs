@@ -1,0 +1,221 @@
+//! The quick pass: whether a text is JSON, and nothing about why it is not.
+
+use super::{MAX_DEPTH, Seen};
+
+/// Bytes of a string that are looked at together.
+const BLOCK: usize = 32;
+
+// One bit for each open array or object.
+const _: () = assert!(MAX_DEPTH == u128::BITS as usize);
+
+/// What there is to see in a text that is one JSON value, not deeper than [`MAX_DEPTH`]; `None` for any other.
+pub(super) fn scan(text: &[u8]) -> Option<Seen> {
+    let mut scanner = Scanner { rest: text, line_breaks: false };
+    scanner.document()?;
+    Some(Seen { line_breaks: scanner.line_breaks })
+}
+
+struct Scanner<'a> {
+    rest: &'a [u8],
+    line_breaks: bool,
+}
+
+impl Scanner<'_> {
+    fn document(&mut self) -> Option<()> {
+        // The lowest bit is set where the innermost of what is open is an object.
+        let (mut objects, mut depth) = (0_u128, 0);
+        loop {
+            match self.token()? {
+                b'"' => self.string()?,
+                b'-' => {
+                    let digit = self.next()?;
+                    self.number(digit)?;
+                }
+                digit @ b'0'..=b'9' => self.number(digit)?,
+                open @ (b'[' | b'{') => {
+                    if depth == MAX_DEPTH {
+                        return None;
+                    }
+                    let is_object = open == b'{';
+                    self.space();
+                    // In ASCII the closing one is two behind the opening one.
+                    if self.rest.first() != Some(&(open + 2)) {
+                        depth += 1;
+                        objects = objects << 1 | u128::from(is_object);
+                        if is_object {
+                            self.key()?;
+                        }
+                        continue;
+                    }
+                    self.next()?;
+                }
+                b't' => self.word(b"rue")?,
+                b'f' => self.word(b"alse")?,
+                b'n' => self.word(b"ull")?,
+                _ => return None,
+            }
+            loop {
+                if depth == 0 {
+                    self.space();
+                    return self.rest.is_empty().then_some(());
+                }
+                let in_object = objects & 1 == 1;
+                match self.token()? {
+                    b',' => {
+                        if in_object {
+                            self.key()?;
+                        }
+                        break;
+                    }
+                    b'}' if in_object => {}
+                    b']' if !in_object => {}
+                    _ => return None,
+                }
+                depth -= 1;
+                objects >>= 1;
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let (byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*byte)
+    }
+
+    /// The next byte that is no white space.
+    fn token(&mut self) -> Option<u8> {
+        self.space();
+        self.next()
+    }
+
+    fn space(&mut self) {
+        while let [byte @ (b' ' | b'\t' | b'\n' | b'\r'), rest @ ..] = self.rest {
+            self.line_breaks |= matches!(byte, b'\n' | b'\r');
+            self.rest = rest;
+        }
+    }
+
+    fn word(&mut self, word: &[u8]) -> Option<()> {
+        self.rest = self.rest.strip_prefix(word)?;
+        Some(())
+    }
+
+    /// A name of a member with its colon.
+    fn key(&mut self) -> Option<()> {
+        if self.token()? != b'"' {
+            return None;
+        }
+        self.string()?;
+        (self.token()? == b':').then_some(())
+    }
+
+    /// A number whose first digit has been taken.
+    fn number(&mut self, first: u8) -> Option<()> {
+        match first {
+            b'0' if self.rest.first().is_some_and(u8::is_ascii_digit) => return None,
+            b'0' => {}
+            b'1'..=b'9' => self.digits(),
+            _ => return None,
+        }
+        if let [b'.', rest @ ..] = self.rest {
+            self.rest = rest;
+            self.some_digits()?;
+        }
+        if let [b'e' | b'E', rest @ ..] = self.rest {
+            self.rest = rest.strip_prefix(b"+").or_else(|| rest.strip_prefix(b"-")).unwrap_or(rest);
+            self.some_digits()?;
+        }
+        Some(())
+    }
+
+    fn some_digits(&mut self) -> Option<()> {
+        self.next().filter(u8::is_ascii_digit)?;
+        self.digits();
+        Some(())
+    }
+
+    fn digits(&mut self) {
+        while let [b'0'..=b'9', rest @ ..] = self.rest {
+            self.rest = rest;
+        }
+    }
+
+    /// A string whose opening quote has been taken.
+    fn string(&mut self) -> Option<()> {
+        loop {
+            self.rest = &self.rest[plain(self.rest)..];
+            match self.next()? {
+                b'"' => return Some(()),
+                b'\\' => match self.next()? {
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+                    b'u' => {
+                        let (unit, rest) = self.rest.split_first_chunk::<4>()?;
+                        if !unit.iter().all(u8::is_ascii_hexdigit) {
+                            return None;
+                        }
+                        self.rest = rest;
+                    }
+                    _ => return None,
+                },
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// How many bytes stand in a string before the first that means something: a quote, a backslash, a control character.
+fn plain(text: &[u8]) -> usize {
+    let mut at = 0;
+    let (blocks, _) = text.as_chunks::<BLOCK>();
+    for block in blocks {
+        // No early exit within, so that the compiler looks at all bytes at once.
+        if block.iter().fold(false, |any, byte| any | is_special(*byte)) {
+            break;
+        }
+        at += BLOCK;
+    }
+    let (words, _) = text[at..].as_chunks::<8>();
+    for word in words {
+        let found = specials(u64::from_le_bytes(*word));
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = &text[at..];
+    at + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
+}
+
+fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+/// [`is_special`] of eight bytes. The lowest bit that is set belongs to the first such byte; others may be wrong.
+fn specials(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // Subtraction sets the high bit of a byte that is less, and borrows from those above it only.
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word;
+    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (below(word, 0x20) | equal(b'"') | equal(b'\\')) & HIGH
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn strings_are_plain_up_to_what_a_look_at_each_byte_finds(
+            plain_bytes in proptest::collection::vec(prop_oneof![Just(b'x'), Just(b' '), Just(b'!'), Just(b'#'), Just(b'['), Just(b']'), 0x7f..=0xff_u8], 0..80),
+            others in any::<Vec<u8>>(),
+        ) {
+            let text = [plain_bytes, others].concat();
+            let expected = text.iter().position(|byte| is_special(*byte)).unwrap_or(text.len());
+            prop_assert_eq!(plain(&text), expected);
+        }
+    }
+}
