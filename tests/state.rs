@@ -454,6 +454,26 @@ async fn another_server_or_somebody_else_gets_neither_the_ring_nor_the_session()
 }
 
 #[tokio::test]
+async fn a_session_of_somebody_else_is_left_for_good() {
+    let mut upstream = Upstream::start().await;
+    let daemon = Daemon::start_in(folder(&chat(&upstream.url(), ""))).await;
+    let mut consumer = daemon.attach().await;
+    let mut ws = join(&mut upstream, "40", &[]).await;
+    subscribe(&mut consumer, r#","events":["a"]"#, r#""missed":0"#).await;
+    ws.send(r#"42["a","o1"]"#).await;
+    consumer.hear(&event(3, "a", r#"["o1"]"#)).await;
+    let auth = r#"{"id":2,"method":"set_auth","params":{"connection":"chat","auth":{"token":"t"}}}"#;
+    consumer.call(auth, r#"{"jsonrpc":"2.0","id":2,"result":{}}"#).await;
+    daemon.signal(Signal::TERM);
+    ws.expect("41").await;
+    ws.expect_closed().await;
+    let (folder, _) = end_of(daemon).await;
+
+    let _daemon = Daemon::start_in(folder).await;
+    let _ws = join(&mut upstream, "40", &[]).await;
+}
+
+#[tokio::test]
 async fn of_a_connection_that_a_program_opened_the_counter_is_kept() {
     let mut upstream = Upstream::start().await;
     let mut daemon = Daemon::start_in(folder(QUICK)).await;

@@ -489,6 +489,7 @@ impl Channel {
     pub fn detach(&self, seat: &Seat) {
         let mut inner = self.lock();
         inner.readers.try_remove(seat.reader);
+        inner.parked.retain(|reader| *reader != seat.reader);
         inner.log.detach(seat.live);
         inner.outgoing.detach(seat.outgoing);
         drop(inner);

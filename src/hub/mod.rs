@@ -541,11 +541,17 @@ impl Hub {
     /// Disconnects a connection and forgets it, whoever opened it.
     pub async fn close(&self, name: &str) -> Result<(), Error> {
         let changing = Arc::clone(&self.changing).lock_owned().await;
-        if self.lock().connections.contains_key(name) {
-            self.remove(name, By::Consumer, changing).await;
-            Ok(())
-        } else {
-            Err(Error::UnknownConnection(name.to_owned()))
+        let (is_there, is_ending) = {
+            let state = self.lock();
+            (state.connections.contains_key(name), state.ending)
+        };
+        match (is_there, is_ending) {
+            (_, true) => Err(Error::ShuttingDown),
+            (false, false) => Err(Error::UnknownConnection(name.to_owned())),
+            (true, false) => {
+                self.remove(name, By::Consumer, changing).await;
+                Ok(())
+            }
         }
     }
 
@@ -626,6 +632,9 @@ impl Hub {
     /// The connections of the configuration leave for good, after [`Hub::settle`], but so that the server may give their
     /// sessions back; after that no connection says anything any more.
     pub async fn suspend(&self) -> Suspended {
+        let until = tokio::time::Instant::now() + LAST_ANSWERS;
+        // One that is leaving has its last line yet to say, and belongs to none of the Managers that are asked.
+        let changing = tokio::time::timeout_at(until, self.changing.lock()).await;
         let connections = self.configured();
         let mut managers: Vec<(Arc<Manager>, _)> = Vec::new();
         let all = self.lock().managers();
@@ -634,9 +643,8 @@ impl Hub {
             manager.suspend(done);
             managers.push((manager, suspended));
         }
-        let until = tokio::time::Instant::now() + LAST_ANSWERS;
         let mut sessions = Sessions::new();
-        let mut whole = self.lock().channels.len() <= MAX_SAVED;
+        let mut whole = changing.is_ok() && self.lock().channels.len() <= MAX_SAVED;
         for (manager, suspended) in managers {
             let Ok(given) = tokio::time::timeout_at(until, suspended).await else {
                 whole = false;
@@ -723,9 +731,13 @@ impl Hub {
     }
 
     /// The last line is written, and others may change connections, even if whoever waits here goes away. Gives the
-    /// guard back, unless the Manager is gone.
+    /// guard back, unless the Manager is gone. At the end of the daemon all stay: it ends them, and knows their last lines.
     async fn remove(&self, name: &str, by: By, changing: OwnedMutexGuard<()>) -> Option<OwnedMutexGuard<()>> {
-        let Some(entry) = self.lock().connections.remove(name) else { return Some(changing) };
+        let entry = {
+            let mut state = self.lock();
+            if state.ending { None } else { state.connections.remove(name) }
+        };
+        let Some(entry) = entry else { return Some(changing) };
         self.moved.notify_one();
         let (back, removed) = oneshot::channel();
         let Connection { channel, socket, .. } = entry.connection;

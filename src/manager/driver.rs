@@ -592,7 +592,7 @@ impl Driver {
                 }
             }
             Command::Session { key, done } => {
-                let session = self.state.session_of(key);
+                let session = self.session_of(key);
                 self.state.fence(key, Waiter::Session(session, done));
             }
             Command::Remove { key, done } => {
@@ -682,10 +682,21 @@ impl Driver {
     fn suspend(&mut self) -> Sessions {
         self.asked.clear();
         self.suspended = true;
-        self.state.suspend(self.clock.now());
+        let now = self.clock.now();
+        for (key, _) in self.clients.iter().filter(|(_, client)| !client.is_as_configured()) {
+            self.state.disconnect(now, *key);
+        }
+        self.state.suspend(now);
         self.settle();
         let keys = self.state.keys().into_iter();
-        keys.filter_map(|key| Some((key, self.state.session_of(key)?))).collect()
+        keys.filter_map(|key| Some((key, self.session_of(key)?))).collect()
+    }
+
+    /// The session that another process may go on with. One of somebody else, as `set_auth` can have made it, is not
+    /// what that process is configured to be.
+    fn session_of(&self, key: Key) -> Option<Recoverable> {
+        let client = self.clients.get(&key).filter(|client| client.is_as_configured());
+        client.and_then(|_| self.state.session_of(key))
     }
 
     /// The daemon ends, or nobody needs this Manager any more.
@@ -721,7 +732,17 @@ impl Driver {
                 active.push((*key, joined));
             }
         }
+        if self.suspended {
+            active.clear();
+        }
         self.state.resume(now, &active, &details);
+    }
+}
+
+impl Client {
+    /// Whether it says the auth of the configuration.
+    fn is_as_configured(&self) -> bool {
+        self.auth == self.settings.auth
     }
 }
 
