@@ -687,16 +687,20 @@ impl Channel {
     }
 
     fn takes(&self, ration: &mut Ration, now: Instant, what: &'static str) -> bool {
+        let counting = ration.is_counting();
         let takes = ration.takes(now, what);
-        if !takes {
+        if !takes && !counting {
             self.left_out.notify_one();
         }
         takes
     }
 
     fn leave_out(&self, ration: &mut Ration, now: Instant, what: &'static str) {
+        let counting = ration.is_counting();
         ration.leave_out(now, what);
-        self.left_out.notify_one();
+        if !counting {
+            self.left_out.notify_one();
+        }
     }
 
     /// Logs what was left out: what is due, or at the end `all`. Gives when there is more to say.

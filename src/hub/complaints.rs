@@ -16,13 +16,17 @@ const USERS: usize = 64;
 pub(super) struct Complaints(BTreeMap<Option<u32>, Ration>);
 
 impl Complaints {
-    /// Whether one is to be logged; where not, it is counted.
-    pub(super) fn takes(&mut self, now: Instant, uid: Option<u32>, what: &'static str) -> bool {
+    /// Whether one is to be logged; where not, it is counted. And whether it is the first that is counted, so that a sum
+    /// is to come.
+    pub(super) fn takes(&mut self, now: Instant, uid: Option<u32>, what: &'static str) -> (bool, bool) {
         if !self.0.contains_key(&uid) && self.0.len() >= USERS {
             self.0.retain(|_, ration| !ration.is_fresh(now));
         }
         let known = self.0.contains_key(&uid) || self.0.len() < USERS;
-        self.0.entry(uid.filter(|_| known)).or_default().takes(now, what)
+        let ration = self.0.entry(uid.filter(|_| known)).or_default();
+        let counting = ration.is_counting();
+        let takes = ration.takes(now, what);
+        (takes, !takes && !counting)
     }
 
     /// Logs what was left out: what is due, or `all`. Gives when there is more to say.
@@ -44,8 +48,8 @@ mod tests {
     #[test]
     fn no_number_of_users_takes_more_memory_or_more_of_the_log() {
         let (mut complaints, now) = (Complaints::default(), Instant::now());
-        let logged = (0..10_000).filter(|uid| complaints.takes(now, Some(*uid), "refused")).count();
+        let logged = (0..10_000).filter(|uid| complaints.takes(now, Some(*uid), "refused").0).count();
         assert_eq!((complaints.0.len(), logged), (USERS + 1, USERS + 10));
-        assert!(complaints.takes(now, Some(0), "refused"), "those who came first are still told apart");
+        assert!(complaints.takes(now, Some(0), "refused").0, "those who came first are still told apart");
     }
 }

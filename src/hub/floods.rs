@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::field::{Field, Visit};
@@ -163,4 +164,34 @@ async fn what_users_and_commands_do_for_ever() {
     // What is logged of complaints is their sums only: who makes one writes its line.
     assert_eq!((commands.len(), users.len()), (40 + 2, 2), "{commands:?} {users:?}");
     assert!(users[0].1.contains("uid=1000") && users[0].1.contains("a line was no request ("), "{users:?}");
+}
+
+/// How often whoever keeps the log, who looks at every connection then, is woken.
+#[tokio::test(start_paused = true)]
+async fn only_the_first_that_is_left_out_wakes_whoever_keeps_the_log() {
+    let (hub, channel, tasks, stop) = flooded();
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    let woken = || hub.left_out.notified().now_or_never().is_some();
+    let say: [(usize, &dyn Fn()); 2] = [
+        (10, &|| {
+            hub.takes_complaint(Some(1000), "refused");
+        }),
+        (40, &|| channel.said("/bin/token", "a word")),
+    ];
+    for (full, say) in say {
+        (0..full).for_each(|_| say());
+        assert!(!woken());
+        say();
+        assert!(woken());
+        (0..1000).for_each(|_| say());
+        assert!(!woken());
+        // A sum is written, and one more is to come, at a time that was said.
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        say();
+        assert!(hub.sum_up(false).is_some());
+        say();
+        assert!(!woken());
+    }
 }

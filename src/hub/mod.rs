@@ -589,8 +589,8 @@ impl Hub {
 
     /// Whether a complaint about the programs of this user is to be logged; where not, it is counted.
     pub fn takes_complaint(&self, uid: Option<u32>, what: &'static str) -> bool {
-        let takes = self.complaints().takes(now(), uid, what);
-        if !takes {
+        let (takes, first) = self.complaints().takes(now(), uid, what);
+        if first {
             self.left_out.notify_one();
         }
         takes

@@ -91,6 +91,11 @@ impl Ration {
         self.unsaid.remove(what).unwrap_or(0)
     }
 
+    /// Whether a sum is to come, of which whoever keeps the log knows.
+    pub(super) fn is_counting(&self) -> bool {
+        self.due.is_some()
+    }
+
     /// When [`sum_up`](Self::sum_up) is to be called; none while nothing was left out.
     pub(super) fn due(&self) -> Option<Instant> {
         Some(self.due?.min(self.calm_at()?))
