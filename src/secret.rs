@@ -56,7 +56,11 @@ pub fn is_secret_name(name: &str) -> bool {
 
 /// Secrets that others were told, to be masked where these quote them.
 #[derive(Clone, Debug, Default)]
-pub struct Secrets(Vec<Secret>);
+pub struct Secrets {
+    known: Vec<Secret>,
+    /// There were more than are kept.
+    too_many: bool,
+}
 
 /// Bytes that a secret has at the least: shorter ones occur in other words.
 const SHORTEST: usize = 6;
@@ -64,17 +68,20 @@ const SHORTEST: usize = 6;
 /// Bytes of a secret's beginning that are not shown where a quotation is cut off within it.
 const BEGINNING: usize = 4;
 
-/// Secrets of one server; a larger auth object is no password any more.
+/// Secrets of one source, an auth object for one. With more of them nothing that is quoted is shown.
 const MOST: usize = 256;
 
 impl Secrets {
-    /// One more, while there are not too many.
+    /// One more.
     pub fn add(&mut self, secret: &str) {
-        if secret.len() >= SHORTEST
-            && self.0.len() < MOST
-            && !self.0.iter().any(|known| known.expose() == secret)
+        if self.too_many || secret.len() < SHORTEST || self.known.iter().any(|known| known.expose() == secret)
         {
-            self.0.push(secret.into());
+            return;
+        }
+        if self.known.len() < MOST {
+            self.known.push(secret.into());
+        } else {
+            self.too_many = true;
         }
     }
 
@@ -90,17 +97,22 @@ impl Secrets {
         }
     }
 
-    /// Those of `others` too.
+    /// Those of `others` too, all of them: each source has its own bound.
     pub fn extend(&mut self, others: &Self) {
-        others.0.iter().for_each(|secret| self.add(secret.expose()));
+        self.known.extend_from_slice(&others.known);
+        self.too_many |= others.too_many;
     }
 
-    /// The text with `***` for every secret in it.
+    /// What others said with `***` for every secret in it, and for all of it where there are too many to look for.
     pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.too_many && !text.is_empty() {
+            return Cow::Borrowed(MASK);
+        }
         let mut masked = Cow::Borrowed(text);
         // A longer one first, for a shorter one may be within.
-        let mut secrets: Vec<&str> = self.0.iter().map(|secret| &**secret.expose()).collect();
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        let mut secrets: Vec<&str> = self.known.iter().map(|secret| &**secret.expose()).collect();
+        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse((secret.len(), *secret)));
+        secrets.dedup();
         for secret in secrets {
             if masked.contains(secret) {
                 masked = Cow::Owned(masked.replace(secret, MASK));
@@ -133,6 +145,27 @@ mod tests {
         ] {
             assert_eq!(secrets.mask(text), expected);
         }
+    }
+
+    #[test]
+    fn none_of_many_is_left_out() {
+        let many = |of: &str, count| {
+            let mut secrets = Secrets::default();
+            (0..count).for_each(|number| secrets.add(&format!("{of}-secret-{number:04}")));
+            secrets
+        };
+        let mut all = Secrets::default();
+        (0..20).for_each(|socket| all.extend(&many(&format!("{socket:02}"), MOST)));
+        for socket in 0..20 {
+            assert_eq!(all.mask(&format!("no {socket:02}-secret-{:04}!", MOST - 1)), "no ***!");
+        }
+        // One that is there twice is no further one.
+        let mut full = many("a", MOST);
+        full.add("a-secret-0000");
+        assert_eq!(full.mask("harmless"), "harmless");
+        full.add("one more");
+        all.extend(&full);
+        assert_eq!((all.mask("says one more"), all.mask("")), ("***".into(), "".into()));
     }
 
     #[test]

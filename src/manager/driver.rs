@@ -500,7 +500,10 @@ impl Driver {
                 self.tell(key, Some(auth.expose()));
                 return self.state.handle_auth(now, key, question, Ok(Some(auth.expose())));
             }
-            Some(Auth::None) | None => return self.state.handle_auth(now, key, question, Ok(None)),
+            Some(Auth::None) | None => {
+                self.tell(key, None);
+                return self.state.handle_auth(now, key, question, Ok(None));
+            }
             Some(Auth::File(path)) => Box::pin(auth::from_file(path.clone())),
             Some(Auth::Command(argv)) => {
                 let (argv, observer) = (argv.clone(), client.map(|client| Arc::clone(&client.observer)));
@@ -538,15 +541,18 @@ impl Driver {
     /// says.
     fn tell(&mut self, key: Key, auth: Option<&str>) {
         if let Some(client) = self.clients.get_mut(&key) {
-            client.told = script_secrets(&client.settings.script);
+            client.told = Secrets::default();
             client.told.add_strings(auth.unwrap_or_default());
+            client.told.extend(&script_secrets(&client.settings.script));
         }
     }
 
     /// And this, which a file says.
     fn tell_more(&mut self, key: Key, args: &str) {
         if let Some(client) = self.clients.get_mut(&key) {
-            client.told.add_strings(args);
+            let mut secrets = Secrets::default();
+            secrets.add_strings(args);
+            client.told.extend(&secrets);
         }
     }
 
@@ -557,12 +563,12 @@ impl Driver {
         secrets
     }
 
-    /// A failure as it may be shown: a page that quotes what it was asked, for one, tells it to nobody.
+    /// A failure of a transport as it may be shown: a page that quotes what it was asked, for one, tells it to nobody. The
+    /// message is always one of our own.
     fn discreet(&self, details: Details) -> Details {
         let secrets = self.told();
         let mask = |text: &str| secrets.mask(text).into_owned();
         Details {
-            message: mask(&details.message),
             description: details.description.as_deref().map(mask),
             hint: details.hint.map(|hint| mask(&hint).into()),
             ..details
