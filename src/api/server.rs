@@ -1,6 +1,6 @@
 //! The accept loop.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -27,8 +27,11 @@ const UNDECIDED: usize = 1024;
 /// Look-ups of groups at once. They share threads with others, who must not starve when the system's answer hangs.
 const LOOKUPS: usize = 4;
 
-/// How long a program waits at most to have its groups looked up.
+/// How long a look-up may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long it waits for its turn at the most: others that hang give theirs back when the system answers, maybe never.
+const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Asks the accept loop for a sign of life.
 #[derive(Clone, Debug)]
@@ -71,42 +74,51 @@ impl Server {
         Self { context: Arc::new(context), undecided, lookups }
     }
 
-    /// Serves with other settings from now on, and settles anew what those may do who are attached. Gives back what held
-    /// before.
-    pub async fn set_settings(&self, settings: impl Into<Arc<super::Settings>>) -> Arc<super::Settings> {
+    /// Serves with other settings from now on, and settles anew what those may do who are attached; after `stop` nobody's
+    /// groups are waited for. Gives back what held before.
+    pub async fn set_settings(
+        &self,
+        settings: impl Into<Arc<super::Settings>>,
+        stop: &CancellationToken,
+    ) -> Arc<super::Settings> {
         let settings = settings.into();
         let before = std::mem::replace(&mut *lock(&self.context.settings), Arc::clone(&settings));
         if before.rules != settings.rules {
-            self.settle_rights(&settings.rules).await;
+            tokio::select! {
+                biased;
+                () = self.settle_rights(&settings.rules) => {}
+                // Whoever is undecided still is about to be told to go in any case.
+                () = stop.cancelled() => {}
+            }
         }
         before
     }
 
+    /// Done within half a minute and the time of one look-up, whatever the system's database does.
     async fn settle_rights(&self, rules: &Rules) {
-        let hub = &self.context.hub;
-        let mut undecided = Vec::new();
-        for consumer in hub.consumers() {
+        let mut undecided: HashMap<u32, Vec<Arc<Consumer>>> = HashMap::new();
+        for consumer in self.context.hub.consumers() {
             let Identity { uid, gid, .. } = *consumer.identity();
             match rules.judge(uid, gid, None) {
-                Verdict::NeedsGroups => undecided.push(consumer),
+                Verdict::NeedsGroups => undecided.entry(uid).or_default().push(consumer),
                 verdict => self.grant(&consumer, verdict),
             }
         }
-        let users: HashSet<u32> = undecided.iter().map(|consumer| consumer.identity().uid).collect();
-        let look_up = async |uid| (uid, self.groups_of(uid).await);
-        let groups: HashMap<_, _> = join_all(users.into_iter().map(look_up)).await.into_iter().collect();
-        for consumer in undecided {
-            let Identity { uid, gid, pid } = *consumer.identity();
-            let verdict = match groups.get(&uid) {
-                Some(Ok(groups)) => rules.judge(uid, gid, Some(groups)),
-                Some(Err(error)) => {
-                    warn!(uid, pid, %error, "its groups could not be looked up");
-                    Verdict::Refused
-                }
-                None => Verdict::Refused,
-            };
-            self.grant(&consumer, verdict);
-        }
+        // Nobody's rights wait for somebody else's groups.
+        join_all(undecided.into_iter().map(async |(uid, consumers)| {
+            let groups = self.groups_of(uid).await;
+            if let Err(error) = &groups {
+                warn!(uid, %error, "its groups could not be looked up");
+            }
+            for consumer in consumers {
+                let gid = consumer.identity().gid;
+                // As where a program attaches: a rule that would keep it out may be among those that cannot be looked at.
+                let verdict =
+                    groups.as_ref().map_or(Verdict::Refused, |groups| rules.judge(uid, gid, Some(groups)));
+                self.grant(&consumer, verdict);
+            }
+        }))
+        .await;
     }
 
     fn grant(&self, consumer: &Consumer, verdict: Verdict) {
@@ -218,15 +230,14 @@ impl Server {
 
     /// The groups of a user, by the system's database.
     async fn groups_of(&self, uid: u32) -> io::Result<Vec<u32>> {
-        let look_up = async {
-            let turn = Arc::clone(&self.lookups).acquire_owned().await.map_err(io::Error::other)?;
-            let groups = tokio::task::spawn_blocking(move || {
-                let _turn = turn;
-                accounts::groups_of(uid)
-            });
-            groups.await.map_err(io::Error::other)?
-        };
-        tokio::time::timeout(LOOKUP_TIMEOUT, look_up).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
+        // Not part of the look-up's own time: with many users the last ones wait for the first, and nothing is wrong.
+        let turn = tokio::time::timeout(TURN_TIMEOUT, Arc::clone(&self.lookups).acquire_owned());
+        let turn = turn.await?.map_err(io::Error::other)?;
+        let groups = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            accounts::groups_of(uid)
+        });
+        tokio::time::timeout(LOOKUP_TIMEOUT, groups).await?.map_err(io::Error::other)?
     }
 
     fn admit(&self, stream: UnixStream, peer: Peer, rights: Rights, lag: Lag) {
@@ -281,6 +292,51 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+    use crate::hub::options::ConnectionOptions;
+    use crate::hub::{Role, Rule};
+
+    fn server() -> Server {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let limits = crate::hub::Settings { stall: Duration::from_secs(1), max_consumers: 10 };
+        let hub = Arc::new(Hub::new(limits, tasks.clone(), stop));
+        Server::new(hub, settings(Vec::new()), Reloader::new().0, tasks)
+    }
+
+    fn settings(rules: Vec<Rule>) -> crate::api::Settings {
+        let (lag, defaults, rules) = (Lag::Skip, ConnectionOptions::default(), Rules::new(rules, 900));
+        crate::api::Settings { max_line: 1000, lag, defaults, rules }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn to_wait_for_a_turn_takes_no_time_from_a_look_up() {
+        let server = server();
+        let turns = Arc::clone(&server.lookups);
+        let held = turns.acquire_many(4).await.unwrap();
+        let later = async {
+            tokio::time::sleep(LOOKUP_TIMEOUT * 3).await;
+            drop(held);
+        };
+        let (groups, ()) = tokio::join!(server.groups_of(0), later);
+        assert!(groups.unwrap().contains(&0));
+        // Four that hang for ever keep nobody for ever.
+        let _held = server.lookups.acquire_many(4).await.unwrap();
+        assert_eq!(server.groups_of(0).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_at_the_end_waits_for_no_groups() {
+        let server = server();
+        let _held = server.lookups.acquire_many(4).await.unwrap();
+        let rights = Rights::everywhere(Role::Write);
+        let identity = Identity { pid: None, uid: 1000, gid: 1000 };
+        let consumer = server.context.hub.attach(identity, rights.clone(), Lag::Skip).unwrap();
+        let rule = Rule { uid: None, gids: vec![7], rights: None };
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let start = tokio::time::Instant::now();
+        server.set_settings(settings(vec![rule]), &stop).await;
+        assert_eq!((start.elapsed(), consumer.rights() == rights), (Duration::ZERO, true));
+    }
 
     #[test]
     fn a_loop_that_does_not_come_by_gives_no_sign() {

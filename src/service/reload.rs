@@ -73,7 +73,7 @@ pub(super) async fn serve(
                         () = stop.cancelled() => return,
                         config = reload.begin() => config,
                     };
-                    let outcome = reload.finish(config, &started, hub, server).await;
+                    let outcome = reload.finish(config, &started, hub, server, stop).await;
                     teller.tell(Word::Ready);
                     outcome
                 }
@@ -104,9 +104,10 @@ impl Reload {
         started: &Config,
         hub: &Hub,
         server: &Server,
+        stop: &CancellationToken,
     ) -> Outcome {
         let outcome = match config {
-            Ok(config) => self.apply(config, started, hub, server).await,
+            Ok(config) => self.apply(config, started, hub, server, stop).await,
             Err(problems) => Err(problems),
         };
         match &outcome {
@@ -126,15 +127,22 @@ impl Reload {
 
     /// Nothing is changed before it is known that it can be; then rules come first, so that nobody hears of a new connection
     /// that they hide.
-    async fn apply(&self, mut config: Config, started: &Config, hub: &Hub, server: &Server) -> Outcome {
+    async fn apply(
+        &self,
+        mut config: Config,
+        started: &Config,
+        hub: &Hub,
+        server: &Server,
+        stop: &CancellationToken,
+    ) -> Outcome {
         let warnings = config.warnings();
         let connections = std::mem::take(&mut config.connections);
         hub.check(&connections).map_err(problems)?;
-        let before = server.set_settings(api_settings(&config)).await;
+        let before = server.set_settings(api_settings(&config), stop).await;
         let changes = match hub.reconfigure(connections).await {
             Ok(changes) => changes,
             Err(failed) => {
-                server.set_settings(before).await;
+                server.set_settings(before, stop).await;
                 return Err(problems(failed));
             }
         };
