@@ -42,11 +42,27 @@ struct Place {
     ahead: BTreeSet<u64>,
     /// A replay from the beginning was asked for, which will bring again whatever comes before it.
     held: bool,
+    /// A subscription of its own has gone on here. What it brought may come live again, where the live lines stood
+    /// further back; nothing new has a seq up to `position`.
+    resumed: bool,
 }
 
 impl Place {
     fn at(position: Position) -> Self {
-        Self { position, replay: 0, sticky: false, before: 0, ahead: BTreeSet::new(), held: false }
+        Self {
+            position,
+            replay: 0,
+            sticky: false,
+            before: 0,
+            ahead: BTreeSet::new(),
+            held: false,
+            resumed: false,
+        }
+    }
+
+    /// Everything up to this seq was heard in a replay, or since.
+    fn has_brought(&self, seq: u64) -> bool {
+        self.resumed && !self.sticky && seq <= self.position.seq
     }
 }
 
@@ -135,7 +151,7 @@ impl Positions {
         let snapshot = answer.connections.iter().find(|snapshot| snapshot.name == name);
         let (Some(place), Some(snapshot)) = (self.0.get_mut(name), snapshot) else { return Gap::None };
         let head = snapshot.seq;
-        place.held = false;
+        (place.held, place.resumed) = (false, true);
         let same = place.position.stream == answer.stream;
         // A numbering that ends before what was heard is another one, whatever it is called.
         let goes_on = same && head >= place.position.seq;
@@ -174,10 +190,16 @@ impl Positions {
                     next_seq: u64,
                 }
                 let Ok(Lagged { next_seq }) = notification.read() else { return fresh };
-                if self.0.get(name).is_some_and(|place| place.held) {
+                let lost = next_seq.saturating_sub(1);
+                let place = self.0.get(name).filter(|place| place.position.stream == stream);
+                if place.is_some_and(|place| place.held || place.has_brought(lost)) {
                     return Verdict::Double;
                 }
-                self.move_to(name, stream, next_seq.saturating_sub(1));
+                let resumed = place.is_some_and(|place| place.resumed);
+                self.move_to(name, stream, lost);
+                if let Some(place) = self.0.get_mut(name) {
+                    place.resumed = resumed;
+                }
                 fresh
             }
             Kind::Outgoing | Kind::Goodbye | Kind::Other => fresh,
@@ -199,6 +221,9 @@ impl Positions {
             } else {
                 Verdict::Fresh { replayed }
             };
+        }
+        if place.has_brought(seq) {
+            return Verdict::Double;
         }
         place.position.seq = seq;
         place.sticky = false;
@@ -317,6 +342,40 @@ mod tests {
         assert!(heard(&mut positions, &[5, 6]).is_empty(), "these come again");
         positions.resumed("a", &answer(STREAM, 6, Some(0), &[("a", 6)]), false);
         assert_eq!(heard(&mut positions, &[1, 2, 3, 4, 5, 6, 7]), [1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    /// The live lines stand where the first subscription found the connection, and may still have to bring what the
+    /// replay has brought since.
+    #[test]
+    fn what_a_replay_has_brought_is_not_heard_live_again() {
+        let mut positions = started_at(4);
+        positions.rewind("a");
+        positions.resumed("a", &answer(STREAM, 7, Some(0), &[("a", 7)]), false);
+        assert_eq!(heard(&mut positions, &[1, 2, 3, 4, 5, 6, 7]), [1, 2, 3, 4, 5, 6, 7]);
+        assert!(heard(&mut positions, &[5, 6]).is_empty());
+        assert_eq!(at(&positions, "a"), Some((STREAM.into(), 7)));
+        assert_eq!(heard(&mut positions, &[7, 8, 9]), [8, 9]);
+    }
+
+    #[test]
+    fn a_gap_in_what_was_heard_is_none_and_one_beyond_it_brings_nothing_twice() {
+        let lagged = |next_seq: u64| -> Notification {
+            let params = format!(r#"{{"connection":"a","missed":1,"next_seq":{next_seq}}}"#);
+            let line = format!(r#"{{"jsonrpc":"2.0","method":"lagged","params":{params}}}"#);
+            Notification::new(line.into(), Kind::Lagged, params.into()).unwrap()
+        };
+        let mut positions = started_at(4);
+        positions.rewind("a");
+        positions.resumed("a", &answer(STREAM, 7, Some(0), &[("a", 9)]), false);
+        assert_eq!(heard(&mut positions, &[1, 2]), [1, 2]);
+        // The ring moved on while the replay was read, and then again before the live lines were.
+        assert_ne!(positions.heard(&lagged(5), STREAM), Verdict::Double);
+        assert_eq!(heard(&mut positions, &[5, 6, 7, 8, 9]), [5, 6, 7, 8, 9]);
+        assert_eq!(positions.heard(&lagged(7), STREAM), Verdict::Double);
+        assert_eq!(at(&positions, "a"), Some((STREAM.into(), 9)));
+        assert_eq!(heard(&mut positions, &[7, 8, 9, 10]), [10]);
+        assert_ne!(positions.heard(&lagged(13), STREAM), Verdict::Double);
+        assert_eq!(at(&positions, "a"), Some((STREAM.into(), 12)));
     }
 
     #[test]
