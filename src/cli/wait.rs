@@ -16,6 +16,10 @@ use crate::client::{Client, ErrorKind, Hello, Kind, Listener, News, Snapshot, Su
 /// How long the daemon may take to say how the connection stands, however short the time for the rest is.
 const FIRST_WORD: Duration = Duration::from_secs(5);
 
+/// How long a connection that was closed may take to be there again: a reload closes all that it changes before it opens
+/// the first of them.
+const REOPENED: Duration = Duration::from_secs(1);
+
 /// Waits until a connection is up, or for an event
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -23,7 +27,7 @@ Without --event it prints nothing and ends when the connection is ready: joined,
 it has one. With --event it prints the first event that matches and comes from now on, as 'siod listen' does.
 
 Exits 3 when the time is over, and at once when the connection is down and does not come up by itself: after a refusal, \
-a disconnect or its end, or before its first 'siod connect'. A connection that the daemon does not know is an error \
+a disconnect or its end (unless it is opened again within a second), or before its first 'siod connect'. A connection that the daemon does not know is an error \
 (exit 1). When the daemon goes away meanwhile, siod wait attaches again and waits on, for the connection too.
 
 Examples:
@@ -48,6 +52,8 @@ enum Standing {
     Coming,
     /// It will not come up by itself.
     Down,
+    /// The daemon does not know it, or not at this moment.
+    Unknown,
 }
 
 impl Wait {
@@ -91,13 +97,32 @@ impl Wait {
     ) -> Result<Exit, Failure> {
         let wanted = Subscribe::to(&self.connection).events(&self.events);
         let mut listener = Listener::new(socket, wanted).hello(Hello::new("siod wait"));
+        // Until when it may be opened again.
+        let mut reopening = None;
         loop {
-            let standing = match listener.next().await? {
+            let gone = async {
+                match reopening {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let news = tokio::select! {
+                biased;
+                news = listener.next() => news?,
+                () = gone => return Ok(self.gone()),
+            };
+            let standing = match news {
                 News::Attached { connections, again } => {
                     told.set(true);
                     heard(News::Attached { connections: Vec::new(), again });
                     let found = connections.iter().find(|snapshot| snapshot.name == self.connection);
                     found.map(Standing::of)
+                }
+                News::Away(why) => {
+                    // It is the next daemon's then to open it, however long that takes.
+                    reopening = None;
+                    heard(News::Away(why));
+                    None
                 }
                 other => match heard(other) {
                     Some((notification, _)) if notification.kind() == Kind::Event => {
@@ -114,9 +139,16 @@ impl Wait {
                 },
             };
             match standing {
+                Some(Standing::Unknown) => {
+                    reopening.get_or_insert_with(|| Instant::now() + REOPENED);
+                }
+                Some(_) => reopening = None,
+                None => {}
+            }
+            match standing {
                 Some(Standing::Up) if self.events.is_empty() => return Ok(Exit::Done),
                 Some(Standing::Down) => return Ok(self.down()),
-                Some(Standing::Up | Standing::Coming) | None => {}
+                Some(Standing::Up | Standing::Coming | Standing::Unknown) | None => {}
             }
             if told.get() && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Ok(self.in_vain());
@@ -129,7 +161,7 @@ impl Wait {
         let mut client = Client::attach(socket).await.ok()?;
         match client.status_of(&self.connection).await {
             Ok(status) => status.connections.first().map(Standing::of),
-            Err(error) if error.kind() == Some(ErrorKind::UnknownConnection) => Some(Standing::Down),
+            Err(error) if error.kind() == Some(ErrorKind::UnknownConnection) => Some(Standing::Unknown),
             Err(_) => None,
         }
     }
@@ -141,6 +173,11 @@ impl Wait {
             None | Some(0) => note(format_args!("{name}: {what}")),
             Some(time) => note(format_args!("{name}: {what} within {:?}", Duration::from_millis(time))),
         }
+        Exit::NotConnected
+    }
+
+    fn gone(&self) -> Exit {
+        note(format_args!("{}: there is no such connection any more", self.connection));
         Exit::NotConnected
     }
 

@@ -78,9 +78,17 @@ async fn it_waits_for_the_script_too() {
     check(&output, 0, "", "");
 }
 
+/// Takes the question how the connection stands, and does not know it.
+async fn does_not_know(daemon: &Daemon) {
+    let mut peer = daemon.accept().await;
+    peer.expect(1, STATUS).await;
+    peer.answer(1, UNKNOWN).await;
+}
+
 #[tokio::test]
 async fn it_gives_up_when_nothing_will_come() {
-    for (event, then) in [("connect_error", Some(DOWN)), ("closed", None)] {
+    let gone = "siod: chat: there is no such connection any more\n";
+    for (event, then, stderr) in [("connect_error", Some(DOWN), IN_VAIN), ("closed", None, gone)] {
         let daemon = Daemon::start();
         let output = daemon
             .serve(daemon.siod(&["wait", "chat", "--event", "x"]), async |peer| {
@@ -88,17 +96,32 @@ async fn it_gives_up_when_nothing_will_come() {
                 changes(peer, 6, event).await;
                 match then {
                     Some(standing) => says(&daemon, standing).await,
-                    None => {
-                        let mut other = daemon.accept().await;
-                        other.expect(1, STATUS).await;
-                        other.answer(1, UNKNOWN).await;
-                    }
+                    None => does_not_know(&daemon).await,
                 }
                 peer.gone().await;
             })
             .await;
-        check(&output, 3, "", IN_VAIN);
+        check(&output, 3, "", stderr);
     }
+}
+
+/// A reload that changes the connection closes it before it opens it.
+#[tokio::test]
+async fn a_connection_that_is_closed_and_opened_again_is_waited_for() {
+    let daemon = Daemon::start();
+    let output = daemon
+        .serve(daemon.siod(&["wait", "chat"]), async |peer| {
+            subscribes(peer, "", COMING).await;
+            changes(peer, 6, "closed").await;
+            does_not_know(&daemon).await;
+            changes(peer, 7, "opened").await;
+            says(&daemon, COMING).await;
+            changes(peer, 8, "connect").await;
+            says(&daemon, UP).await;
+            peer.gone().await;
+        })
+        .await;
+    check(&output, 0, "", "");
 }
 
 #[tokio::test]
