@@ -143,7 +143,8 @@ fn raise_descriptors() {
 }
 
 /// Serves consumers on `listener` until `stop`, then ends in order: whoever waits for an answer hears that none will
-/// come, consumers are told goodbye, and upstream gets what was handed over, then a DISCONNECT.
+/// come, consumers are told goodbye, and upstream gets what was handed over, then a DISCONNECT; none where the next run is
+/// to go on with the session (`state.dir`).
 ///
 /// The configuration stays what it is: the method `reload` is refused.
 pub async fn serve(config: Config, listener: Listener, stop: CancellationToken) -> Result<(), Error> {
