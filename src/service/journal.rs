@@ -213,28 +213,13 @@ pub(super) fn dropped(text: &str, lines: u64) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
     use std::time::Duration;
 
     use tracing::{error_span, info, warn};
     use tracing_subscriber::layer::SubscriberExt as _;
 
-    use super::super::telemetry::Look;
+    use super::super::telemetry::{Look, tests::Sink};
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     fn say(queue: &Arc<Queue>, say: impl FnOnce()) {
         let subscriber = tracing_subscriber::registry().with(Journal::new(Arc::clone(queue)));
