@@ -43,8 +43,6 @@ impl CloseReason {
 pub enum Event {
     /// The handshake is done; messages may be sent.
     Opened(Handshake),
-    /// The server sent this.
-    Message(Message),
     /// Open a WebSocket with this session's id beside the polling transport, then call
     /// [`Session::handle_probe_opened`] or [`Session::handle_probe_failed`].
     Probe,
@@ -136,8 +134,8 @@ impl Session {
         }
     }
 
-    /// A packet came on the session's transport.
-    pub fn handle_packet(&mut self, now: Instant, packet: Packet) {
+    /// A packet came on the session's transport; gives the message in it. No packet brings both that and an event.
+    pub fn handle_packet(&mut self, now: Instant, packet: Packet) -> Option<Message> {
         if let State::Open { heartbeat, .. } = &mut self.state
             && heartbeat.hear(now, &packet)
         {
@@ -154,13 +152,14 @@ impl Session {
                     self.outbox.push_back(Packet::Pong(ByteString::new()));
                 }
             }
-            (State::Open { .. }, Packet::Message(message)) => self.events.push_back(Event::Message(message)),
+            (State::Open { .. }, Packet::Message(message)) => return Some(message),
             (State::Open { .. }, Packet::Close) => {
                 let details = Details::new("transport closed by the server");
                 self.end(CloseReason::TransportClose, Some(details));
             }
             (_, packet) => debug!(packet = packet_name(&packet), "packet ignored in this state"),
         }
+        None
     }
 
     /// The session's transport is gone; `closed` when the peer ended it in order, else it failed.

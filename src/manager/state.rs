@@ -87,7 +87,7 @@ pub struct State<T> {
     settings: Settings,
     phase: Phase,
     sockets: BTreeMap<Key, Entry<T>>,
-    by_namespace: HashMap<ByteString, Key>,
+    by_namespace: BTreeMap<ByteString, Key>,
     /// The CONNECTs of removed sockets that the server has yet to answer on this session.
     orphans: HashMap<ByteString, socket::Joining>,
     backoff: Backoff,
@@ -133,7 +133,7 @@ impl<T> State<T> {
             settings,
             phase: Phase::Stopped,
             sockets: BTreeMap::new(),
-            by_namespace: HashMap::new(),
+            by_namespace: BTreeMap::new(),
             orphans: HashMap::new(),
             attempt: 0,
             websocket_worked: false,
@@ -363,9 +363,10 @@ impl<T> State<T> {
 
     /// A packet came on the session's transport.
     pub fn handle_packet(&mut self, now: Instant, packet: engineio::Packet) {
-        if let Some(session) = self.session_mut() {
-            session.handle_packet(now, packet);
-            self.pump_session(now);
+        let Some(session) = self.session_mut() else { return };
+        match session.handle_packet(now, packet) {
+            Some(message) => self.handle_message(now, message),
+            None => self.pump_session(now),
         }
     }
 

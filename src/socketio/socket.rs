@@ -326,7 +326,10 @@ impl<T> Socket<T> {
                 let message = "the server closed the namespace before it was joined".into();
                 self.events.push_back(Event::Refused { message, data: None });
             }
-            Body::Event { id, name, args } if self.is_connected() => self.deliver(id, name, args),
+            Body::Event { id, name, args } if self.is_connected() => {
+                let ack = self.receive(id, &args);
+                self.events.push_back(Event::Event { name, args, ack });
+            }
             Body::Event { id, name, args } if self.is_joining() => {
                 self.early_bytes += args.size() + name.as_json().len() + ENTRY;
                 if self.early_bytes > MAX_EARLY {
@@ -357,6 +360,16 @@ impl<T> Socket<T> {
             }
         }
         Ok(())
+    }
+
+    /// The server's event came, and its owner hears of it at once; gives our number for the ack it asks for. For a
+    /// socket that is connected and has no event to give; else [`Socket::handle_packet`].
+    pub fn receive(&mut self, id: Option<u64>, args: &Args) -> Option<u64> {
+        debug_assert!(self.is_connected(), "nothing is delivered before the socket is joined");
+        if id.is_none() {
+            self.recovery.note(args);
+        }
+        id.map(|id| self.owed.ask(id))
     }
 
     /// Nobody will be answered any more: the connection is closed for good, or the daemon ends.
@@ -435,7 +448,8 @@ impl<T> Socket<T> {
         self.state = State::Joined { id: id.clone() };
         self.early_bytes = 0;
         for (ack, name, args) in std::mem::take(&mut self.early) {
-            self.deliver(ack, name, args);
+            let ack = self.receive(ack, &args);
+            self.events.push_back(Event::Event { name, args, ack });
         }
         self.was_set_up &= recovered;
         let scripted = !self.settings.script.is_empty();
@@ -475,14 +489,6 @@ impl<T> Socket<T> {
             }
         }
         self.events.push_back(Event::Refused { message, data });
-    }
-
-    fn deliver(&mut self, id: Option<u64>, name: Name, args: Args) {
-        if id.is_none() {
-            self.recovery.note(&args);
-        }
-        let ack = id.map(|id| self.owed.ask(id));
-        self.events.push_back(Event::Event { name, args, ack });
     }
 
     fn encode(&self, body: Body) -> Vec<Message> {

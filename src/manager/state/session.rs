@@ -140,7 +140,6 @@ impl<T> State<T> {
         while let Some(event) = self.session_mut().and_then(Session::poll_event) {
             match event {
                 engineio::Event::Opened(handshake) => self.opened(now, handshake),
-                engineio::Event::Message(message) => self.handle_message(now, message),
                 engineio::Event::Probe => {
                     if let Phase::Open { sid, .. } = &self.phase {
                         self.actions.push_back(Action::Probe { sid: sid.clone() });

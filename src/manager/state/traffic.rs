@@ -52,10 +52,18 @@ impl<T> State<T> {
         let Some(key) = self.by_namespace.get(&packet.namespace).copied() else {
             return self.handle_orphan(packet);
         };
-        let mut ends = matches!(packet.body, Body::Disconnect | Body::Connect(_) | Body::ConnectError(_));
         let Some(entry) = self.sockets.get_mut(&key) else { return };
+        let body = match packet.body {
+            // Nearly all that ever comes, and it changes nothing but a number or two.
+            Body::Event { id, name, args } if entry.socket.is_connected() => {
+                let ack = entry.socket.receive(id, &args);
+                return self.outputs.push_back((key, Output::Event { name, args, ack }));
+            }
+            body => body,
+        };
+        let mut ends = matches!(body, Body::Disconnect | Body::Connect(_) | Body::ConnectError(_));
         let (was_active, was_connected) = (entry.socket.is_active(), entry.socket.is_connected());
-        let result = entry.socket.handle_packet(now, packet.body);
+        let result = entry.socket.handle_packet(now, body);
         let failed = entry.socket.take_setup_failed();
         let sent_away = was_active && !entry.socket.is_active();
         ends |= failed;
