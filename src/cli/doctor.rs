@@ -204,7 +204,9 @@ impl Witness for Stethoscope {
 }
 
 impl Observer for Stethoscope {
-    fn event(&self, _: &Name, _: &EventArgs, _: Option<u64>) {}
+    fn event(&self, _: &Name, _: &EventArgs, _: Option<u64>) -> bool {
+        true
+    }
 
     fn lifecycle(&self, event: &Lifecycle, _: &Status) {
         match event {

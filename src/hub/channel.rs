@@ -836,7 +836,7 @@ fn is_refusal(event: &Lifecycle) -> bool {
 }
 
 impl Observer for Channel {
-    fn event(&self, name: &Name, args: &Args, ack: Option<u64>) {
+    fn event(&self, name: &Name, args: &Args, ack: Option<u64>) -> bool {
         let mut inner = self.lock();
         inner.received += 1;
         inner.last_ack = inner.last_ack.max(ack.unwrap_or(0));
@@ -855,6 +855,7 @@ impl Observer for Channel {
             }
             place
         });
+        log.has_room()
     }
 
     fn lifecycle(&self, event: &Lifecycle, status: &Status) {

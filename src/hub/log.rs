@@ -435,17 +435,11 @@ impl Log {
     pub fn room(&mut self, now: Instant) -> Option<Instant> {
         loop {
             self.evict();
-            let is_empty = self.count_retained() == 0;
-            let is_full = self.count_retained() >= self.settings.events
-                || self.retained_bytes() >= self.settings.bytes as u64;
-            if self.lossy || is_empty || !is_full {
-                return None;
-            }
-            if self.first >= self.floor {
+            if self.is_full() && self.first >= self.floor {
                 self.floor = self.lowest();
             }
-            if self.first < self.floor {
-                // The next line pushes the oldest out, which nobody needs.
+            // The next line may push the oldest out, if that is one that nobody needs.
+            if self.has_room() {
                 return None;
             }
             // Only sealed lines have a place of their own, which tells how many bytes a cursor has taken.
@@ -456,6 +450,17 @@ impl Log {
             }
             self.floor = self.lowest();
         }
+    }
+
+    /// Whether [`Log::room`] is known to find room. Where this says no, it may yet.
+    pub fn has_room(&self) -> bool {
+        self.lossy || !self.is_full() || self.first < self.floor
+    }
+
+    fn is_full(&self) -> bool {
+        let Settings { events, bytes } = self.settings;
+        let retained = self.count_retained();
+        retained > 0 && (retained >= events || self.retained_bytes() >= bytes as u64)
     }
 
     /// Cursors that have come to count as stalled since this was last asked.

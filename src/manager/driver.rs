@@ -3,7 +3,7 @@
 //! While an observer has no room, nothing is read from the server, so that TCP pushes back; commands and what is
 //! queued for the server go on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
@@ -59,6 +59,8 @@ struct Client {
     last_ack: u64,
     status: Status,
     counters: Counters,
+    /// The observer takes one more event without being asked.
+    has_room: bool,
     unpublished: bool,
 }
 
@@ -151,7 +153,7 @@ pub(super) struct Driver {
     state: State<Waiter>,
     connector: Connector,
     witness: Option<Arc<dyn Witness>>,
-    clients: HashMap<Key, Client>,
+    clients: BTreeMap<Key, Client>,
     commands: mpsc::UnboundedReceiver<Command>,
     link: Link,
     probe: Link,
@@ -163,12 +165,32 @@ pub(super) struct Driver {
     blocked: Option<(Arc<dyn Observer>, Instant)>,
     /// The daemon ends: nothing is connected any more, and what is left to say does not wait for room.
     suspended: bool,
-    awake: watch::Receiver<()>,
+    alarm: Alarm,
+    awake: BoxFuture<watch::Receiver<()>>,
     clock: Clock,
     /// What is in every request that nobody else may see.
     secrets: Secrets,
     tasks: TaskTracker,
-    stop: CancellationToken,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// The wait for the next deadline, which outlives the turns of the loop: few of them move it.
+#[derive(Default)]
+struct Alarm(Option<Pin<Box<tokio::time::Sleep>>>);
+
+impl Alarm {
+    fn set(&mut self, at: Option<Instant>) {
+        match (at.map(Into::into), &mut self.0) {
+            (None, sleep) => *sleep = None,
+            (Some(at), Some(sleep)) if sleep.deadline() == at => {}
+            (Some(at), Some(sleep)) => sleep.as_mut().reset(at),
+            (Some(at), sleep @ None) => *sleep = Some(Box::pin(tokio::time::sleep_until(at))),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().map_or(Poll::Pending, |sleep| sleep.as_mut().poll(cx))
+    }
 }
 
 impl Driver {
@@ -194,7 +216,7 @@ impl Driver {
             witness,
             state: State::new(settings.clone(), Arc::clone(&common.pace), fastrand::u64(..)),
             settings,
-            clients: HashMap::new(),
+            clients: BTreeMap::new(),
             commands,
             link: Link::Down,
             probe: Link::Down,
@@ -202,11 +224,12 @@ impl Driver {
             in_flight: None,
             blocked: None,
             suspended: false,
-            awake: common.awake.subscribe(),
+            alarm: Alarm::default(),
+            awake: waking(common.awake.subscribe()),
             clock,
             secrets,
             tasks,
-            stop,
+            stop: Box::pin(stop.cancelled_owned()),
         })
     }
 
@@ -248,10 +271,11 @@ impl Driver {
                     }
                 }
                 Wake::Link(heard) => {
-                    self.heard(heard);
+                    let now = self.clock.now();
+                    self.heard(now, heard);
                     for _ in 1..BATCH {
                         // More only when the state has taken this one in whole: it may want another transport now.
-                        self.deliver();
+                        self.deliver(now);
                         self.act();
                         if self.blocked.is_some() {
                             break;
@@ -259,7 +283,7 @@ impl Driver {
                         let Poll::Ready(heard) = poll_fn(|cx| Poll::Ready(self.link.poll(cx))).await else {
                             break;
                         };
-                        self.heard(heard);
+                        self.heard(now, heard);
                     }
                 }
                 Wake::Probe(heard) => self.probe_heard(heard),
@@ -287,8 +311,10 @@ impl Driver {
     }
 
     async fn wait(&mut self) -> Wake {
-        let Self { commands, link, probe, asked, state, blocked, awake, clock, stop, in_flight, .. } = self;
-        let deadline = state.poll_timeout().map(|at| clock.timer(at));
+        let Self {
+            commands, link, probe, asked, state, blocked, alarm, awake, clock, stop, in_flight, ..
+        } = self;
+        alarm.set(state.poll_timeout().map(|at| clock.timer(at)));
         let reading = blocked.is_none();
         let held_back = state.queued();
         let traffic = poll_fn(|cx| {
@@ -303,20 +329,23 @@ impl Driver {
             wake
         });
         tokio::select! {
-            () = stop.cancelled() => Wake::Stop,
+            () = stop => Wake::Stop,
             wake = traffic => wake,
             () = room(blocked.as_ref(), clock), if !reading => Wake::Room,
             heard = poll_fn(|cx| probe.poll(cx)) => Wake::Probe(heard),
             wake = poll_fn(|cx| poll_asked(asked, cx)) => wake,
-            Ok(()) = awake.changed() => Wake::Awake,
+            receiver = &mut *awake => {
+                *awake = waking(receiver);
+                Wake::Awake
+            }
             command = commands.recv() => Wake::Command(command),
-            () = sleep_until(deadline) => Wake::Time,
+            () = poll_fn(|cx| alarm.poll(cx)) => Wake::Time,
         }
     }
 
     /// Carries out everything that the state machine wants now, then lets the observers know.
     fn settle(&mut self) {
-        self.deliver();
+        self.deliver(self.clock.now());
         self.act();
         release_gate(&mut self.in_flight, self.state.queued() + self.link.queued());
         for (key, client) in &mut self.clients {
@@ -333,15 +362,16 @@ impl Driver {
     }
 
     /// Passes on what happened, as far as there is room for it.
-    fn deliver(&mut self) {
+    fn deliver(&mut self, now: Instant) {
         while let Some((key, output)) = self.state.peek_output() {
             if let (Output::Event { .. }, Some(client)) = (output, self.clients.get(key))
+                && !client.has_room
                 && !self.suspended
-                && let Room::Full { until } = client.observer.room(self.clock.now())
+                && let Room::Full { until } = client.observer.room(now)
             {
                 if self.blocked.is_none() {
                     debug!("a consumer is behind: reading from the server rests");
-                    self.state.hold(self.clock.now());
+                    self.state.hold(now);
                 }
                 self.blocked = Some((Arc::clone(&client.observer), until));
                 return;
@@ -351,7 +381,7 @@ impl Driver {
             }
         }
         if self.blocked.take().is_some() {
-            self.state.release(self.clock.now());
+            self.state.release(now);
         }
     }
 
@@ -360,7 +390,7 @@ impl Driver {
         match (output, client) {
             (Output::Event { name, args, ack }, Some(client)) => {
                 client.last_ack = client.last_ack.max(ack.unwrap_or_default());
-                client.observer.event(&name, &args, ack);
+                client.has_room = client.observer.event(&name, &args, ack);
                 client.unpublished = true;
             }
             (Output::Lifecycle { event, status }, Some(client)) => {
@@ -523,8 +553,7 @@ impl Driver {
         self.asked.insert(key, Asked { question, wanted: Wanted::Args, source });
     }
 
-    fn heard(&mut self, heard: Heard) {
-        let now = self.clock.now();
+    fn heard(&mut self, now: Instant, heard: Heard) {
         match heard {
             Heard::Opened => {}
             Heard::Received(Received::Packet(packet)) => self.state.handle_packet(now, packet),
@@ -655,6 +684,7 @@ impl Driver {
             settings,
             status: Status::default(),
             counters: Counters::default(),
+            has_room: false,
             unpublished: false,
         };
         self.clients.insert(key, client);
@@ -711,7 +741,7 @@ impl Driver {
             self.state.remove(self.clock.now(), key);
         }
         self.clients.clear();
-        self.deliver();
+        self.deliver(self.clock.now());
         self.act();
     }
 
@@ -794,11 +824,14 @@ fn release_gate(in_flight: &mut Option<OwnedSemaphorePermit>, unsent: usize) {
     }
 }
 
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
+/// Ends when the machine is said to have woken up; never once nobody is left to say so.
+fn waking(mut awake: watch::Receiver<()>) -> BoxFuture<watch::Receiver<()>> {
+    Box::pin(async {
+        if awake.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        awake
+    })
 }
 
 async fn room(blocked: Option<&(Arc<dyn Observer>, Instant)>, clock: &Clock) {

@@ -296,8 +296,8 @@ pub enum Room {
 
 /// Who hears what happens on a socket. Called from the Manager's task, so nothing here may wait.
 pub trait Observer: Send + Sync {
-    /// The server's event; [`Observer::room`] was free.
-    fn event(&self, name: &Name, args: &Args, ack: Option<u64>);
+    /// The server's event; [`Observer::room`] was free. True where it is known to be free for another one.
+    fn event(&self, name: &Name, args: &Args, ack: Option<u64>) -> bool;
     /// A lifecycle event, and where the connection stands after it.
     fn lifecycle(&self, event: &Lifecycle, status: &Status);
     /// What [`Observer::is_watched`] asked for.

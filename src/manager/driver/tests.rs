@@ -24,9 +24,10 @@ struct Ear {
 }
 
 impl Observer for Ear {
-    fn event(&self, name: &Name, _: &Args, ack: Option<u64>) {
+    fn event(&self, name: &Name, _: &Args, ack: Option<u64>) -> bool {
         assert!(name.decoded() != "boom", "a defect that the test made");
         let _ = self.heard.send(format!("{} {ack:?}", name.decoded()));
+        true
     }
 
     fn lifecycle(&self, event: &Lifecycle, status: &Status) {
