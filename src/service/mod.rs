@@ -171,6 +171,8 @@ async fn serve_reloading(
     for warning in config.warnings() {
         warn!("{warning}");
     }
+    // Whoever waits for the daemon does not wait for what a thousand connections say to their servers.
+    hub.hold_attempts();
     for (name, settings) in std::mem::take(&mut config.connections) {
         let opened = hub.open(&name, settings, Opener::Config).await;
         opened.map_err(|error| Error::Connection { name, error })?;
@@ -187,6 +189,7 @@ async fn serve_reloading(
     info!(socket = %config.api.socket.display(), connections = hub.connection_count(), "ready");
     let teller = Arc::new(Teller::new(Arc::clone(&hub), server.clone()));
     teller.tell(Word::Ready);
+    hub.release_attempts();
     if systemd::is_listening() {
         let (teller, stop) = (Arc::clone(&teller), stop.clone());
         managers
