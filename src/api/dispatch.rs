@@ -152,7 +152,13 @@ impl Dispatcher {
         let identity = self.consumer.identity();
         let complaint = "a line was no request";
         if self.context.hub.takes_complaint(Some(identity.uid), complaint) {
-            warn!(uid = identity.uid, pid = identity.pid, kind = error.kind.code().1, "{complaint}");
+            warn!(
+                consumer = self.consumer.name(),
+                uid = identity.uid,
+                pid = identity.pid,
+                kind = error.kind.code().1,
+                "{complaint}"
+            );
         }
     }
 
@@ -279,7 +285,13 @@ impl Dispatcher {
         let identity = self.consumer.identity();
         let complaint = "refused: above the consumer's role";
         if self.context.hub.takes_complaint(Some(identity.uid), complaint) {
-            warn!(uid = identity.uid, pid = identity.pid, method = name, "{complaint}");
+            warn!(
+                consumer = self.consumer.name(),
+                uid = identity.uid,
+                pid = identity.pid,
+                method = name,
+                "{complaint}"
+            );
         }
         let (has, needs) = (has.name(), needs.name());
         let message = format!("the method {name} needs the role {needs}; this consumer has {has}");
@@ -294,7 +306,13 @@ impl Dispatcher {
         let identity = self.consumer.identity();
         let complaint = "refused: a name that the consumer may not use";
         if self.context.hub.takes_complaint(Some(identity.uid), complaint) {
-            warn!(uid = identity.uid, pid = identity.pid, name, "{complaint}");
+            warn!(
+                consumer = self.consumer.name(),
+                uid = identity.uid,
+                pid = identity.pid,
+                name,
+                "{complaint}"
+            );
         }
         let message = format!("the daemon's access rules do not give this consumer the name {name:?}");
         Err(Error::new(ErrorKind::Forbidden, message))
@@ -308,7 +326,13 @@ impl Dispatcher {
         };
         let complaint = "refused: an option that the consumer may not use";
         if self.context.hub.takes_complaint(Some(identity.uid), complaint) {
-            warn!(uid = identity.uid, pid = identity.pid, option, "{complaint}");
+            warn!(
+                consumer = self.consumer.name(),
+                uid = identity.uid,
+                pid = identity.pid,
+                option,
+                "{complaint}"
+            );
         }
         let message = format!(
             "{option} {does} with the daemon's rights; in open only root and the daemon's own user may use it, \

@@ -10,7 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, error_span, info, warn};
+use tracing::{Instrument, debug, debug_span, info, warn};
 
 use super::dispatch::{Context, lock};
 use super::peer;
@@ -247,8 +247,9 @@ impl Server {
             let goodbye = if context.hub.is_ending() { Goodbye::Shutdown } else { Goodbye::TooManyConsumers };
             return self.turn_away(stream, goodbye);
         };
-        // Whatever is logged says whom it is about, so the span is there at every level.
-        let span = error_span!("consumer", consumer = consumer.name(), uid, pid);
+        // What is logged above this level says itself whom it is about: a span costs every program half a KiB, with an
+        // allocation that is never returned and pins a page, and each poll of its task two visits to the registry.
+        let span = debug_span!("consumer", consumer = consumer.name(), uid, pid);
         let context = Arc::clone(context);
         let serve = async move {
             debug!("attached");

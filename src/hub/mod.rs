@@ -284,6 +284,16 @@ impl Hub {
         self
     }
 
+    /// Until [`Hub::release_attempts`] no connection sets out for its server, though it is connecting for whoever looks.
+    pub fn hold_attempts(&self) {
+        self.common.hold_attempts();
+    }
+
+    /// Lets those set out that [`Hub::hold_attempts`] kept.
+    pub fn release_attempts(&self) {
+        self.common.release_attempts();
+    }
+
     /// How long a consumer may hold a ring up without moving on.
     pub fn stall(&self) -> Duration {
         self.lock().settings.stall

@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
@@ -167,6 +167,7 @@ pub(super) struct Driver {
     suspended: bool,
     alarm: Alarm,
     awake: BoxFuture<watch::Receiver<()>>,
+    turn: Arc<Semaphore>,
     clock: Clock,
     /// What is in every request that nobody else may see.
     secrets: Secrets,
@@ -226,6 +227,7 @@ impl Driver {
             suspended: false,
             alarm: Alarm::default(),
             awake: waking(common.awake.subscribe()),
+            turn: Arc::clone(&common.turn),
             clock,
             secrets,
             tasks,
@@ -488,8 +490,18 @@ impl Driver {
         kind: TransportKind,
         sid: Option<String>,
     ) -> BoxFuture<Result<Transport, transport::Error>> {
-        let connector = self.connector.clone();
-        Box::pin(async move { connector.open(kind, sid.as_deref()).await })
+        let (connector, turn) = (self.connector.clone(), Arc::clone(&self.turn));
+        Box::pin(async move {
+            let mut opening = pin!(connector.open(kind, sid.as_deref()));
+            // Only the beginning takes the turn: nobody waits for another one's server.
+            let turn = turn.acquire().await;
+            let begun = poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx))).await;
+            drop(turn);
+            match begun {
+                Poll::Ready(opened) => opened,
+                Poll::Pending => opening.await,
+            }
+        })
     }
 
     fn switch(&mut self) {

@@ -93,15 +93,32 @@ pub struct Common {
     awake: watch::Sender<()>,
     /// Moments of all Managers are comparable.
     clock: clock::Clock,
+    /// One turn for all: attempts begin one after the other, and whoever waits for something else has a turn in between.
+    turn: Arc<Semaphore>,
 }
 
 impl Default for Common {
     fn default() -> Self {
-        Self { pace: Arc::default(), awake: watch::Sender::default(), clock: clock::Clock::system() }
+        Self {
+            pace: Arc::default(),
+            awake: watch::Sender::default(),
+            clock: clock::Clock::system(),
+            turn: Arc::new(Semaphore::new(1)),
+        }
     }
 }
 
 impl Common {
+    /// From here on no attempt begins, until [`Common::release_attempts`]. What is to connect is connecting all the same.
+    pub fn hold_attempts(&self) {
+        self.turn.forget_permits(1);
+    }
+
+    /// Ends [`Common::hold_attempts`].
+    pub fn release_attempts(&self) {
+        self.turn.add_permits(1);
+    }
+
     /// Watches, until `stop`, for the end of the machine's sleep, so that links are judged at once then.
     pub fn watch_for_sleep(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
         #[cfg(any(target_os = "linux", target_os = "android"))]

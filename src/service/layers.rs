@@ -136,10 +136,15 @@ pub(super) fn read(
         }
     }
     let files = reader.laid()?;
-    for (name, text) in environment.with_prefix("SIOD__") {
-        reader.variable(name, text, &files, &fits);
-    }
-    let tree = reader.laid()?;
+    let mut variables = environment.with_prefix("SIOD__").peekable();
+    let tree = if variables.peek().is_some() {
+        for (name, text) in variables {
+            reader.variable(name, text, &files, &fits);
+        }
+        reader.laid()?
+    } else {
+        files
+    };
     Ok(Layers { tree, places: reader.places, files: reader.files, exposed: reader.exposed })
 }
 
@@ -169,15 +174,15 @@ impl Reader {
     fn file(&mut self, path: &Path) {
         match read_bounded(path) {
             Ok((text, metadata)) => {
-                let before = self.layers.len();
-                if path.extension().is_some_and(|extension| extension == "json") {
-                    self.json(path, &text);
+                let tree = if path.extension().is_some_and(|extension| extension == "json") {
+                    self.json(path, &text)
                 } else {
-                    self.toml(path, &text);
+                    self.toml(path, &text)
+                };
+                if let Some(tree) = tree {
+                    self.exposed.extend(Exposed::configuration(path, &metadata, &tree));
+                    self.add(&tree);
                 }
-                let trees = self.layers[before..].iter();
-                self.exposed
-                    .extend(trees.filter_map(|layer| Exposed::configuration(path, &metadata, &layer.tree)));
             }
             Err(message) => self.problems.push(format!("{}: {message}", path.display())),
         }
@@ -202,18 +207,15 @@ impl Reader {
         }
     }
 
-    fn toml(&mut self, path: &Path, text: &str) {
-        let place = Placer { file: path.display().to_string(), text };
+    fn toml(&mut self, path: &Path, text: &str) -> Option<Value> {
+        let place = Placer::new(path.display().to_string(), text);
         match DeTable::parse(text) {
-            Ok(table) => {
-                let mut key = Key::new();
-                let tree = self.toml_table(&place, &mut key, table.get_ref());
-                self.add(tree);
-            }
+            Ok(table) => Some(self.toml_table(&place, &mut Key::new(), table.get_ref())),
             Err(error) => {
                 let at = place.at(error.span().map_or(0, |span| span.start));
                 let message = error.message().lines().collect::<Vec<_>>().join("; ");
                 self.problems.push(format!("{at}: {message}"));
+                None
             }
         }
     }
@@ -258,24 +260,25 @@ impl Reader {
         Value::Null
     }
 
-    fn json(&mut self, path: &Path, text: &str) {
-        match serde_json::from_str(text) {
+    fn json(&mut self, path: &Path, text: &str) -> Option<Value> {
+        let problem = match serde_json::from_str(text) {
             Ok(Strict(tree @ Value::Object(_))) => {
                 self.place_all(
                     &mut Key::new(),
                     &tree,
                     &Place { source: path.display().to_string(), position: None },
                 );
-                self.add(tree);
+                return Some(tree);
             }
-            Ok(_) => self.problems.push(format!("{}: expected a JSON object", path.display())),
+            Ok(_) => format!("{}: expected a JSON object", path.display()),
             Err(error) => {
                 let message = error.to_string();
                 let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(before, _)| before);
-                let place = format!("{}:{}:{}", path.display(), error.line(), error.column());
-                self.problems.push(format!("{place}: {message}"));
+                format!("{}:{}:{}: {message}", path.display(), error.line(), error.column())
             }
-        }
+        };
+        self.problems.push(problem);
+        None
     }
 
     fn place_all(&mut self, key: &mut Key, tree: &Value, place: &Place) {
@@ -297,7 +300,7 @@ impl Reader {
         let toml = || {
             DeValue::parse(text)
                 .ok()
-                .map(|value| Reader::default().toml_value(&Placer::NONE, &mut Key::new(), &value))
+                .map(|value| Reader::default().toml_value(&Placer::default(), &mut Key::new(), &value))
         };
         let json = || serde_json::from_str(text).ok().map(|Strict(value)| value);
         let as_text = nested(&key, Value::from(text));
@@ -309,12 +312,12 @@ impl Reader {
             &nested(&key, Value::Null),
             &Place { source: format!("${name}"), position: None },
         );
-        self.add(tree);
+        self.add(&tree);
     }
 
-    fn add(&mut self, tree: Value) {
-        match Map::<String, Laid>::deserialize(&tree) {
-            Ok(map) => self.layers.push(Layer { map, tree }),
+    fn add(&mut self, tree: &Value) {
+        match Map::<String, Laid>::deserialize(tree) {
+            Ok(map) => self.layers.push(Layer(map)),
             Err(error) => self.problems.push(error.to_string()),
         }
     }
@@ -373,11 +376,7 @@ fn read_bounded(path: &Path) -> Result<(String, fs::Metadata), String> {
 
 /// One source in the form that the layering takes.
 #[derive(Clone, Debug)]
-struct Layer {
-    map: Map<String, Laid>,
-    /// The same, as it was read.
-    tree: Value,
-}
+struct Layer(Map<String, Laid>);
 
 impl config::Source for Layer {
     fn clone_into_box(&self) -> Box<dyn config::Source + Send + Sync> {
@@ -385,24 +384,30 @@ impl config::Source for Layer {
     }
 
     fn collect(&self) -> Result<Map<String, Laid>, config::ConfigError> {
-        Ok(self.map.clone())
+        Ok(self.0.clone())
     }
 }
 
+#[derive(Default)]
 struct Placer<'a> {
     file: String,
     text: &'a str,
+    /// Where lines end: all keys are looked up, and there may be thousands.
+    ends: Vec<usize>,
 }
 
-impl Placer<'_> {
-    const NONE: Placer<'static> = Placer { file: String::new(), text: "" };
+impl<'a> Placer<'a> {
+    fn new(file: String, text: &'a str) -> Self {
+        Self { file, text, ends: memchr::memchr_iter(b'\n', text.as_bytes()).collect() }
+    }
 
     /// The place of a byte; columns count characters.
     fn at(&self, offset: usize) -> Place {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        Place { source: self.file.clone(), position: Some((line, column)) }
+        let offset = offset.min(self.text.len());
+        let lines_before = self.ends.partition_point(|end| *end < offset);
+        let start = lines_before.checked_sub(1).map_or(0, |last| self.ends[last] + 1);
+        let column = self.text.get(start..offset).unwrap_or_default().chars().count() + 1;
+        Place { source: self.file.clone(), position: Some((lines_before + 1, column)) }
     }
 }
 
@@ -512,7 +517,7 @@ mod tests {
 
     #[test]
     fn positions_count_characters() {
-        let placer = Placer { file: "f".into(), text: "ä = 1\nü = x" };
+        let placer = Placer::new("f".into(), "ä = 1\nü = x");
         for (offset, place) in [(0, "f:1:1"), (6, "f:1:6"), (12, "f:2:5"), (999, "f:2:6")] {
             assert_eq!(placer.at(offset).to_string(), place);
         }

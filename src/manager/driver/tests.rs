@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::*;
 use crate::manager::state::tests as state_tests;
-use crate::manager::{Effects, Lifecycle, Returns};
+use crate::manager::{self, Effects, Lifecycle, Returns};
 use crate::socketio::{AckError, Args, EmitError, Loss, Name};
 
 const OPEN: &str = r#"0{"sid":"S","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#;
@@ -165,6 +165,23 @@ async fn a_panic_costs_the_session_and_nothing_else() {
     world.hears(&["disconnect transport error true", "reconnect_attempt  true"]).await;
     let _server = world.join("C").await;
     world.hears(&["reconnect  true", "connect C true"]).await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_held_begins_when_it_is_released() {
+    let mut world = World::start().await;
+    // The task has not had its first turn yet.
+    world.common.hold_attempts();
+    let (done, connecting) = manager::done();
+    world.command(Command::Connect { key: 1, done });
+    connecting.await;
+    tokio::time::pause();
+    let early = tokio::time::timeout(Duration::from_secs(1), world.listener.accept()).await;
+    assert!(early.is_err(), "it does not wait");
+    tokio::time::resume();
+    world.common.release_attempts();
+    let _server = world.join("A").await;
+    world.hears(&["connect A true"]).await;
 }
 
 #[tokio::test]
