@@ -638,8 +638,10 @@ async fn a_folder_that_cannot_be_used_is_refused() {
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o775)).unwrap();
     refused(&open, 78, "chmod go-w").await;
 
-    let deep = folder(QUICK).variable("STATE_DIRECTORY", "/nonexistent/below");
-    refused(&deep, 78, "/nonexistent/below: cannot create this folder").await;
+    let open = folder(QUICK);
+    let deep = open.path().join("missing/below");
+    let deep = open.variable("STATE_DIRECTORY", deep.to_str().unwrap());
+    refused(&deep, 78, "missing/below: cannot create this folder").await;
 }
 
 #[tokio::test]

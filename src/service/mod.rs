@@ -89,11 +89,10 @@ pub enum Ended {
 pub fn run(config: Config, origin: Origin) -> Result<Ended, Error> {
     let telemetry = telemetry::init(&config.log)?;
     raise_descriptors();
-    // All messages are carried by one thread. Two made it no faster on any work that benches/compare knows and cost, in
-    // CPU time: 1,000 events a second to 100 programs 448 µs an event instead of 239, a flood to 1,000 programs 0.070 s
-    // a million instead of 0.060, 16 KiB to ten 6.7 s instead of 5.7, an ack 4.7 µs instead of 4.1; what they did was
-    // hand work to one another, each time with a wait for the other to wake. What a line costs here is a tenth of what
-    // reading it costs a program, so that ten cores of programs come before this thread is the limit.
+    // All messages are carried by one thread. Beside two workers, on two cores and in CPU time, 1,000 events a second to
+    // 100 programs took 231 to 247 µs an event instead of 448 to 451, a flood to 1,000 programs 0.057 to 0.062 s a
+    // million instead of 0.067 to 0.072, an ack 3.7 to 4.3 µs instead of 4.5 to 5.1; only with a flood to ten programs
+    // were two now and then done sooner. What they did was hand work to one another and wait for the other to wake.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("siod")
