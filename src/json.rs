@@ -139,7 +139,8 @@ pub fn push_string(out: &mut impl BufMut, text: &str) {
 /// What a JSON string (with its quotes) says; `None` where `text` is no string. A lone surrogate, which UTF-8 cannot
 /// hold, becomes U+FFFD.
 pub fn unquote(text: &str) -> Option<Cow<'_, str>> {
-    let inside = text.strip_prefix('"')?.strip_suffix('"')?;
+    let [b'"', .., b'"'] = text.as_bytes() else { return None };
+    let inside = &text[1..text.len() - 1];
     if memchr(b'\\', inside.as_bytes()).is_none() {
         return Some(Cow::Borrowed(inside));
     }
@@ -158,12 +159,14 @@ pub fn unquote(text: &str) -> Option<Cow<'_, str>> {
 /// The inside of an array without the white space around it, for [`split_first`] and [`values`]; `None` where `text`
 /// is no array.
 pub fn array_items(text: &str) -> Option<&str> {
-    Some(text.trim_ascii().strip_prefix('[')?.strip_suffix(']')?.trim_ascii())
+    // Matched as bytes, here and below, since a comparison of characters is a call into the C library.
+    let text = text.trim_ascii();
+    matches!(text.as_bytes(), [b'[', .., b']']).then(|| text[1..text.len() - 1].trim_ascii())
 }
 
 /// The first of several comma-separated values, and the others; `None` where there is none.
 pub fn split_first(items: &str) -> Option<(&str, &str)> {
-    if items.starts_with('"') {
+    if let [b'"', ..] = items.as_bytes() {
         // The usual case, a name: there is no depth to keep.
         let (first, others) = items.split_at(string_end(items.as_bytes(), 0));
         return Some((first, behind_comma(others)));
@@ -188,7 +191,10 @@ pub fn split_first(items: &str) -> Option<(&str, &str)> {
 
 fn behind_comma(others: &str) -> &str {
     let others = others.trim_ascii_start();
-    others.strip_prefix(',').unwrap_or(others).trim_ascii_start()
+    match others.as_bytes() {
+        [b',', ..] => others[1..].trim_ascii_start(),
+        _ => others,
+    }
 }
 
 /// Comma-separated values one by one, each without the white space around it.

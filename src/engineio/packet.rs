@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use bytestring::ByteString;
 
 use super::Revision;
@@ -67,7 +67,7 @@ pub enum DecodeError {
     /// A polling body's binary packet that is no base64.
     #[error("binary packet is not base64")]
     Base64,
-    /// A polling body that is no UTF-8.
+    /// Text that is no UTF-8.
     #[error("payload is not UTF-8")]
     Utf8,
     /// A polling body of revision 3 whose lengths do not fit what is there.
@@ -97,6 +97,17 @@ impl Packet {
             'b' => decode_base64(&text[1..]),
             other => Err(DecodeError::UnknownType(other)),
         }
+    }
+
+    /// [`decode_text`](Self::decode_text) for bytes of which nobody knows yet whether they are text.
+    pub fn decode_bytes(mut bytes: Bytes) -> Result<Self, DecodeError> {
+        if bytes.first() == Some(&b'4') {
+            // The usual case: without its digit the buffer is the data.
+            bytes.advance(1);
+            let data = ByteString::try_from(bytes).map_err(|_| DecodeError::Utf8)?;
+            return Ok(Self::Message(Message::Text(data)));
+        }
+        ByteString::try_from(bytes).map_err(|_| DecodeError::Utf8).and_then(Self::decode_text)
     }
 
     /// Reads a WebSocket binary message, which is always a `message` packet and has no type byte.

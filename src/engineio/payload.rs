@@ -7,7 +7,6 @@ use std::collections::{VecDeque, vec_deque};
 use std::iter::FusedIterator;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 
 use super::packet::{DecodeError, Packet};
 
@@ -37,8 +36,7 @@ impl Iterator for Packets {
             }
             None => rest,
         };
-        let packet =
-            ByteString::try_from(element).map_err(|_| DecodeError::Utf8).and_then(Packet::decode_text);
+        let packet = Packet::decode_bytes(element);
         if packet.is_err() {
             self.rest = None;
         }

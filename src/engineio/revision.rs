@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::iter::FusedIterator;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::packet::{DecodeError, Frame, Packet};
 use super::{Details, Phase, packet_v3, payload, payload_v3};
@@ -30,6 +31,16 @@ impl Revision {
         match self {
             Self::V3 => 3,
             Self::V4 => 4,
+        }
+    }
+
+    /// Reads a WebSocket text message that may still turn out not to be text.
+    pub fn decode_bytes(self, text: Bytes) -> Result<Packet, DecodeError> {
+        match self {
+            Self::V4 => Packet::decode_bytes(text),
+            Self::V3 => {
+                ByteString::try_from(text).map_err(|_| DecodeError::Utf8).and_then(packet_v3::decode_text)
+            }
         }
     }
 

@@ -166,8 +166,16 @@ impl Scanner<'_> {
 
 /// How many bytes stand in a string before the first that means something: a quote, a backslash, a control character.
 fn plain(text: &[u8]) -> usize {
+    // Names and most strings end soon, and a look at a whole block would be work for nothing.
     let mut at = 0;
-    let (blocks, _) = text.as_chunks::<BLOCK>();
+    if let Some(word) = text.first_chunk() {
+        let found = specials(u64::from_le_bytes(*word));
+        if found != 0 {
+            return found.trailing_zeros() as usize / 8;
+        }
+        at = 8;
+    }
+    let (blocks, _) = text[at..].as_chunks::<BLOCK>();
     for block in blocks {
         // No early exit within, so that the compiler looks at all bytes at once.
         if block.iter().fold(false, |any, byte| any | is_special(*byte)) {

@@ -75,9 +75,16 @@ impl Name {
 
     /// Whether it is one of [`RESERVED`], however it is written.
     pub fn is_reserved(&self) -> bool {
-        // Most names cannot be one already by their first character.
-        matches!(self.0.as_bytes()[..], [b'"', b'c' | b'd' | b'n' | b'r' | b'\\', ..])
-            && RESERVED.contains(&self.decoded().as_ref())
+        // Most names cannot be one already by how they begin.
+        let may_be = match self.0.as_bytes()[..] {
+            [b'"', b'\\', ..] => true,
+            [b'"', first, second, ..] => {
+                matches!((first, second), (b'c', b'o') | (b'd', b'i') | (b'n' | b'r', b'e'))
+                    || second == b'\\'
+            }
+            _ => false,
+        };
+        may_be && RESERVED.contains(&self.decoded().as_ref())
     }
 
     /// Whether no program may emit it to a server of this revision: [`RESERVED`], and [`RESERVED_V4`] in protocol 4.
@@ -92,7 +99,7 @@ impl Name {
     }
 
     fn is_string(&self) -> bool {
-        self.0.starts_with('"')
+        self.0.as_bytes().first() == Some(&b'"')
     }
 }
 

@@ -68,7 +68,7 @@ fn split_count(rest: &str, max: usize) -> Result<(usize, &str), DecodeError> {
 
 /// `/name` up to its comma, or to the end where there is none; no `/`, no namespace.
 fn split_namespace(rest: &str) -> (Option<&str>, &str) {
-    if !rest.starts_with('/') {
+    if rest.as_bytes().first() != Some(&b'/') {
         return (None, rest);
     }
     match memchr::memchr(b',', rest.as_bytes()) {
@@ -128,7 +128,7 @@ fn ack(text: &ByteString, payload: &str) -> Result<Args, DecodeError> {
 
 /// The inside of a payload that must be an array. White space before it is none of the header's grammar.
 fn array_items<'a>(payload: &'a str, demand: &'static str) -> Result<(&'a str, Seen), DecodeError> {
-    if !payload.starts_with('[') {
+    if payload.as_bytes().first() != Some(&b'[') {
         return Err(DecodeError::Payload(demand));
     }
     let seen = json::inspect(payload)?;

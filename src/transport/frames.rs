@@ -5,88 +5,135 @@
 //! whole text and binary messages.
 
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use bytestring::ByteString;
-use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
 use tungstenite::Message;
 use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::frame::Frame as WebSocketFrame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
-use tungstenite::protocol::{Role, WebSocketConfig};
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::error::{Error, Failure, lower_first};
 use super::hint;
+use super::input::{Input, Next};
 use crate::engineio::{Frame, Phase};
 
-/// Read at a time, and gathered before a write, in bytes.
-const BUFFER: usize = 16 * 1024;
+/// Gathered before a write, in bytes.
+const WRITE: usize = 16 * 1024;
+/// The library's own buffer of what it reads, in bytes.
+const READ: usize = 512;
 /// Codes of RFC 6455, section 7.4.1, for a close frame without code and for an end without close frame.
 const NO_STATUS: u16 = 1005;
 const ABNORMAL: u16 = 1006;
 
-/// Text and binary messages over a connection whose WebSocket handshake is done.
+/// A message as it came.
+pub(super) enum Incoming {
+    /// Text, which has yet to be looked at for UTF-8 where it is decoded.
+    Text(Bytes),
+    Binary(Bytes),
+}
+
+/// Text and binary messages over a connection whose WebSocket handshake is done. After an error it is of no more use.
 pub(super) struct Frames<S> {
-    stream: WebSocketStream<S>,
+    stream: S,
+    input: Input,
+    library: WebSocketContext,
     max_message: usize,
+    /// The library has taken a message that it could not write.
+    blocked: bool,
+    /// It has yet to write the answer to a ping.
+    owing: bool,
+    closing: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     /// `read` is what the handshake had read beyond its end; `max_message` bounds incoming messages, in bytes.
-    pub(super) async fn new(stream: S, read: &[u8], max_message: usize) -> Self {
-        // The write buffer is bounded by the rule of `start_send`: it holds BUFFER and one message at the most. A bound
+    pub(super) fn new(stream: S, read: &[u8], max_message: usize) -> Self {
+        // The write buffer is bounded by the rule of `start_send`: it holds WRITE and one message at the most. A bound
         // in the library would refuse a message larger than it instead of sending it.
         let config = WebSocketConfig::default()
-            .read_buffer_size(BUFFER)
-            .write_buffer_size(BUFFER)
+            .read_buffer_size(READ)
+            .write_buffer_size(WRITE)
             .max_write_buffer_size(usize::MAX)
             .max_message_size(Some(max_message))
             .max_frame_size(Some(max_message));
-        let stream = WebSocketStream::from_partially_read(stream, read.to_vec(), Role::Client, Some(config));
-        Self { stream: stream.await, max_message }
+        Self {
+            stream,
+            input: Input::new(read, max_message),
+            library: WebSocketContext::new(Role::Client, Some(config)),
+            max_message,
+            blocked: false,
+            owing: false,
+            closing: false,
+        }
     }
 
     /// The next message. Pings are answered on the way. A close frame is answered and is [`Error::Closed`].
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Error>> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, Error>> {
+        if self.owing
+            && let Poll::Ready(flushed) = self.poll_flush(cx)
+        {
+            flushed?;
+        }
         loop {
-            let message = match ready!(self.stream.poll_next_unpin(cx)) {
-                Some(Ok(message)) => message,
-                Some(Err(error)) => return Poll::Ready(Err(self.failed(error))),
-                None => return Poll::Ready(Err(lost(""))),
-            };
-            match message {
-                Message::Text(text) => {
-                    let text = ByteString::try_from(bytes::Bytes::from(text));
-                    return Poll::Ready(
-                        text.map(Frame::Text).map_err(|_| violation("text message is not UTF-8")),
-                    );
+            match self.input.next() {
+                Next::Message(message) => return Poll::Ready(Ok(message)),
+                Next::Other => {
+                    if let Some(message) = ready!(self.poll_other(cx))? {
+                        return Poll::Ready(Ok(message));
+                    }
                 }
-                Message::Binary(bytes) => return Poll::Ready(Ok(Frame::Binary(bytes))),
-                Message::Close(frame) => {
-                    // The answer is on its way; whether it arrives changes nothing.
-                    let _ = self.stream.poll_flush_unpin(cx);
-                    let (code, reason) = match frame {
-                        Some(frame) => (frame.code.into(), frame.reason.as_str().into()),
-                        None => (NO_STATUS, ByteString::new()),
-                    };
-                    return Poll::Ready(Err(Error::Closed { code, reason }));
-                }
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+                Next::Missing(missing) => match ready!(self.input.poll_fill(cx, &mut self.stream, missing)) {
+                    Ok(0) => return Poll::Ready(Err(lost(""))),
+                    Ok(_) => {}
+                    Err(error) => return Poll::Ready(Err(self.failed(error.into()))),
+                },
             }
         }
     }
 
+    /// Lets the library read a frame; `None` when that completes no message.
+    fn poll_other(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Incoming>, Error>> {
+        let message = match self.with_library(cx, |library, stream| library.read(stream)) {
+            Poll::Ready(message) => message?,
+            Poll::Pending if self.input.is_passed() => return Poll::Ready(Ok(None)),
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(match message {
+            Message::Text(text) => Ok(Some(Incoming::Text(text.into()))),
+            Message::Binary(bytes) => Ok(Some(Incoming::Binary(bytes))),
+            Message::Close(frame) => {
+                // The answer is on its way; whether it arrives changes nothing.
+                let _ = self.poll_flush(cx);
+                let (code, reason) = match frame {
+                    Some(frame) => (frame.code.into(), frame.reason.as_str().into()),
+                    None => (NO_STATUS, ByteString::new()),
+                };
+                Err(Error::Closed { code, reason })
+            }
+            Message::Ping(_) => {
+                self.owing = true;
+                if let Poll::Ready(flushed) = self.poll_flush(cx) {
+                    flushed?;
+                }
+                Ok(None)
+            }
+            Message::Pong(_) | Message::Frame(_) => Ok(None),
+        })
+    }
+
     /// Ready when the next message can be given to `start_send`; pending when the peer takes no more for now.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let polled = self.stream.poll_ready_unpin(cx);
-        polled.map_err(|error| self.failed(error))
+        if self.blocked { self.poll_flush(cx) } else { Poll::Ready(Ok(())) }
     }
 
     /// Takes one message, after `poll_ready` was ready. It goes out at the latest with the next `poll_flush`.
-    pub(super) fn start_send(&mut self, frame: Frame) -> Result<(), Error> {
+    pub(super) fn start_send(&mut self, cx: &mut Context<'_>, frame: Frame) -> Result<(), Error> {
         let message = match frame {
             // As a frame, since the library's text type would look for UTF-8 where there can be nothing else.
             Frame::Text(text) => {
@@ -94,21 +141,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             }
             Frame::Binary(bytes) => Message::Binary(bytes),
         };
-        self.stream.start_send_unpin(message).map_err(|error| self.failed(error))
+        match self.with_library(cx, |library, stream| library.write(stream, message)) {
+            Poll::Ready(written) => written,
+            Poll::Pending => {
+                self.blocked = true;
+                Ok(())
+            }
+        }
     }
 
     /// Ready when all messages taken are with the system.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let polled = self.stream.poll_flush_unpin(cx);
-        polled.map_err(|error| self.failed(error))
+        let flushed = ready!(self.with_library(cx, |library, stream| library.flush(stream)));
+        (self.blocked, self.owing) = (false, false);
+        Poll::Ready(flushed)
     }
 
     /// Sends a close frame without code, once; go on with `poll_next` for the answer.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let polled = self.stream.poll_close_unpin(cx);
-        polled.map_err(|error| self.failed(error))
+        if self.closing {
+            return self.poll_flush(cx);
+        }
+        self.closing = true;
+        self.with_library(cx, |library, stream| library.close(stream, None))
     }
 
+    /// Pending when the stream was not ready, or when the library has read what it was to read.
+    fn with_library<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        work: impl FnOnce(&mut WebSocketContext, &mut Blocking<'_, '_, S>) -> tungstenite::Result<T>,
+    ) -> Poll<Result<T, Error>> {
+        let mut stream = Blocking { stream: &mut self.stream, input: &mut self.input, cx };
+        match work(&mut self.library, &mut stream) {
+            Ok(done) => Poll::Ready(Ok(done)),
+            Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) => Poll::Ready(Err(self.failed(error))),
+        }
+    }
+}
+
+impl<S> Frames<S> {
     /// The end of the connection is the peer's doing, however it came about; what breaks the protocol is an error.
     fn failed(&self, error: tungstenite::Error) -> Error {
         use tungstenite::Error as E;
@@ -128,6 +201,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             E::Protocol(error) => violation(&lower_first(&error.to_string())),
             other => violation(&other.to_string()),
         }
+    }
+}
+
+/// The stream as the library wants it. It has one task, so whatever is not ready wakes that.
+struct Blocking<'a, 'cx, S> {
+    stream: &'a mut S,
+    input: &'a mut Input,
+    cx: &'a mut Context<'cx>,
+}
+
+impl<S: AsyncRead + Unpin> io::Read for Blocking<'_, '_, S> {
+    /// Gives no more than the frame that is the library's to read.
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.input.is_passed() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = self.input.give(out);
+        if count > 0 {
+            return Ok(count);
+        }
+        match self.input.poll_fill(self.cx, self.stream, 0) {
+            Poll::Ready(filled) => filled.map(|_| self.input.give(out)),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> io::Write for Blocking<'_, '_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        or_would_block(Pin::new(&mut *self.stream).poll_write(self.cx, bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        or_would_block(Pin::new(&mut *self.stream).poll_flush(self.cx))
+    }
+}
+
+fn or_would_block<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
+    match polled {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 

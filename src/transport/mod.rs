@@ -16,6 +16,7 @@ mod error;
 mod frames;
 mod hint;
 mod http1;
+mod input;
 mod insecure;
 mod polling;
 mod proxy;

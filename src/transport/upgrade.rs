@@ -28,7 +28,7 @@ pub(super) async fn open(shared: &Shared, sid: Option<&str>) -> Result<Frames<St
     let (answer, stream, read) = switched.await?;
     check(&answer, &frames::accept_key(&key), &shared.protocols)
         .map_err(|text| Failure::new(Phase::Http, text))?;
-    Ok(Frames::new(stream, &read, shared.max_payload).await)
+    Ok(Frames::new(stream, &read, shared.max_payload))
 }
 
 /// Judges the head of a 101 answer.

@@ -11,9 +11,10 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::dial::Stream;
-use super::frames::Frames;
+use super::error::Failure;
+use super::frames::{Frames, Incoming};
 use super::{Error, Received};
-use crate::engineio::{Packet, Revision};
+use crate::engineio::{DecodeError, Frame, Packet, Phase, Revision};
 
 /// How long a close frame's answer is waited for.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
@@ -74,13 +75,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         if let Some(error) = &self.failed {
             return Poll::Ready(Err(error.clone()));
         }
-        if let Poll::Ready(Err(error)) = self.poll_flush(cx)
+        if (self.queued() > 0 || self.unsendable.is_some())
+            && let Poll::Ready(Err(error)) = self.poll_flush(cx)
             && !error.is_closed()
         {
             return Poll::Ready(self.fail(error));
         }
-        let received = ready!(self.frames.poll_next(cx))
-            .and_then(|frame| self.revision.decode_frame(frame).map_err(Error::from));
+        let received = ready!(self.frames.poll_next(cx)).and_then(|message| {
+            let packet = match message {
+                Incoming::Text(text) => self.revision.decode_bytes(text),
+                Incoming::Binary(bytes) => self.revision.decode_frame(Frame::Binary(bytes)),
+            };
+            packet.map_err(|error| match error {
+                // It is the WebSocket's rule that is broken.
+                DecodeError::Utf8 => {
+                    let detail = format!("UTF-8 encoding error: {error}");
+                    Error::WebSocket(Failure::new(Phase::Engine, detail))
+                }
+                error => error.into(),
+            })
+        });
         match received {
             Ok(packet) => Poll::Ready(Ok(Received::Packet(packet))),
             Err(error) => Poll::Ready(self.fail(error)),
@@ -111,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             let weight = weight(&packet);
             self.queued -= weight;
             self.unflushed += weight;
-            self.frames.start_send(self.revision.encode_frame(&packet))?;
+            self.frames.start_send(cx, self.revision.encode_frame(&packet))?;
         }
         if self.unflushed > 0 {
             ready!(self.frames.poll_flush(cx))?;

@@ -61,11 +61,7 @@ async fn in_memory(buffer: usize) -> (WebSocket<Counted>, WebSocketStream<Duplex
     let (client, server) = duplex(buffer);
     let counts = Arc::new(Counts::default());
     let client = Counted { stream: client, counts: counts.clone() };
-    (
-        WebSocket::new(Frames::new(client, b"", MAX_PAYLOAD).await, Revision::V4),
-        server_end(server).await,
-        counts,
-    )
+    (WebSocket::new(Frames::new(client, b"", MAX_PAYLOAD), Revision::V4), server_end(server).await, counts)
 }
 
 /// A stream that counts the calls made to write.
@@ -339,6 +335,70 @@ async fn pings_are_answered_by_the_way() {
 }
 
 #[tokio::test]
+async fn messages_are_the_same_however_their_bytes_come() {
+    let long = "x".repeat(300);
+    let large = vec![7; 70_000];
+    let bytes = [
+        &b"\x81\x024a"[..],
+        // In three fragments, the first cut within a character, with a ping and a pong between them.
+        b"\x01\x024\xc3\x89\x02hi\x00\x01\xa9\x8a\x00\x80\x01!",
+        b"\x82\x01\x04\x81\x014\x89\x00\x02\x01a\x80\x00",
+        b"\x81\x7e\x01\x2d4",
+        long.as_bytes(),
+        b"\x82\x7f\0\0\0\0\0\x01\x11\x70",
+        &large,
+        b"\x81\x024b\x88\x05\x03\xe9end",
+    ]
+    .concat();
+    for (read, at_a_time) in [(0, 1), (0, 2), (1, 3), (3, 100), (9, 5000), (600, 1 << 20), (bytes.len(), 1)] {
+        // Nobody reads the answer to the ping, which must keep nothing from being read.
+        let (client, mut server) = duplex(at_a_time);
+        let (read, rest) = bytes.split_at(read);
+        let mut websocket = WebSocket::new(Frames::new(client, read, MAX_PAYLOAD), Revision::V4);
+        let receiving = async {
+            let mut received = Vec::new();
+            loop {
+                match poll_fn(|cx| websocket.poll_recv(cx)).await {
+                    Ok(packet) => received.push(packet),
+                    Err(error) => break (received, error),
+                }
+            }
+        };
+        let (written, (received, error)) = tokio::join!(server.write_all(rest), receiving);
+        written.expect("the client reads all");
+        let expected = [
+            text("a"),
+            text("\u{e9}!"),
+            binary(&b"\x04"[..]),
+            text(""),
+            binary(&b"a"[..]),
+            text(&long),
+            binary(large.clone()),
+            text("b"),
+        ];
+        assert!(received == expected.map(Received::Packet), "{} bytes, then {at_a_time}", read.len());
+        assert_eq!(error, closed(1001, "end"));
+    }
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_as_soon_as_the_peer_reads() {
+    let (mut websocket, mut server, _) = in_memory(16).await;
+    let words = "y".repeat(100);
+    let sending = async {
+        server.send(WsMessage::Ping(words.clone().into())).await.expect("the client reads");
+        server.send(WsMessage::text("4a")).await.expect("the client reads");
+    };
+    let (received, ()) = tokio::join!(poll_fn(|cx| websocket.poll_recv(cx)), sending);
+    assert_eq!(received, Ok(Received::Packet(text("a"))));
+    let receiving = poll_fn(|cx| websocket.poll_recv(cx));
+    tokio::select! {
+        received = receiving => panic!("nothing was expected, not {received:?}"),
+        pong = server.next() => assert_eq!(pong.expect("a message").expect("a valid one"), WsMessage::Pong(words.into())),
+    }
+}
+
+#[tokio::test]
 async fn the_peers_end_is_told_with_its_code() {
     let frame =
         |code: u16, reason: &'static str| Some(CloseFrame { code: code.into(), reason: reason.into() });
@@ -390,6 +450,7 @@ async fn the_last_words_are_read_even_if_writing_fails() {
 
 #[tokio::test]
 async fn what_breaks_the_protocol_is_an_error() {
+    let long_ping = [&b"\x89\x7e\x00\x7e"[..], &[0; 126]].concat();
     let too_long = [&b"\x82\x7f"[..], &(MAX_PAYLOAD as u64 + 1).to_be_bytes()].concat();
     for (bytes, expected) in [
         // What an official server writes into the stream when it does not like the EIO version.
@@ -402,6 +463,12 @@ async fn what_breaks_the_protocol_is_an_error() {
         (b"\x81\x81\0\0\0\x004", "websocket error: received a masked frame from server"),
         (b"\x80\x014", "websocket error: continue frame but nothing to continue"),
         (b"\x81\x024\xff", "websocket error: UTF-8 encoding error: "),
+        (b"\x81\x029\xff", "websocket error: UTF-8 encoding error: "),
+        (b"\x01\x024\xff\x80\x00", "websocket error: UTF-8 encoding error: "),
+        (b"\x01\x014\x81\x014", "websocket error: "),
+        (b"\x09\x00", "websocket error: fragmented control frame"),
+        (&long_ping, "websocket error: control frame too big"),
+        (b"\x83\x00", "websocket error: "),
         (&too_long, "websocket error: message of 8388609 bytes, but max_payload is 8388608"),
         (b"\x81\x00", "server error: empty packet"),
         (b"\x81\x01x", "server error: unknown packet type 'x'"),
