@@ -404,7 +404,13 @@ impl Channel {
         inner.insecure = settings.manager.transport.tls.insecure;
         inner.log.resize(settings.history.clone());
         inner.sticky.reset(&settings.sticky, settings.history.bytes);
-        inner.status = Status::default();
+        // Who connects by itself is never seen inactive, not even before the Manager has looked at it.
+        let status = if settings.auto_connect {
+            Status { state: ConnectionState::Connecting, active: true, ..Status::default() }
+        } else {
+            Status::default()
+        };
+        inner.set_status(&status);
         inner.sent_before += std::mem::take(&mut inner.counters).sent;
         let first_ack = inner.last_ack + 1;
         self.append(&mut inner, &Change::Opened(by), settings.auto_connect);

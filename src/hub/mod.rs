@@ -492,22 +492,20 @@ impl Hub {
         settings: ConnectionSettings,
         opener: Opener,
     ) -> Result<(bool, Connection), Error> {
-        let (created, connection) = self.insert(name, settings, opener)?;
-        if created && connection.settings.auto_connect {
-            // A snapshot taken from now on shows that it is connecting.
-            let (done, connecting) = manager::done();
-            connection.socket.connect(done);
+        let (created, connection, connecting) = self.insert(name, settings, opener)?;
+        if let Some(connecting) = connecting {
             connecting.await;
         }
         Ok((created, connection))
     }
 
+    /// And, where it connects by itself, the wait until it has begun to.
     fn insert(
         &self,
         name: &str,
         settings: ConnectionSettings,
         opener: Opener,
-    ) -> Result<(bool, Connection), Error> {
+    ) -> Result<(bool, Connection, Option<impl Future<Output = ()> + use<>>), Error> {
         let mut state = self.lock();
         if state.ending {
             return Err(Error::ShuttingDown);
@@ -517,7 +515,7 @@ impl Hub {
                 return Err(Error::Exists(name.to_owned()));
             }
             entry.note(opener);
-            return Ok((false, entry.connection.clone()));
+            return Ok((false, entry.connection.clone(), None));
         }
         let by = if opener == Opener::Config { By::Config } else { By::Consumer };
         if by == By::Consumer && state.opened_by_consumers() >= MAX_OPENED {
@@ -545,7 +543,13 @@ impl Hub {
         entry.note(opener);
         state.connections.insert(name.to_owned(), entry);
         self.moved.notify_one();
-        Ok((true, connection))
+        let connecting = connection.settings.auto_connect.then(|| {
+            // Said before anybody sees the connection, so that whoever disconnects it comes after this.
+            let (done, connecting) = manager::done();
+            connection.socket.connect(done);
+            connecting
+        });
+        Ok((true, connection, connecting))
     }
 
     /// Disconnects a connection and forgets it, whoever opened it.
@@ -845,3 +849,6 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
