@@ -538,9 +538,16 @@ impl Dispatcher {
     async fn open(&self, request: &Request<'_>) -> Result<OpenResult, Error> {
         let invalid =
             |message: String| Error::new(ErrorKind::InvalidParams, format!("params of open: {message}"));
-        let mut members = request.params::<BTreeMap<String, &RawValue>>()?;
+        let mut members = BTreeMap::new();
+        for (name, value) in request.params::<message::Members<'_>>()?.0 {
+            if members.contains_key(&name) {
+                return Err(invalid(format!("duplicate field `{name}`")));
+            }
+            members.insert(name, value);
+        }
         let name = members.remove("name").ok_or_else(|| invalid("missing field `name`".into()))?;
-        let name = json::unquote(name.get()).ok_or_else(|| invalid("name must be a string".into()))?;
+        let name: String = serde_json::from_str(name.get())
+            .map_err(|_| invalid("name must be a string of Unicode".into()))?;
         check_name(&name).map_err(|message| invalid(format!("name: {message}")))?;
         self.permit_name(&name)?;
         let persist = match members.remove("persist").map(RawValue::get) {
