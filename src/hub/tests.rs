@@ -1,5 +1,7 @@
 //! Tests of the hub by itself: what programs see in moments that only a runtime which stands still can show.
 
+use std::fs;
+
 use futures_util::FutureExt as _;
 
 use super::options::ConnectionOptions;
@@ -28,13 +30,72 @@ fn shown(hub: &Hub, member: &str) -> String {
 async fn what_connects_by_itself_is_never_seen_inactive() {
     let hub = hub();
     {
+        let turn = hub.turn().await;
+        let connectors = Connectors::default();
         // The Manager's task has not had a turn yet.
-        let opening = hub.open("chat", nowhere(true), Opener::Config);
+        let opening = hub.add("chat", nowhere(true), Opener::Config, &connectors);
         assert!(opening.now_or_never().is_none());
+        drop(turn);
     }
     assert_eq!(["state", "active", "seq"].map(|member| shown(&hub, member)), ["\"connecting\"", "true", "1"]);
 
     let hub = self::hub();
-    hub.open("chat", nowhere(false), Opener::Config).await.unwrap();
+    let turn = hub.turn().await;
+    hub.open(turn, "chat", nowhere(false), Opener::Config).await.unwrap();
     assert_eq!(["state", "active"].map(|member| shown(&hub, member)), ["\"disconnected\"", "false"]);
+}
+
+/// Settings of a connection that trusts this file.
+fn trusting(ca_file: &std::path::Path) -> ConnectionSettings {
+    let members =
+        format!(r#"{{"url":"https://127.0.0.1:1","auto_connect":false,"tls":{{"ca_file":{ca_file:?}}}}}"#);
+    let options: ConnectionOptions = serde_json::from_str(&members).unwrap();
+    options.resolve(&ConnectionOptions::default()).unwrap()
+}
+
+fn names(hub: &Hub) -> Vec<String> {
+    hub.lock().connections.keys().cloned().collect()
+}
+
+#[tokio::test]
+async fn what_is_prepared_cannot_fail_any_more() {
+    let (hub, folder) = (hub(), tempfile::tempdir().unwrap());
+    let (ca, missing) = (folder.path().join("ca"), folder.path().join("missing"));
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(&ca, key.cert.pem()).unwrap();
+    let turn = hub.turn().await;
+    hub.open(turn, "old", nowhere(false), Opener::Config).await.unwrap();
+
+    let wanted = BTreeMap::from([("a", trusting(&ca)), ("b", trusting(&missing))]);
+    let wanted: BTreeMap<_, _> = wanted.into_iter().map(|(name, it)| (name.to_owned(), it)).collect();
+    let failed = hub.prepare(wanted.clone()).await.unwrap_err();
+    assert_eq!(failed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(names(&hub), ["old"]);
+
+    // Two that cannot share a Manager, of one reading.
+    let wanted = ["a", "b"].map(|name| (name.to_owned(), trusting(&ca)));
+    let prepared = hub.prepare(wanted.into()).await.unwrap();
+    fs::remove_file(&ca).unwrap();
+    let changes = hub.reconfigure(prepared).await.unwrap();
+    assert_eq!((changes.added, changes.removed), (vec!["a".to_owned(), "b".into()], vec!["old".to_owned()]));
+    assert_eq!(names(&hub), ["a", "b"]);
+}
+
+#[test]
+fn files_are_read_by_another_thread_while_nothing_is_locked() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+    runtime.unwrap().block_on(async {
+        let (hub, folder) = (hub(), tempfile::tempdir().unwrap());
+        // The only thread that may wait has something else to do.
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || released.recv());
+        let turn = hub.turn().await;
+        let missing = trusting(&folder.path().join("missing"));
+        let mut opening = std::pin::pin!(hub.open(turn, "chat", missing, Opener::Config));
+        assert!(opening.as_mut().now_or_never().is_none());
+        assert_eq!(names(&hub), [""; 0]);
+        release.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        assert!(matches!(opening.await, Err(Error::Tls(_))));
+    });
 }
