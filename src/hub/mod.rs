@@ -20,7 +20,7 @@ mod sticky;
 pub mod subscription;
 mod target;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ pub use self::consumer::{Consumer, Identity, Report, Subscribed, Subscription};
 pub use self::inbox::{Goodbye, Inbox};
 pub use self::notice::By;
 pub use self::options::ConnectionSettings;
-use self::saved::{Head, Saved};
+use self::saved::{Beyond, Head, Saved};
 pub use self::standing::Standing;
 use crate::manager::{self, Manager, SocketHandle};
 use crate::socketio::Recoverable;
@@ -58,6 +58,9 @@ const MAX_SAVED: usize = 65_536;
 
 /// Connections that consumers may have opened, those that outlive them among them.
 pub const MAX_OPENED: usize = 1024;
+
+/// Closed connections whose names are remembered: their counters, and who would hear them again.
+pub const MAX_CLOSED: usize = 1024;
 
 /// What happens to a consumer that the ring has overrun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -200,8 +203,12 @@ struct Entry {
 struct State {
     settings: Settings,
     connections: BTreeMap<String, Entry>,
-    /// Channels of every name there ever was, for their counters.
+    /// Channels of all connections and of names that were closed, for their counters.
     channels: HashMap<String, Arc<Channel>>,
+    /// The names that were closed, the oldest first.
+    closed: VecDeque<String>,
+    /// Where the counters of a new name begin: beyond those of all names that were forgotten, of which it may be one.
+    beyond: Beyond,
     /// What connections of the configuration, which are still to be opened, may go on with.
     sessions: HashMap<String, Recoverable>,
     consumers: BTreeMap<u64, Arc<Consumer>>,
@@ -282,11 +289,14 @@ impl Hub {
     /// be given back. Connections that hold other settings than they did have been left out by whoever read it.
     #[must_use]
     pub fn resuming(mut self, saved: Saved) -> Self {
-        let Saved { head: Head { stream, whole }, connections } = saved;
+        let Saved { head: Head { stream, whole, beyond }, connections } = saved;
         if whole {
             self.stream = stream.into();
         }
         let mut state = self.lock();
+        if whole {
+            state.beyond = beyond;
+        }
         let stall = state.settings.stall;
         for mut connection in connections {
             let name = connection.facts.name.clone();
@@ -301,7 +311,11 @@ impl Hub {
                     .then(|| Channel::remembering(connection, stream, stall, Arc::clone(&self.left_out)))
             };
             let channel = channel.map(|channel| Arc::new(channel.telling(Arc::clone(&self.moved))));
-            state.channels.extend(channel.map(|channel| (name.clone(), channel)));
+            if let Some(channel) = channel {
+                state.channels.insert(name.clone(), channel);
+                // Those that are opened now leave this list.
+                state.closed.push_back(name.clone());
+            }
             state.sessions.extend(session.map(|session| (name, session)));
         }
         drop(state);
@@ -464,6 +478,9 @@ impl Hub {
             connectors.read(&settings.manager.transport).await?;
         }
         let outcome = self.add(name, settings, opener, &connectors).await;
+        if opener != Opener::Config {
+            self.lock().forget_closed();
+        }
         drop(turn);
         outcome
     }
@@ -500,6 +517,7 @@ impl Hub {
         for (name, settings) in wanted {
             self.add(&name, settings, Opener::Config, &connectors).await.ok()?;
         }
+        self.lock().forget_closed();
         drop(turn);
         Some(changes)
     }
@@ -569,14 +587,15 @@ impl Hub {
             }
         };
         let shareable = !settings.force_new;
-        let stall = state.settings.stall;
+        let (stall, beyond) = (state.settings.stall, state.beyond);
         let channel = state.channels.entry(name.to_owned()).or_insert_with(|| {
             let history = settings.history.clone();
             let left_out = Arc::clone(&self.left_out);
             let channel = Channel::new(name, Arc::clone(&self.stream), history, stall, left_out);
-            Arc::new(channel.telling(Arc::clone(&self.moved)))
+            Arc::new(channel.telling(Arc::clone(&self.moved)).counting_from(beyond))
         });
         let channel = Arc::clone(channel);
+        state.closed.retain(|closed| closed != name);
         for consumer in state.consumers.values() {
             consumer.connection_opening(&channel);
         }
@@ -609,7 +628,9 @@ impl Hub {
             (_, true) => Err(Error::ShuttingDown),
             (false, false) => Err(Error::UnknownConnection(name.to_owned())),
             (true, false) => {
-                self.remove(name, By::Consumer, turn).await;
+                if let Some(_turn) = self.remove(name, By::Consumer, turn).await {
+                    self.lock().forget_closed();
+                }
                 Ok(())
             }
         }
@@ -757,15 +778,16 @@ impl Hub {
     /// Writes what outlives the process. `whole`, which [`Hub::suspend`] must have allowed, lets the stream go on with every
     /// line; else only these sessions may. Takes as long as `out`, and holds nobody up.
     pub fn save<W: Write>(&self, whole: bool, sessions: &Sessions, out: W) -> io::Result<W> {
-        let (channels, configured) = {
+        let (channels, configured, beyond) = {
             let state = self.lock();
             let channels: Vec<_> = state.channels.values().cloned().collect();
             let configured = state.connections.iter().filter(|(_, entry)| entry.by == By::Config);
             let identity = |entry: &Entry| saved::identity(&entry.connection.settings, &self.stream);
             let identities = configured.map(|(name, entry)| (name.clone(), identity(entry)));
-            (channels, identities.collect::<HashMap<_, _>>())
+            (channels, identities.collect::<HashMap<_, _>>(), state.beyond)
         };
-        let mut writer = saved::Writer::new(out, &Head { stream: self.stream.to_string(), whole })?;
+        let head = Head { stream: self.stream.to_string(), whole, beyond };
+        let mut writer = saved::Writer::new(out, &head)?;
         for channel in channels {
             let identity = configured.get(channel.name());
             let resumable = sessions.get(channel.name());
@@ -795,7 +817,11 @@ impl Hub {
     async fn remove(&self, name: &str, by: By, turn: Turn) -> Option<Turn> {
         let entry = {
             let mut state = self.lock();
-            if state.ending { None } else { state.connections.remove(name) }
+            let entry = if state.ending { None } else { state.connections.remove(name) };
+            if entry.is_some() {
+                state.closed.push_back(name.to_owned());
+            }
+            entry
         };
         let Some(entry) = entry else { return Some(turn) };
         self.moved.notify_one();
@@ -867,6 +893,29 @@ impl State {
         }
         let free = |manager: &&&Arc<Manager>| !taken.iter().any(|taken| Arc::ptr_eq(taken, manager));
         candidates.iter().find(free).map(|manager| Arc::clone(manager))
+    }
+
+    /// Forgets the names that were closed first where there are too many, as soon as nobody has anything of them to take.
+    /// For whoever has the turn, so that all of them have said their last.
+    fn forget_closed(&mut self) {
+        let mut too_many = self.closed.len().saturating_sub(MAX_CLOSED);
+        if too_many == 0 {
+            return;
+        }
+        let Self { closed, channels, consumers, beyond, .. } = self;
+        closed.retain(|name| {
+            let Some(channel) = channels.get(name).filter(|_| too_many > 0) else { return true };
+            // One that is far behind everybody else must not keep names for ever.
+            let must = too_many > MAX_CLOSED;
+            let heard = consumers.values().all(|consumer| consumer.leave_closed(channel, must));
+            if heard {
+                let counters = channel.counters();
+                *beyond = Beyond { seq: beyond.seq.max(counters.seq), ack: beyond.ack.max(counters.ack) };
+                channels.remove(name);
+                too_many -= 1;
+            }
+            !heard
+        });
     }
 
     /// Each Manager once.

@@ -5,7 +5,11 @@ use std::fs;
 use futures_util::FutureExt as _;
 
 use super::options::ConnectionOptions;
+use super::subscription::{Filter, LifecycleFilter, Pattern};
 use super::*;
+use crate::engineio::Details;
+use crate::manager::{Lifecycle, Observer as _, Source, Status};
+use crate::socketio::DisconnectReason;
 
 /// A hub whose Managers' tasks run when a test awaits something.
 fn hub() -> Arc<Hub> {
@@ -43,6 +47,23 @@ async fn what_connects_by_itself_is_never_seen_inactive() {
     let turn = hub.turn().await;
     hub.open(turn, "chat", nowhere(false), Opener::Config).await.unwrap();
     assert_eq!(["state", "active"].map(|member| shown(&hub, member)), ["\"disconnected\"", "false"]);
+}
+
+#[tokio::test]
+async fn who_has_the_name_next_has_not_failed_yet() {
+    let hub = hub();
+    let (_, before) = hub.open(hub.turn().await, "chat", nowhere(false), Opener::Config).await.unwrap();
+    let details = Details::new("timeout");
+    let lost = Lifecycle::Disconnect { reason: DisconnectReason::ParseError, details: None };
+    let failed = Lifecycle::ConnectError { details, data: None, source: Source::Transport };
+    for event in [lost, failed] {
+        before.channel.lifecycle(&event, &Status::default());
+    }
+    let failures = || ["last_disconnect", "last_error"].map(|member| shown(&hub, member));
+    assert!(failures().iter().all(|failure| failure.starts_with('{')));
+    hub.close(hub.turn().await, "chat").await.unwrap();
+    hub.open(hub.turn().await, "chat", nowhere(false), Opener::Config).await.unwrap();
+    assert_eq!(failures(), ["null", "null"]);
 }
 
 /// Settings of a connection that trusts this file.
@@ -98,4 +119,50 @@ fn files_are_read_by_another_thread_while_nothing_is_locked() {
         busy.await.unwrap().unwrap();
         assert!(matches!(opening.await, Err(Error::Tls(_))));
     });
+}
+
+async fn open_and_close(hub: &Hub, name: &str) {
+    let opener = Opener::Consumer { id: 0, persist: true };
+    hub.open(hub.turn().await, name, nowhere(false), opener).await.unwrap();
+    hub.close(hub.turn().await, name).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_closed_connections_only_so_many_names_are_kept() {
+    let hub = hub();
+    let identity = Identity { pid: None, uid: 0, gid: 0 };
+    let attach = || hub.attach(identity.clone(), Rights::everywhere(Role::Read), Lag::Skip).unwrap();
+    let (reader, stalled) = (attach(), attach());
+    for consumer in [&reader, &stalled] {
+        let filter = Filter { events: None, lifecycle: LifecycleFilter::All, outgoing: true };
+        let (connections, filter) = (Pattern::new("*"), Arc::new(filter));
+        let subscription = Subscription { connections, filter, sticky: false };
+        hub.subscribe(consumer, subscription, Start::Live, |_, _| {}).unwrap();
+    }
+    let read = |consumer: &Consumer| {
+        let mut out = Vec::new();
+        consumer.take(&mut out);
+        String::from_utf8(out.concat()).unwrap().lines().count()
+    };
+    read(&reader);
+    open_and_close(&hub, "often").await;
+    open_and_close(&hub, "often").await;
+    for number in 0..2 * MAX_CLOSED {
+        open_and_close(&hub, &format!("c{number}")).await;
+        assert_eq!(read(&reader), if number == 0 { 6 } else { 2 }, "{number}");
+    }
+    // One that has read nothing keeps the names that it has yet to hear of, up to a limit.
+    assert_eq!(hub.lock().channels.len(), 2 * MAX_CLOSED);
+    assert_eq!(stalled.inbox().farewell().now_or_never(), Some(Goodbye::Lagged));
+    hub.detach(&stalled).await;
+    open_and_close(&hub, "c0").await;
+    assert_eq!((hub.lock().channels.len(), read(&reader)), (MAX_CLOSED, 2));
+
+    // No number is given out twice, neither of a name that was forgotten nor of one that may have been.
+    for (name, seq) in [("c2047", 3), ("often", 5), ("new", 5)] {
+        let opener = Opener::Consumer { id: 0, persist: true };
+        let (_, connection) = hub.open(hub.turn().await, name, nowhere(false), opener).await.unwrap();
+        assert_eq!(connection.channel.head(), seq, "{name}");
+    }
+    assert_eq!(read(&reader), 3, "who listens to all hears of them again");
 }
