@@ -428,6 +428,8 @@ impl Channel {
             Status::default()
         };
         inner.set_status(&status);
+        // What the name stood for before was another connection.
+        inner.since = Time::now();
         inner.sent_before += std::mem::take(&mut inner.counters).sent;
         let first_ack = inner.last_ack + 1;
         self.append(&mut inner, &Change::Opened(by), settings.auto_connect);
