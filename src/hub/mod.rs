@@ -853,6 +853,10 @@ impl Connectors {
             return Ok(());
         }
         let for_it = settings.clone();
+        if !settings.takes_files() {
+            self.0.push((for_it, Connector::new(settings.clone())?));
+            return Ok(());
+        }
         let reading = tokio::task::spawn_blocking(move || Connector::new(for_it));
         let read = tokio::time::timeout(READING, reading).await.map_err(|_| Error::Reading)?;
         // It is cut short only when the daemon ends.
