@@ -10,6 +10,7 @@ mod examples {
 use std::os::unix::net::UnixListener;
 
 use common::daemon::Folder;
+use common::tap::Tap;
 use common::{Consumer, Daemon, QUICK, Upstream, Ws};
 use examples::program::{Built, Language, Program};
 use examples::scripted::Siod;
@@ -148,12 +149,14 @@ async fn with_the_daemon(built: &Built) {
     ));
     let dir = folder.path().join("state");
     let daemon = Daemon::start_in(folder.variable("STATE_DIRECTORY", dir.to_str().expect("UTF-8"))).await;
-    let said = built.start(&daemon.folder().socket(), "nobody").fails().await;
+    // Between the two, over all restarts; it holds every line against the schema.
+    let tap = Tap::on(&daemon.folder().socket());
+    let said = built.start(&tap.socket(), "nobody").fails().await;
     assert!(said.contains("there is no connection"), "{said}");
 
     let mut stage =
         Stage { ws: upstream.joined().await, watcher: Watcher::attach(&daemon, None).await, daemon };
-    let mut program = built.start(&stage.daemon.folder().socket(), "chat");
+    let mut program = built.start(&tap.socket(), "chat");
     stage.ws.expect(r#"420["add",2,3]"#).await;
     // `opened` and `connect` may have come before it did.
     stage.both_hear(2, &mut program).await;

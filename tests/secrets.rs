@@ -153,6 +153,9 @@ url = "https://me:c4n4ry-userinfo@127.0.0.1:{parrot}/?token=c4n4ry-query"
 url = "http://127.0.0.1:{port}"
 proxy = "http://me:c4n4ry-proxy@127.0.0.1:{parrot}"
 
+[connections.by_environment]
+url = "http://server.test"
+
 [connections.socks]
 url = "http://127.0.0.1:{port}"
 proxy = "socks5://me:c4n4ry-proxy@127.0.0.1:{closed}"
@@ -161,7 +164,7 @@ proxy = "socks5://me:c4n4ry-proxy@127.0.0.1:{closed}"
     text.replace("FOLDER", &folder.display().to_string())
 }
 
-const FAILING: [&str; 9] = [
+const FAILING: [&str; 10] = [
     "broken_file",
     "broken_command",
     "missing_command",
@@ -170,6 +173,7 @@ const FAILING: [&str; 9] = [
     "refused",
     "not_tls",
     "proxied",
+    "by_environment",
     "socks",
 ];
 
@@ -305,6 +309,7 @@ async fn play(folder: Folder, mut upstream: Upstream) -> Said {
         &["doctor", "refused"],
         &["doctor", "not_tls"],
         &["doctor", "proxied"],
+        &["doctor", "by_environment"],
         &["doctor", "broken_command"],
         &["status"],
         &["status", "--json"],

@@ -257,7 +257,7 @@ impl Dispatcher {
             }
             Method::Close => {
                 let params = check!(request.params::<message::Named>());
-                check!(self.close(&params.connection).await);
+                check!(self.close(request, &params.connection).await);
                 reply.ok(&Empty {});
             }
             Method::Reload => {
@@ -538,11 +538,17 @@ impl Dispatcher {
     async fn open(&self, request: &Request<'_>) -> Result<OpenResult, Error> {
         let invalid =
             |message: String| Error::new(ErrorKind::InvalidParams, format!("params of open: {message}"));
-        let mut members = request.params::<BTreeMap<String, &RawValue>>()?;
+        let mut members = BTreeMap::new();
+        for (name, value) in request.params::<message::Members<'_>>()?.0 {
+            if members.contains_key(&name) {
+                return Err(invalid(format!("duplicate field `{name}`")));
+            }
+            members.insert(name, value);
+        }
         let name = members.remove("name").ok_or_else(|| invalid("missing field `name`".into()))?;
-        let name = json::unquote(name.get()).ok_or_else(|| invalid("name must be a string".into()))?;
+        let name: String = serde_json::from_str(name.get())
+            .map_err(|_| invalid("name must be a string of Unicode".into()))?;
         check_name(&name).map_err(|message| invalid(format!("name: {message}")))?;
-        self.permit_name(&name)?;
         let persist = match members.remove("persist").map(RawValue::get) {
             None | Some("false" | "null") => false,
             Some("true") => true,
@@ -550,17 +556,27 @@ impl Dispatcher {
         };
         let members = members.iter().map(|(name, value)| (name.as_str(), *value));
         let options = ConnectionOptions::from_members(members).map_err(|error| invalid(error.to_string()))?;
+        let turn = self.turn(Method::Open, &request.method).await?;
+        self.permit_name(&name)?;
         let given = self.context.settings();
         self.permit_options(&given.rules, &options)?;
         let settings = options.resolve(&given.defaults).map_err(|error| invalid(error.to_string()))?;
         let opener = Opener::Consumer { id: self.consumer.id(), persist };
-        let (created, connection) = self.context.hub.open(&name, settings, opener).await?;
+        let (created, connection) = self.context.hub.open(turn, &name, settings, opener).await?;
         Ok(OpenResult { created, connection: connection.channel.snapshot() })
     }
 
-    async fn close(&self, name: &str) -> Result<(), Error> {
+    /// The turn to add or remove connections. A reload may have had the one before, and with it came other rules.
+    async fn turn(&self, method: Method, name: &str) -> Result<hub::Turn, Error> {
+        let turn = self.context.hub.turn().await;
+        self.permit(method, name)?;
+        Ok(turn)
+    }
+
+    async fn close(&self, request: &Request<'_>, name: &str) -> Result<(), Error> {
+        let turn = self.turn(Method::Close, &request.method).await?;
         self.connection(name)?;
-        self.context.hub.close(name).await?;
+        self.context.hub.close(turn, name).await?;
         self.consumer.hear_first(name);
         Ok(())
     }
@@ -645,7 +661,9 @@ impl From<hub::Error> for Error {
         let kind = match error {
             hub::Error::UnknownConnection(_) => ErrorKind::UnknownConnection,
             hub::Error::Exists(_) => ErrorKind::ConnectionExists,
-            hub::Error::Tls(_) | hub::Error::TooManySubscriptions => ErrorKind::InvalidParams,
+            hub::Error::Tls(_) | hub::Error::Reading | hub::Error::TooManySubscriptions => {
+                ErrorKind::InvalidParams
+            }
             hub::Error::TooManyOpened => ErrorKind::BufferFull,
             hub::Error::ShuttingDown => ErrorKind::ShuttingDown,
         };
@@ -703,4 +721,73 @@ fn rss_bytes() -> u64 {
         .ok()
         .and_then(|statm| statm.split(' ').nth(1)?.parse::<u64>().ok());
     pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::hub::{Identity, Lag};
+
+    /// A consumer with the role `control` that asks for this, on a hub with the connection `chat`; after that other rights
+    /// hold, and only then has it its turn.
+    async fn after_losing_its_rights(request: &str, rights: Rights) -> String {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let limits = hub::Settings { stall: Duration::from_secs(1), max_consumers: 10 };
+        let hub = Arc::new(Hub::new(limits, tasks.clone(), stop));
+        let options: ConnectionOptions =
+            serde_json::from_str(r#"{"url":"http://127.0.0.1:1","auto_connect":false}"#).unwrap();
+        let settings = options.resolve(&ConnectionOptions::default()).unwrap();
+        hub.open(hub.turn().await, "chat", settings, Opener::Config).await.unwrap();
+        let defaults = ConnectionOptions::default();
+        let settings = super::super::Settings {
+            max_line: 1000,
+            lag: Lag::Skip,
+            defaults,
+            rules: Rules::new(Vec::new(), 900),
+        };
+        let context = Context {
+            hub: Arc::clone(&hub),
+            settings: Mutex::new(Arc::new(settings)),
+            config_error: Mutex::default(),
+            reloader: Reloader::new().0,
+            started: Instant::now(),
+            started_at: Time::now(),
+            tasks,
+        };
+        let identity = Identity { pid: None, uid: 1000, gid: 1000 };
+        let consumer = hub.attach(identity, Rights::everywhere(Role::Control), Lag::Skip).unwrap();
+        let mut dispatcher = Dispatcher::new(Arc::new(context), Arc::clone(&consumer), 1000);
+
+        let turn = hub.turn().await;
+        let changing = async {
+            // The other half waits for the turn by now.
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+            hub.set_rights(&consumer, rights);
+            drop(turn);
+        };
+        tokio::join!(biased; dispatcher.handle(Line::Text(request.to_owned().into())), changing);
+        assert_eq!(hub.connection_count(), 1, "{request}");
+        let mut out = Vec::new();
+        consumer.take(&mut out);
+        String::from_utf8(out.concat()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn rights_that_are_lost_while_waiting_for_the_turn_are_lost() {
+        let open = r#"{"id":1,"method":"open","params":{"name":"lobby","url":"http://127.0.0.1:1"}}"#;
+        let close = r#"{"id":1,"method":"close","params":{"connection":"chat"}}"#;
+        let others = |role| Rights { role, connections: [Pattern::new("other*")].into() };
+        for (request, rights, kind) in [
+            (open, Rights::everywhere(Role::Write), "forbidden"),
+            (open, others(Role::Control), "forbidden"),
+            (close, Rights::everywhere(Role::Write), "forbidden"),
+            (close, others(Role::Control), "unknown_connection"),
+        ] {
+            let said = after_losing_its_rights(request, rights.clone()).await;
+            assert!(said.contains(&format!(r#"{{"kind":"{kind}"}}"#)), "{request} {rights:?}: {said}");
+        }
+    }
 }

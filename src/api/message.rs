@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -218,19 +219,55 @@ impl<'a> Request<'a> {
         if !text.starts_with('{') {
             return Err(Error::new(ErrorKind::InvalidParams, "params must be an object"));
         }
-        serde_json::from_str(text).map_err(|error| invalid_params(self.method.as_str(), &error))
+        serde_json::from_str(text).map_err(|error| invalid_params(self.method.as_str(), text, &error))
     }
+}
+
+/// The members of an object as they stand there, also those that are there twice.
+pub struct Members<'a>(pub Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Taken;
+        impl<'de> Visitor<'de> for Taken {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Taken)
+    }
+}
+
+/// The member of these params in whose value this many bytes from the start lie.
+fn member_at(params: &str, at: usize) -> Option<String> {
+    let Members(members) = serde_json::from_str(params).ok()?;
+    let holds = |value: &RawValue| {
+        let start = value.get().as_ptr().addr() - params.as_ptr().addr();
+        (start..=start + value.get().len()).contains(&at)
+    };
+    members.into_iter().find(|(_, value)| holds(value)).map(|(name, _)| name)
 }
 
 fn is_id(id: &RawValue) -> bool {
     matches!(id.get().as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')) || id.get() == "null"
 }
 
-fn invalid_params(method: &str, error: &serde_json::Error) -> Error {
+fn invalid_params(method: &str, params: &str, error: &serde_json::Error) -> Error {
     let text = error.to_string();
-    // The place is one within params, which tells a person nothing.
+    // The place is one within params, which tells a person less than the member's name.
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-    Error::new(ErrorKind::InvalidParams, format!("params of {method}: {text}"))
+    let member = member_at(params, error.column()).map(|name| format!("{name}: ")).unwrap_or_default();
+    Error::new(ErrorKind::InvalidParams, format!("params of {method}: {member}{text}"))
 }
 
 /// `hello`.
@@ -474,5 +511,41 @@ mod schema {
                 "items": { "type": "string", "enum": names },
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said<T: for<'a> Deserialize<'a>>(params: &str) -> String {
+        let line = format!(r#"{{"id":1,"method":"m","params":{params}}}"#);
+        let request = Request::parse(line.as_bytes()).unwrap_or_else(|_| panic!("no request: {line}"));
+        request.params::<T>().err().map(|error| error.message).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_member_is_said_with_its_name() {
+        for (params, message) in [
+            (r#"{"connection":5}"#, "connection: invalid type: integer `5`, expected a string"),
+            (r#"{"last":1, "connection" : [1] }"#, "connection: invalid type: sequence, expected a string"),
+            (r#"{"connection":"a","last":-1}"#, "last: invalid value: integer `-1`, expected u64"),
+            (r#"{"last":1.5,"connection":"a"}"#, "last: invalid type: floating point `1.5`, expected u64"),
+            (r#"{"sticky":null}"#, "sticky: invalid type: null, expected a boolean"),
+            (r#"{"events":["a",1]}"#, "events: invalid type: integer `1`, expected a string"),
+            (r#"{"after":{"stream":"s"}}"#, "after: missing field `seq`"),
+            (
+                r#"{"after":{"stream":"s","seq":1,"x":1}}"#,
+                "after: unknown field `x`, expected `stream` or `seq`",
+            ),
+        ] {
+            assert_eq!(said::<Subscribe>(params), format!("params of m: {message}"), "{params}");
+        }
+        // These are about no value.
+        assert_eq!(said::<Named>("{}"), "params of m: missing field `connection`");
+        let unknown = "params of m: unknown field `x`, expected `connection`";
+        assert_eq!(said::<Named>(r#"{"connection":"a","x":1}"#), unknown);
+        let twice = "params of m: duplicate field `connection`";
+        assert_eq!(said::<Named>(r#"{"connection":"a","connection":"b"}"#), twice);
     }
 }

@@ -1,11 +1,12 @@
 //! The accept loop.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -75,13 +76,9 @@ impl Server {
     }
 
     /// Serves with other settings from now on, and settles anew what those may do who are attached; after `stop` nobody's
-    /// groups are waited for. Gives back what held before.
-    pub async fn set_settings(
-        &self,
-        settings: impl Into<Arc<super::Settings>>,
-        stop: &CancellationToken,
-    ) -> Arc<super::Settings> {
-        let settings = settings.into();
+    /// groups are waited for.
+    pub async fn set_settings(&self, settings: super::Settings, stop: &CancellationToken) {
+        let settings = Arc::new(settings);
         let before = std::mem::replace(&mut *lock(&self.context.settings), Arc::clone(&settings));
         if before.rules != settings.rules {
             tokio::select! {
@@ -91,10 +88,9 @@ impl Server {
                 () = stop.cancelled() => {}
             }
         }
-        before
     }
 
-    /// Done within half a minute and the time of one look-up, whatever the system's database does.
+    /// Where the system's database answers, this takes as long as it takes; where it does not, twice the time of one look-up.
     async fn settle_rights(&self, rules: &Rules) {
         let mut undecided: HashMap<u32, Vec<Arc<Consumer>>> = HashMap::new();
         for consumer in self.context.hub.consumers() {
@@ -105,20 +101,30 @@ impl Server {
             }
         }
         // Nobody's rights wait for somebody else's groups.
-        join_all(undecided.into_iter().map(async |(uid, consumers)| {
-            let groups = self.groups_of(uid).await;
+        let mut looking: FuturesUnordered<_> =
+            undecided.keys().map(async |uid| (*uid, self.groups_of(*uid).await)).collect();
+        let mut known = HashSet::new();
+        while let Ok(Some((uid, groups))) = tokio::time::timeout(LOOKUP_TIMEOUT, looking.next()).await {
             if let Err(error) = &groups {
                 warn!(uid, %error, "its groups could not be looked up");
             }
-            for consumer in consumers {
+            for consumer in undecided.get(&uid).into_iter().flatten() {
                 let gid = consumer.identity().gid;
                 // As where a program attaches: a rule that would keep it out may be among those that cannot be looked at.
                 let verdict =
                     groups.as_ref().map_or(Verdict::Refused, |groups| rules.judge(uid, gid, Some(groups)));
-                self.grant(&consumer, verdict);
+                self.grant(consumer, verdict);
             }
-        }))
-        .await;
+            known.insert(uid);
+        }
+        drop(looking);
+        undecided.retain(|uid, _| !known.contains(uid));
+        for (uid, consumers) in undecided {
+            warn!(uid, "its groups could not be looked up: the system's database does not answer");
+            for consumer in consumers {
+                self.grant(&consumer, Verdict::Refused);
+            }
+        }
     }
 
     fn grant(&self, consumer: &Consumer, verdict: Verdict) {
@@ -337,6 +343,24 @@ mod tests {
         let start = tokio::time::Instant::now();
         server.set_settings(settings(vec![rule]), &stop).await;
         assert_eq!((start.elapsed(), consumer.rights() == rights), (Duration::ZERO, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_system_does_not_answer_a_reload_waits_for_the_first_look_up_only() {
+        let server = server();
+        let _held = server.lookups.acquire_many(4).await.unwrap();
+        let consumers = [1000, 1001].map(|uid| {
+            let identity = Identity { pid: None, uid, gid: uid };
+            server.context.hub.attach(identity, Rights::everywhere(Role::Write), Lag::Skip).unwrap()
+        });
+        let rule = Rule { uid: None, gids: vec![7], rights: None };
+        let start = tokio::time::Instant::now();
+        server.set_settings(settings(vec![rule]), &CancellationToken::new()).await;
+        assert_eq!(start.elapsed(), LOOKUP_TIMEOUT);
+        for consumer in consumers {
+            assert_eq!(consumer.rights(), Rights::none());
+            assert_eq!(consumer.inbox().farewell().now_or_never(), Some(Goodbye::Forbidden));
+        }
     }
 
     #[test]

@@ -34,6 +34,9 @@ struct Place {
     position: Position,
     /// Lines up to this one are replayed.
     replay: u64,
+    /// So many lines of the replay are still to come. More than will, where the daemon did not say it of this connection
+    /// alone, or has lost some of them since.
+    due: u64,
     /// The replay that goes on began with sticky lines, which are out of order.
     sticky: bool,
     /// Lines up to here were heard before that replay.
@@ -52,12 +55,28 @@ impl Place {
         Self {
             position,
             replay: 0,
+            due: 0,
             sticky: false,
             before: 0,
             ahead: BTreeSet::new(),
             held: false,
             resumed: false,
         }
+    }
+
+    /// The replay is over: it had all that there is up to its end.
+    fn end_replay(&mut self) {
+        self.position.seq = self.position.seq.max(self.replay);
+        self.due = 0;
+        self.sticky = false;
+        self.ahead.clear();
+    }
+
+    /// What the replay had still to bring up to this seq is gone; what it brings beyond is as it was.
+    fn lose(&mut self, lost: u64) {
+        self.position.seq = self.position.seq.max(lost);
+        self.before = self.before.max(lost);
+        self.ahead = self.ahead.split_off(&lost);
     }
 
     /// Everything up to this seq was heard in a replay, or since.
@@ -127,7 +146,7 @@ impl Positions {
             }
             let mut place = Place::at(Position::new(&answer.stream, *seq));
             if answer.replayed > 0 {
-                (place.replay, place.sticky) = (*seq, sticky);
+                (place.replay, place.sticky, place.due) = (*seq, sticky, u64::MAX);
             }
             self.0.insert(name.clone(), place);
             if *seq > 0 {
@@ -160,6 +179,7 @@ impl Positions {
         }
         (place.replay, place.sticky) =
             (if answer.replayed > 0 { head } else { 0 }, sticky && answer.replayed > 0);
+        place.due = answer.replayed;
         let seq = match answer.replayed {
             0 => head,
             // The replay's own lines move it, so that losing the daemon meanwhile loses none of them.
@@ -191,14 +211,15 @@ impl Positions {
                 }
                 let Ok(Lagged { next_seq }) = notification.read() else { return fresh };
                 let lost = next_seq.saturating_sub(1);
-                let place = self.0.get(name).filter(|place| place.position.stream == stream);
-                if place.is_some_and(|place| place.held || place.has_brought(lost)) {
-                    return Verdict::Double;
-                }
-                let resumed = place.is_some_and(|place| place.resumed);
-                self.move_to(name, stream, lost);
-                if let Some(place) = self.0.get_mut(name) {
-                    place.resumed = resumed;
+                match self.0.get_mut(name).filter(|place| place.position.stream == stream) {
+                    Some(place) if place.held || place.has_brought(lost) => return Verdict::Double,
+                    // Live lines come when the replay is over, so this is of the replay itself.
+                    Some(place) if place.due > 0 && lost < place.replay => place.lose(lost),
+                    Some(place) => {
+                        let resumed = place.resumed;
+                        *place = Place { resumed, ..Place::at(Position::new(stream, lost)) };
+                    }
+                    None => self.move_to(name, stream, lost),
                 }
                 fresh
             }
@@ -215,20 +236,21 @@ impl Positions {
             return Verdict::Double;
         }
         let replayed = seq <= place.replay;
-        if replayed && place.sticky {
-            return if seq <= place.before || !place.ahead.insert(seq) {
-                Verdict::Double
-            } else {
-                Verdict::Fresh { replayed }
-            };
+        let verdict = if replayed && place.sticky {
+            let known = seq <= place.before || !place.ahead.insert(seq);
+            if known { Verdict::Double } else { Verdict::Fresh { replayed } }
+        } else if place.has_brought(seq) {
+            Verdict::Double
+        } else {
+            place.position.seq = seq;
+            Verdict::Fresh { replayed }
+        };
+        if replayed && place.due > 1 {
+            place.due -= 1;
+        } else if !replayed || place.due == 1 {
+            place.end_replay();
         }
-        if place.has_brought(seq) {
-            return Verdict::Double;
-        }
-        place.position.seq = seq;
-        place.sticky = false;
-        place.ahead.clear();
-        Verdict::Fresh { replayed }
+        verdict
     }
 
     fn move_to(&mut self, name: &str, stream: &str, seq: u64) {
@@ -267,6 +289,12 @@ mod tests {
         let mut positions = Positions::default();
         positions.started(&answer(STREAM, 0, Some(0), &[("a", seq)]), false);
         positions
+    }
+
+    fn lagged(next_seq: u64) -> Notification {
+        let params = format!(r#"{{"connection":"a","missed":1,"next_seq":{next_seq}}}"#);
+        let line = format!(r#"{{"jsonrpc":"2.0","method":"lagged","params":{params}}}"#);
+        Notification::new(line.into(), Kind::Lagged, params.into()).unwrap()
     }
 
     /// Which of these lines are heard.
@@ -359,11 +387,6 @@ mod tests {
 
     #[test]
     fn a_gap_in_what_was_heard_is_none_and_one_beyond_it_brings_nothing_twice() {
-        let lagged = |next_seq: u64| -> Notification {
-            let params = format!(r#"{{"connection":"a","missed":1,"next_seq":{next_seq}}}"#);
-            let line = format!(r#"{{"jsonrpc":"2.0","method":"lagged","params":{params}}}"#);
-            Notification::new(line.into(), Kind::Lagged, params.into()).unwrap()
-        };
         let mut positions = started_at(4);
         positions.rewind("a");
         positions.resumed("a", &answer(STREAM, 7, Some(0), &[("a", 9)]), false);
@@ -376,6 +399,31 @@ mod tests {
         assert_eq!(heard(&mut positions, &[7, 8, 9, 10]), [10]);
         assert_ne!(positions.heard(&lagged(13), STREAM), Verdict::Double);
         assert_eq!(at(&positions, "a"), Some((STREAM.into(), 12)));
+    }
+
+    #[test]
+    fn a_gap_behind_a_replay_with_sticky_lines_brings_nothing_twice() {
+        let mut positions = started_at(4);
+        positions.rewind("a");
+        // 3 and 8 are kept; of the ring 5 and 7 match.
+        positions.resumed("a", &answer(STREAM, 4, Some(0), &[("a", 9)]), true);
+        assert_eq!(heard(&mut positions, &[3, 8, 5, 7]), [3, 8, 5, 7]);
+        assert_eq!(at(&positions, "a"), Some((STREAM.into(), 9)), "that was all");
+        // The live lines stood at 5, and the ring moved on.
+        assert_eq!(positions.heard(&lagged(7), STREAM), Verdict::Double);
+        assert_eq!(heard(&mut positions, &[7, 8, 10]), [10]);
+    }
+
+    #[test]
+    fn a_gap_within_a_replay_with_sticky_lines_brings_nothing_twice() {
+        let mut positions = started_at(4);
+        positions.resumed("a", &answer(STREAM, 6, Some(0), &[("a", 12)]), true);
+        assert_eq!(heard(&mut positions, &[3, 10, 5]), [10, 5]);
+        assert_ne!(positions.heard(&lagged(9), STREAM), Verdict::Double);
+        assert_eq!(at(&positions, "a"), Some((STREAM.into(), 8)));
+        assert_eq!(heard(&mut positions, &[9, 11]), [9, 11]);
+        assert_eq!(heard(&mut positions, &[10, 13]), [13]);
+        assert_eq!(at(&positions, "a"), Some((STREAM.into(), 13)));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::notice::{By, Change, Encoder, Time};
 use super::now;
 use super::options::ConnectionSettings;
 use super::ration::{Ration, Sum};
-use super::saved::{self, Facts, SavedConnection};
+use super::saved::{self, Beyond, Facts, SavedConnection};
 use super::sticky::Sticky;
 use super::subscription::Filter;
 use crate::engineio::{Details, Phase, TransportKind};
@@ -299,6 +299,23 @@ impl Channel {
         self
     }
 
+    /// Begins behind these, before it has a line.
+    #[must_use]
+    pub fn counting_from(self, beyond: Beyond) -> Self {
+        let mut inner = self.lock();
+        let log = std::mem::replace(&mut inner.log, Log::new(NOTHING, Duration::ZERO));
+        inner.log = log.starting_at(beyond.seq + 1);
+        inner.last_ack = beyond.ack;
+        drop(inner);
+        self
+    }
+
+    /// The last numbers that it has given out.
+    pub fn counters(&self) -> Beyond {
+        let inner = self.lock();
+        Beyond { seq: inner.log.head(), ack: inner.last_ack }
+    }
+
     /// One that goes on where the process before has left it, in the same stream.
     pub fn restored(
         saved: SavedConnection,
@@ -404,7 +421,15 @@ impl Channel {
         inner.insecure = settings.manager.transport.tls.insecure;
         inner.log.resize(settings.history.clone());
         inner.sticky.reset(&settings.sticky, settings.history.bytes);
-        inner.status = Status::default();
+        // Who connects by itself is never seen inactive, not even before the Manager has looked at it.
+        let status = if settings.auto_connect {
+            Status { state: ConnectionState::Connecting, active: true, ..Status::default() }
+        } else {
+            Status::default()
+        };
+        inner.set_status(&status);
+        // What the name stood for before was another connection.
+        inner.since = Time::now();
         inner.sent_before += std::mem::take(&mut inner.counters).sent;
         let first_ack = inner.last_ack + 1;
         self.append(&mut inner, &Change::Opened(by), settings.auto_connect);
@@ -418,6 +443,8 @@ impl Channel {
         self.append(&mut inner, &Change::Closed(by), false);
         inner.log.forget();
         inner.sticky.forget();
+        // The next of this name can be another server's.
+        (inner.last_error, inner.last_disconnect) = (None, None);
         inner.status = Status::default();
         inner.fail_waiting("it was closed");
         inner.wake();

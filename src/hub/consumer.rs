@@ -51,6 +51,11 @@ impl Replaying {
         self.sticky.iter().map(Bytes::len).sum()
     }
 
+    /// Whether it is one of this channel.
+    pub(super) fn is_of(&self, channel: &Arc<Channel>) -> bool {
+        Arc::ptr_eq(&self.channel, channel)
+    }
+
     /// No line of it is wanted any more.
     fn end(&self) {
         if let Some(replay) = &self.replay {
@@ -339,6 +344,25 @@ impl Consumer {
         }
     }
 
+    /// A closed connection is about to be forgotten. False where there is something of it yet to be taken; a consumer that
+    /// is not waited for any longer is detached.
+    pub(super) fn leave_closed(&self, channel: &Arc<Channel>, must: bool) -> bool {
+        let mut state = self.lock();
+        let Some(key) = state.by_name.get(channel.name()).copied() else { return true };
+        let behind = channel.behind(&state.views[key].seat) > 0;
+        if (behind || self.inbox.replays(channel)) && !must {
+            return false;
+        }
+        if behind {
+            self.inbox.say_goodbye(Goodbye::Lagged);
+        }
+        for replaying in self.inbox.take_replays(|replaying| replaying.is_of(channel)) {
+            replaying.end();
+        }
+        state.unhear(key);
+        true
+    }
+
     /// Other rights hold from now on: of what they do not reach, nothing more is written, and not what stands in line.
     pub(super) fn set_rights(&self, rights: Rights) {
         let mut state = self.lock();
@@ -352,11 +376,7 @@ impl Consumer {
             .map(|(key, _)| key)
             .collect();
         for key in hidden {
-            let heard = std::mem::take(&mut state.views[key].heard);
-            for _watcher in heard.iter().filter(|heard| heard.filter.outgoing) {
-                state.views[key].channel.watch(false);
-            }
-            state.leave(key);
+            state.unhear(key);
         }
         *self.rights.lock().unwrap_or_else(PoisonError::into_inner) = rights;
     }
@@ -514,6 +534,15 @@ impl State {
     /// Whether this consumer has taken the channel's lines up to `seq`.
     fn stands_after(&self, key: usize, seq: u64) -> bool {
         self.views.get(key).is_none_or(|view| view.channel.stands_after(&view.seat, seq))
+    }
+
+    /// Whichever subscriptions heard this channel do so no more.
+    fn unhear(&mut self, key: usize) {
+        let heard = std::mem::take(&mut self.views[key].heard);
+        for _watcher in heard.iter().filter(|heard| heard.filter.outgoing) {
+            self.views[key].channel.watch(false);
+        }
+        self.leave(key);
     }
 
     /// Nobody hears this channel any more.

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use super::Lag;
+use super::channel::Channel;
+use super::consumer::Replaying;
 
 /// Answers that may wait for a consumer before its requests wait too.
 pub const MAX_ANSWERS: usize = 1024;
@@ -65,7 +67,7 @@ pub(super) enum Item<R> {
 
 #[derive(Debug)]
 struct Queue {
-    items: VecDeque<Item<super::consumer::Replaying>>,
+    items: VecDeque<Item<Replaying>>,
     answers: usize,
     answer_bytes: usize,
     /// What the replays in line keep in memory.
@@ -245,7 +247,7 @@ impl Inbox {
         }
     }
 
-    pub(super) fn push_replay(&self, replay: super::consumer::Replaying) {
+    pub(super) fn push_replay(&self, replay: Replaying) {
         let mut queue = self.lock();
         queue.replay_bytes += replay.holds();
         queue.items.push_back(Item::Replay(replay));
@@ -267,7 +269,7 @@ impl Inbox {
     }
 
     /// An item that is not over stays first.
-    pub(super) fn put_back(&self, item: Item<super::consumer::Replaying>) {
+    pub(super) fn put_back(&self, item: Item<Replaying>) {
         let mut queue = self.lock();
         if let Item::Replay(replay) = &item {
             queue.replay_bytes += replay.holds();
@@ -275,7 +277,7 @@ impl Inbox {
         queue.items.push_front(item);
     }
 
-    pub(super) fn pop(&self) -> Option<Item<super::consumer::Replaying>> {
+    pub(super) fn pop(&self) -> Option<Item<Replaying>> {
         let mut queue = self.lock();
         let item = queue.items.pop_front();
         match &item {
@@ -291,10 +293,14 @@ impl Inbox {
         item
     }
 
-    pub(super) fn take_replays(
-        &self,
-        of: impl Fn(&super::consumer::Replaying) -> bool,
-    ) -> Vec<super::consumer::Replaying> {
+    /// Whether one of this channel is in line.
+    pub(super) fn replays(&self, channel: &Arc<Channel>) -> bool {
+        let is_of =
+            |item: &Item<_>| matches!(item, Item::Replay(replay) if Replaying::is_of(replay, channel));
+        self.lock().items.iter().any(is_of)
+    }
+
+    pub(super) fn take_replays(&self, of: impl Fn(&Replaying) -> bool) -> Vec<Replaying> {
         let mut queue = self.lock();
         let mut gone = Vec::new();
         let items = std::mem::take(&mut queue.items);

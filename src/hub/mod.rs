@@ -20,7 +20,7 @@ mod sticky;
 pub mod subscription;
 mod target;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ pub use self::consumer::{Consumer, Identity, Report, Subscribed, Subscription};
 pub use self::inbox::{Goodbye, Inbox};
 pub use self::notice::By;
 pub use self::options::ConnectionSettings;
-use self::saved::{Head, Saved};
+use self::saved::{Beyond, Head, Saved};
 pub use self::standing::Standing;
 use crate::manager::{self, Manager, SocketHandle};
 use crate::socketio::Recoverable;
@@ -50,11 +50,17 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How long a Manager may take to say which sessions it has; one whose ring has no room for long says it another time.
 const SESSIONS: Duration = Duration::from_secs(2);
 
+/// How long it may take to read the files that options of TLS name, and the system's certificates.
+const READING: Duration = Duration::from_secs(5);
+
 /// Names whose counters outlive the process. With more the stream does not.
 const MAX_SAVED: usize = 65_536;
 
 /// Connections that consumers may have opened, those that outlive them among them.
 pub const MAX_OPENED: usize = 1024;
+
+/// Closed connections whose names are remembered: their counters, and who would hear them again.
+pub const MAX_CLOSED: usize = 1024;
 
 /// What happens to a consumer that the ring has overrun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -99,6 +105,9 @@ pub enum Error {
     /// A file that the TLS options name cannot be used.
     #[error("{0}")]
     Tls(#[from] transport::Error),
+    /// One that does not come to an end.
+    #[error("the files of tls cannot be read within {} s", READING.as_secs())]
+    Reading,
     /// A consumer asked for more than it may have.
     #[error("at most {} subscriptions are possible; end some with unsubscribe", consumer::MAX_SUBSCRIPTIONS)]
     TooManySubscriptions,
@@ -163,6 +172,24 @@ pub struct Connection {
     pub settings: Arc<ConnectionSettings>,
 }
 
+/// Whose turn it is to add or remove connections. Whoever waits for it looks again, when it has come, at what may have
+/// changed: rights, defaults, which connections there are.
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "it is held, and nothing is in it")] OwnedMutexGuard<()>);
+
+/// What [`Hub::reconfigure`] will do. Nothing of it can fail any more.
+#[derive(Debug)]
+pub struct Prepared {
+    turn: Turn,
+    wanted: BTreeMap<String, ConnectionSettings>,
+    changes: Changes,
+    connectors: Connectors,
+}
+
+/// What was read for Managers that may be needed; each of the settings once.
+#[derive(Debug, Default)]
+struct Connectors(Vec<(transport::Settings, Connector)>);
+
 #[derive(Debug)]
 struct Entry {
     connection: Connection,
@@ -176,8 +203,12 @@ struct Entry {
 struct State {
     settings: Settings,
     connections: BTreeMap<String, Entry>,
-    /// Channels of every name there ever was, for their counters.
+    /// Channels of all connections and of names that were closed, for their counters.
     channels: HashMap<String, Arc<Channel>>,
+    /// The names that were closed, the oldest first.
+    closed: VecDeque<String>,
+    /// Where the counters of a new name begin: beyond those of all names that were forgotten, of which it may be one.
+    beyond: Beyond,
     /// What connections of the configuration, which are still to be opened, may go on with.
     sessions: HashMap<String, Recoverable>,
     consumers: BTreeMap<u64, Arc<Consumer>>,
@@ -258,11 +289,14 @@ impl Hub {
     /// be given back. Connections that hold other settings than they did have been left out by whoever read it.
     #[must_use]
     pub fn resuming(mut self, saved: Saved) -> Self {
-        let Saved { head: Head { stream, whole }, connections } = saved;
+        let Saved { head: Head { stream, whole, beyond }, connections } = saved;
         if whole {
             self.stream = stream.into();
         }
         let mut state = self.lock();
+        if whole {
+            state.beyond = beyond;
+        }
         let stall = state.settings.stall;
         for mut connection in connections {
             let name = connection.facts.name.clone();
@@ -277,7 +311,11 @@ impl Hub {
                     .then(|| Channel::remembering(connection, stream, stall, Arc::clone(&self.left_out)))
             };
             let channel = channel.map(|channel| Arc::new(channel.telling(Arc::clone(&self.moved))));
-            state.channels.extend(channel.map(|channel| (name.clone(), channel)));
+            if let Some(channel) = channel {
+                state.channels.insert(name.clone(), channel);
+                // Those that are opened now leave this list.
+                state.closed.push_back(name.clone());
+            }
             state.sessions.extend(session.map(|session| (name, session)));
         }
         drop(state);
@@ -344,7 +382,7 @@ impl Hub {
                 .collect()
         };
         for name in orphans {
-            let changing = Arc::clone(&self.changing).lock_owned().await;
+            let turn = self.turn().await;
             // Somebody else may have opened it meanwhile.
             let orphaned = self
                 .lock()
@@ -352,7 +390,7 @@ impl Hub {
                 .get(&name)
                 .is_some_and(|entry| entry.openers.is_empty() && !entry.lasting);
             if orphaned {
-                self.remove(&name, By::Consumer, changing).await;
+                self.remove(&name, By::Consumer, turn).await;
             }
         }
     }
@@ -422,49 +460,66 @@ impl Hub {
         consumer.subscribe(subscription, start, channels, answer).ok_or(Error::TooManySubscriptions)
     }
 
+    /// Waits for the turn to add or remove connections.
+    pub async fn turn(&self) -> Turn {
+        Turn(Arc::clone(&self.changing).lock_owned().await)
+    }
+
     /// Adds a connection, or attaches to the one that is the same; true if it is new.
     pub async fn open(
         &self,
+        turn: Turn,
         name: &str,
         settings: ConnectionSettings,
         opener: Opener,
     ) -> Result<(bool, Connection), Error> {
-        let _changing = self.changing.lock().await;
-        self.add(name, settings, opener).await
+        let mut connectors = Connectors::default();
+        if self.takes_connector(name, &settings) {
+            connectors.read(&settings.manager.transport).await?;
+        }
+        let outcome = self.add(name, settings, opener, &connectors).await;
+        if opener != Opener::Config {
+            self.lock().forget_closed();
+        }
+        drop(turn);
+        outcome
     }
 
-    /// Makes the connections of the configuration these, and touches none that is the same. One that a consumer has
-    /// opened becomes the configuration's if its name is here, and one that a consumer has closed comes back.
+    /// Gets ready to make the connections of the configuration these, and to touch none that is the same. One that a
+    /// consumer has opened will be the configuration's if its name is here, and one that a consumer has closed comes back.
     ///
-    /// Where one cannot be set up nothing is changed, and each such one is named.
-    pub async fn reconfigure(
+    /// Where some cannot be set up, each of them is named. Nothing is changed here.
+    pub async fn prepare(
         &self,
         wanted: BTreeMap<String, ConnectionSettings>,
-    ) -> Result<Changes, Vec<(String, Error)>> {
-        let mut changing = Arc::clone(&self.changing).lock_owned().await;
+    ) -> Result<Prepared, Vec<(String, Error)>> {
+        let turn = self.turn().await;
         let changes = self.compare(&wanted);
-        check(&wanted, &changes)?;
+        let (mut connectors, mut failed) = (Connectors::default(), Vec::new());
+        for name in changes.changed.iter().chain(&changes.added) {
+            if let Some(settings) = wanted.get(name)
+                && let Err(error) = connectors.read(&settings.manager.transport).await
+            {
+                failed.push((name.clone(), error));
+            }
+        }
+        if failed.is_empty() { Ok(Prepared { turn, wanted, changes, connectors }) } else { Err(failed) }
+    }
+
+    /// Does what was prepared; none when the daemon ends.
+    pub async fn reconfigure(&self, prepared: Prepared) -> Option<Changes> {
+        let Prepared { mut turn, wanted, changes, connectors } = prepared;
         // All leave before the first comes, so that sessions are shared as they would be after a start.
         for name in changes.removed.iter().chain(&changes.changed) {
             // A Manager that is gone was told to end.
-            changing = self
-                .remove(name, By::Config, changing)
-                .await
-                .ok_or_else(|| vec![(name.clone(), Error::ShuttingDown)])?;
+            turn = self.remove(name, By::Config, turn).await?;
         }
-        let mut failed = Vec::new();
         for (name, settings) in wanted {
-            if let Err(error) = self.add(&name, settings, Opener::Config).await {
-                failed.push((name, error));
-            }
+            self.add(&name, settings, Opener::Config, &connectors).await.ok()?;
         }
-        drop(changing);
-        if failed.is_empty() { Ok(changes) } else { Err(failed) }
-    }
-
-    /// Whether [`Hub::reconfigure`] could set all of these up.
-    pub fn check(&self, wanted: &BTreeMap<String, ConnectionSettings>) -> Result<(), Vec<(String, Error)>> {
-        check(wanted, &self.compare(wanted))
+        self.lock().forget_closed();
+        drop(turn);
+        Some(changes)
     }
 
     fn compare(&self, wanted: &BTreeMap<String, ConnectionSettings>) -> Changes {
@@ -491,23 +546,23 @@ impl Hub {
         name: &str,
         settings: ConnectionSettings,
         opener: Opener,
+        connectors: &Connectors,
     ) -> Result<(bool, Connection), Error> {
-        let (created, connection) = self.insert(name, settings, opener)?;
-        if created && connection.settings.auto_connect {
-            // A snapshot taken from now on shows that it is connecting.
-            let (done, connecting) = manager::done();
-            connection.socket.connect(done);
+        let (created, connection, connecting) = self.insert(name, settings, opener, connectors)?;
+        if let Some(connecting) = connecting {
             connecting.await;
         }
         Ok((created, connection))
     }
 
+    /// And, where it connects by itself, the wait until it has begun to.
     fn insert(
         &self,
         name: &str,
         settings: ConnectionSettings,
         opener: Opener,
-    ) -> Result<(bool, Connection), Error> {
+        connectors: &Connectors,
+    ) -> Result<(bool, Connection, Option<impl Future<Output = ()> + use<>>), Error> {
         let mut state = self.lock();
         if state.ending {
             return Err(Error::ShuttingDown);
@@ -517,21 +572,30 @@ impl Hub {
                 return Err(Error::Exists(name.to_owned()));
             }
             entry.note(opener);
-            return Ok((false, entry.connection.clone()));
+            return Ok((false, entry.connection.clone(), None));
         }
         let by = if opener == Opener::Config { By::Config } else { By::Consumer };
         if by == By::Consumer && state.opened_by_consumers() >= MAX_OPENED {
             return Err(Error::TooManyOpened);
         }
-        let (manager, shareable) = self.manager_for(&state, &settings)?;
-        let stall = state.settings.stall;
+        let manager = match state.manager_for(&settings) {
+            Some(manager) => manager,
+            None => {
+                let connector = connectors.get(&settings.manager.transport)?;
+                let (settings, stop) = (settings.manager.clone(), self.stop.child_token());
+                Manager::spawn(settings, connector, &self.common, &self.tasks, stop)
+            }
+        };
+        let shareable = !settings.force_new;
+        let (stall, beyond) = (state.settings.stall, state.beyond);
         let channel = state.channels.entry(name.to_owned()).or_insert_with(|| {
             let history = settings.history.clone();
             let left_out = Arc::clone(&self.left_out);
             let channel = Channel::new(name, Arc::clone(&self.stream), history, stall, left_out);
-            Arc::new(channel.telling(Arc::clone(&self.moved)))
+            Arc::new(channel.telling(Arc::clone(&self.moved)).counting_from(beyond))
         });
         let channel = Arc::clone(channel);
+        state.closed.retain(|closed| closed != name);
         for consumer in state.consumers.values() {
             consumer.connection_opening(&channel);
         }
@@ -545,12 +609,17 @@ impl Hub {
         entry.note(opener);
         state.connections.insert(name.to_owned(), entry);
         self.moved.notify_one();
-        Ok((true, connection))
+        let connecting = connection.settings.auto_connect.then(|| {
+            // Said before anybody sees the connection, so that whoever disconnects it comes after this.
+            let (done, connecting) = manager::done();
+            connection.socket.connect(done);
+            connecting
+        });
+        Ok((true, connection, connecting))
     }
 
     /// Disconnects a connection and forgets it, whoever opened it.
-    pub async fn close(&self, name: &str) -> Result<(), Error> {
-        let changing = Arc::clone(&self.changing).lock_owned().await;
+    pub async fn close(&self, turn: Turn, name: &str) -> Result<(), Error> {
         let (is_there, is_ending) = {
             let state = self.lock();
             (state.connections.contains_key(name), state.ending)
@@ -559,7 +628,9 @@ impl Hub {
             (_, true) => Err(Error::ShuttingDown),
             (false, false) => Err(Error::UnknownConnection(name.to_owned())),
             (true, false) => {
-                self.remove(name, By::Consumer, changing).await;
+                if let Some(_turn) = self.remove(name, By::Consumer, turn).await {
+                    self.lock().forget_closed();
+                }
                 Ok(())
             }
         }
@@ -707,15 +778,16 @@ impl Hub {
     /// Writes what outlives the process. `whole`, which [`Hub::suspend`] must have allowed, lets the stream go on with every
     /// line; else only these sessions may. Takes as long as `out`, and holds nobody up.
     pub fn save<W: Write>(&self, whole: bool, sessions: &Sessions, out: W) -> io::Result<W> {
-        let (channels, configured) = {
+        let (channels, configured, beyond) = {
             let state = self.lock();
             let channels: Vec<_> = state.channels.values().cloned().collect();
             let configured = state.connections.iter().filter(|(_, entry)| entry.by == By::Config);
             let identity = |entry: &Entry| saved::identity(&entry.connection.settings, &self.stream);
             let identities = configured.map(|(name, entry)| (name.clone(), identity(entry)));
-            (channels, identities.collect::<HashMap<_, _>>())
+            (channels, identities.collect::<HashMap<_, _>>(), state.beyond)
         };
-        let mut writer = saved::Writer::new(out, &Head { stream: self.stream.to_string(), whole })?;
+        let head = Head { stream: self.stream.to_string(), whole, beyond };
+        let mut writer = saved::Writer::new(out, &head)?;
         for channel in channels {
             let identity = configured.get(channel.name());
             let resumable = sessions.get(channel.name());
@@ -741,49 +813,32 @@ impl Hub {
     }
 
     /// The last line is written, and others may change connections, even if whoever waits here goes away. Gives the
-    /// guard back, unless the Manager is gone. At the end of the daemon all stay: it ends them, and knows their last lines.
-    async fn remove(&self, name: &str, by: By, changing: OwnedMutexGuard<()>) -> Option<OwnedMutexGuard<()>> {
+    /// turn back, unless the Manager is gone. At the end of the daemon all stay: it ends them, and knows their last lines.
+    async fn remove(&self, name: &str, by: By, turn: Turn) -> Option<Turn> {
         let entry = {
             let mut state = self.lock();
-            if state.ending { None } else { state.connections.remove(name) }
+            let entry = if state.ending { None } else { state.connections.remove(name) };
+            if entry.is_some() {
+                state.closed.push_back(name.to_owned());
+            }
+            entry
         };
-        let Some(entry) = entry else { return Some(changing) };
+        let Some(entry) = entry else { return Some(turn) };
         self.moved.notify_one();
         let (back, removed) = oneshot::channel();
         let Connection { channel, socket, .. } = entry.connection;
         socket.remove(Box::new(move |()| {
             channel.close(by);
             // If nobody waits any more, this is where it is let go.
-            let _ = back.send(changing);
+            let _ = back.send(turn);
         }));
         removed.await.ok()
     }
 
-    fn manager_for(
-        &self,
-        state: &State,
-        settings: &ConnectionSettings,
-    ) -> Result<(Arc<Manager>, bool), transport::Error> {
-        if !settings.force_new {
-            let mut candidates = Vec::new();
-            let mut taken = Vec::new();
-            for entry in state.connections.values() {
-                let Connection { socket, settings: other, .. } = &entry.connection;
-                if entry.shareable && other.manager == settings.manager {
-                    candidates.push(socket.manager());
-                }
-                if other.socket.namespace == settings.socket.namespace {
-                    taken.push(socket.manager());
-                }
-            }
-            let free = |manager: &&&Arc<Manager>| !taken.iter().any(|taken| Arc::ptr_eq(taken, manager));
-            if let Some(manager) = candidates.iter().find(free) {
-                return Ok((Arc::clone(manager), true));
-            }
-        }
-        let manager =
-            Manager::spawn(settings.manager.clone(), &self.common, &self.tasks, self.stop.child_token())?;
-        Ok((manager, !settings.force_new))
+    /// Whether a new Manager would be made for this.
+    fn takes_connector(&self, name: &str, settings: &ConnectionSettings) -> bool {
+        let state = self.lock();
+        !state.connections.contains_key(name) && state.manager_for(settings).is_none()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -791,27 +846,82 @@ impl Hub {
     }
 }
 
-/// Whether Managers could be made for what is new: their files are read. Each of the settings is looked at once.
-fn check(
-    wanted: &BTreeMap<String, ConnectionSettings>,
-    changes: &Changes,
-) -> Result<(), Vec<(String, Error)>> {
-    let (mut good, mut failed) = (Vec::new(), Vec::new());
-    let new = changes.changed.iter().chain(&changes.added);
-    for (name, settings) in new.filter_map(|name| Some((name, wanted.get(name)?))) {
-        let transport = &settings.manager.transport;
-        if good.contains(&transport) {
-            continue;
+impl Connectors {
+    /// Makes sure that there is one for these settings. Files are read by a thread that may wait for them.
+    async fn read(&mut self, settings: &transport::Settings) -> Result<(), Error> {
+        if self.of(settings).is_some() {
+            return Ok(());
         }
-        match Connector::new(transport.clone()) {
-            Ok(_) => good.push(transport),
-            Err(error) => failed.push((name.clone(), error.into())),
+        let for_it = settings.clone();
+        if !settings.takes_files() {
+            self.0.push((for_it, Connector::new(settings.clone())?));
+            return Ok(());
+        }
+        let reading = tokio::task::spawn_blocking(move || Connector::new(for_it));
+        let read = tokio::time::timeout(READING, reading).await.map_err(|_| Error::Reading)?;
+        // It is cut short only when the daemon ends.
+        let connector = read.map_err(|_| Error::ShuttingDown)??;
+        self.0.push((settings.clone(), connector));
+        Ok(())
+    }
+
+    /// One for a Manager of its own.
+    fn get(&self, settings: &transport::Settings) -> Result<Connector, Error> {
+        match self.of(settings) {
+            Some(connector) => Ok(connector.another()),
+            None => Ok(Connector::new(settings.clone())?),
         }
     }
-    if failed.is_empty() { Ok(()) } else { Err(failed) }
+
+    fn of(&self, settings: &transport::Settings) -> Option<&Connector> {
+        self.0.iter().find(|(known, _)| known == settings).map(|(_, connector)| connector)
+    }
 }
 
 impl State {
+    /// The Manager that such a connection shares with others, if there is one that has the namespace free.
+    fn manager_for(&self, settings: &ConnectionSettings) -> Option<Arc<Manager>> {
+        if settings.force_new {
+            return None;
+        }
+        let mut candidates = Vec::new();
+        let mut taken = Vec::new();
+        for entry in self.connections.values() {
+            let Connection { socket, settings: other, .. } = &entry.connection;
+            if entry.shareable && other.manager == settings.manager {
+                candidates.push(socket.manager());
+            }
+            if other.socket.namespace == settings.socket.namespace {
+                taken.push(socket.manager());
+            }
+        }
+        let free = |manager: &&&Arc<Manager>| !taken.iter().any(|taken| Arc::ptr_eq(taken, manager));
+        candidates.iter().find(free).map(|manager| Arc::clone(manager))
+    }
+
+    /// Forgets the names that were closed first where there are too many, as soon as nobody has anything of them to take.
+    /// For whoever has the turn, so that all of them have said their last.
+    fn forget_closed(&mut self) {
+        let mut too_many = self.closed.len().saturating_sub(MAX_CLOSED);
+        if too_many == 0 {
+            return;
+        }
+        let Self { closed, channels, consumers, beyond, .. } = self;
+        closed.retain(|name| {
+            let Some(channel) = channels.get(name).filter(|_| too_many > 0) else { return true };
+            // One that is far behind everybody else must not keep names for ever.
+            let must = too_many > MAX_CLOSED;
+            let heard = consumers.values().all(|consumer| consumer.leave_closed(channel, must));
+            if heard {
+                let counters = channel.counters();
+                *beyond = Beyond { seq: beyond.seq.max(counters.seq), ack: beyond.ack.max(counters.ack) };
+                channels.remove(name);
+                too_many -= 1;
+            }
+            !heard
+        });
+    }
+
     /// Each Manager once.
     fn managers(&self) -> Vec<Arc<Manager>> {
         let mut managers: Vec<Arc<Manager>> = Vec::new();
@@ -845,3 +955,6 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

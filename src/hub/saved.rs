@@ -44,6 +44,18 @@ pub struct Head {
     pub stream: String,
     /// The stream ended here, so that it can go on. Otherwise numbers may have been given out that are not in the file.
     pub whole: bool,
+    /// Where the counters of names begin that the file does not know.
+    #[serde(default)]
+    pub beyond: Beyond,
+}
+
+/// The greatest counters of names that were forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beyond {
+    /// The number of a line.
+    pub seq: u64,
+    /// The number of a question for an ack.
+    pub ack: u64,
 }
 
 /// A connection without its lines.

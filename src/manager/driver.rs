@@ -195,25 +195,21 @@ impl Alarm {
 }
 
 impl Driver {
-    /// `witness`: somebody who hears how its sessions come about.
+    /// `connector` is one with the transport's settings; `witness`: somebody who hears how its sessions come about.
     pub(super) fn new(
         settings: Settings,
+        connector: Connector,
         witness: Option<Arc<dyn Witness>>,
         commands: mpsc::UnboundedReceiver<Command>,
         common: &Common,
         tasks: TaskTracker,
         stop: CancellationToken,
-    ) -> Result<Self, transport::Error> {
+    ) -> Self {
         let mut clock = common.clock.clone();
         clock.look();
-        let secrets = settings.transport.secrets();
-        Ok(Self {
-            connector: match &witness {
-                Some(witness) => {
-                    Connector::watched(settings.transport.clone(), Arc::clone(witness) as Arc<_>)?
-                }
-                None => Connector::new(settings.transport.clone())?,
-            },
+        Self {
+            secrets: connector.secrets().clone(),
+            connector,
             witness,
             state: State::new(settings.clone(), Arc::clone(&common.pace), fastrand::u64(..)),
             settings,
@@ -229,10 +225,9 @@ impl Driver {
             awake: waking(common.awake.subscribe()),
             turn: Arc::clone(&common.turn),
             clock,
-            secrets,
             tasks,
             stop: Box::pin(stop.cancelled_owned()),
-        })
+        }
     }
 
     /// Ends with the last handle, or when it is told to. A panic costs the session, not the Manager.

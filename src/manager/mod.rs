@@ -33,7 +33,7 @@ use crate::socketio::{
     AckError, AnswerError, Args, DisconnectReason, Emit, EmitError, Loss, Name, Parser, Recoverable, Sent,
     Step, socket,
 };
-use crate::transport;
+use crate::transport::{self, Connector};
 
 /// Bytes of emits on their way to the transport of one Manager; whoever brings more waits.
 pub const IN_FLIGHT: usize = 1024 * 1024;
@@ -429,41 +429,45 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Starts the Manager's task, which `stop` ends: its sockets then leave, and what is queued is sent.
-    /// Fails when a file that the TLS settings name cannot be used.
+    /// Starts the Manager's task, which `stop` ends: its sockets then leave, and what is queued is sent. `connector` is
+    /// its own, and has been made with the settings' transport.
     pub fn spawn(
         settings: Settings,
+        connector: Connector,
         common: &Common,
         tasks: &TaskTracker,
         stop: CancellationToken,
-    ) -> Result<Arc<Self>, transport::Error> {
-        Self::start(settings, None, common, tasks, stop)
+    ) -> Arc<Self> {
+        Self::start(settings, connector, None, common, tasks, stop)
     }
 
-    /// [`Manager::spawn`], with somebody who hears how its sessions come about.
+    /// The same with somebody who hears how its sessions come about. Fails when a file that the TLS settings name cannot
+    /// be used.
     pub fn spawn_watched(
         settings: Settings,
         witness: Arc<dyn Witness>,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, transport::Error> {
-        Self::start(settings, Some(witness), &Common::default(), tasks, stop)
+        let connector = Connector::watched(settings.transport.clone(), Arc::clone(&witness) as Arc<_>)?;
+        Ok(Self::start(settings, connector, Some(witness), &Common::default(), tasks, stop))
     }
 
     fn start(
         settings: Settings,
+        connector: Connector,
         witness: Option<Arc<dyn Witness>>,
         common: &Common,
         tasks: &TaskTracker,
         stop: CancellationToken,
-    ) -> Result<Arc<Self>, transport::Error> {
+    ) -> Arc<Self> {
         let (commands, receiver) = mpsc::unbounded_channel();
         let gate = Arc::new(Semaphore::new(IN_FLIGHT));
         let transport::Settings { host, port, .. } = &settings.transport;
         let span = debug_span!("manager", host, port);
-        let driver = driver::Driver::new(settings, witness, receiver, common, tasks.clone(), stop)?;
+        let driver = driver::Driver::new(settings, connector, witness, receiver, common, tasks.clone(), stop);
         tasks.spawn(driver.run().instrument(span));
-        Ok(Arc::new(Self { commands, gate, next_key: AtomicU64::new(0) }))
+        Arc::new(Self { commands, gate, next_key: AtomicU64::new(0) })
     }
 
     /// Adds an inactive socket for a namespace that is not taken. `first_ack`: where our numbers for the server's

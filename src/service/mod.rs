@@ -173,7 +173,7 @@ async fn serve_reloading(
     // Whoever waits for the daemon does not wait for what a thousand connections say to their servers.
     hub.hold_attempts();
     for (name, settings) in std::mem::take(&mut config.connections) {
-        let opened = hub.open(&name, settings, Opener::Config).await;
+        let opened = hub.open(hub.turn().await, &name, settings, Opener::Config).await;
         opened.map_err(|error| Error::Connection { name, error })?;
     }
     if let Some(keeper) = &mut keeper {

@@ -4,6 +4,7 @@
 //! the log and in the answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,9 @@ use super::{api_settings, hub_settings};
 use crate::api::reload::{Outcome, Reloaded, Request};
 use crate::api::server::Server;
 use crate::hub::{self, Hub};
+
+/// How long it may take to read a configuration, and to look its users and groups up.
+const LOADING: Duration = Duration::from_secs(10);
 
 /// Where a configuration comes from: it can be read from there as often as wanted.
 #[derive(Clone)]
@@ -65,22 +69,24 @@ pub(super) async fn serve(
             Some(request) = requests.recv() => Some(request),
             () = hangup() => None,
         };
-        let outcome =
-            match &reload {
-                Some(reload) => {
-                    let config = tokio::select! {
-                        // A file that cannot be read to its end must not keep the daemon.
-                        () = stop.cancelled() => return,
-                        config = reload.begin() => config,
-                    };
-                    let outcome = reload.finish(config, &started, hub, server, stop).await;
-                    teller.tell(Word::Ready);
-                    outcome
-                }
-                None => Err("it was given by the program that the daemon runs in, and cannot be read again"
-                    .to_owned()),
-            };
-        if let Some(request) = request {
+        let outcome = match &reload {
+            Some(reload) => {
+                let config = tokio::select! {
+                    // A file that cannot be read to its end must not keep the daemon.
+                    () = stop.cancelled() => return,
+                    config = reload.begin() => config,
+                };
+                let outcome = reload.finish(config, &started, hub, server, stop).await;
+                teller.tell(Word::Ready);
+                outcome
+            }
+            None => {
+                Some(Err("it was given by the program that the daemon runs in, and cannot be read again"
+                    .to_owned()))
+            }
+        };
+        // One that is dropped says that the daemon ends.
+        if let (Some(request), Some(outcome)) = (request, outcome) {
             request.answer(outcome);
         }
     }
@@ -94,10 +100,18 @@ impl Reload {
             Err(error) => warn!(%error, "the service manager was not told of the reload"),
         }
         let origin = self.origin.clone();
-        let loaded = tokio::task::spawn_blocking(move || origin.load()).await;
+        let loading = tokio::task::spawn_blocking(move || origin.load());
+        let Ok(loaded) = tokio::time::timeout(LOADING, loading).await else {
+            let seconds = LOADING.as_secs();
+            return Err(format!(
+                "it was not read within {seconds} s; a file of it, or the system's database of users and groups, does \
+                 not answer"
+            ));
+        };
         loaded.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
+    /// None when the daemon ends.
     async fn finish(
         &self,
         config: Result<Config, String>,
@@ -105,9 +119,9 @@ impl Reload {
         hub: &Hub,
         server: &Server,
         stop: &CancellationToken,
-    ) -> Outcome {
+    ) -> Option<Outcome> {
         let outcome = match config {
-            Ok(config) => self.apply(config, started, hub, server, stop).await,
+            Ok(config) => self.apply(config, started, hub, server, stop).await?,
             Err(problems) => Err(problems),
         };
         match &outcome {
@@ -122,11 +136,11 @@ impl Reload {
             }
         }
         server.set_config_error(outcome.as_ref().err().cloned());
-        outcome
+        Some(outcome)
     }
 
-    /// Nothing is changed before it is known that it can be; then rules come first, so that nobody hears of a new connection
-    /// that they hide.
+    /// All that can fail comes before anything is changed; then rules come first, so that nobody hears of a new connection
+    /// that they hide. None when the daemon ends.
     async fn apply(
         &self,
         mut config: Config,
@@ -134,20 +148,23 @@ impl Reload {
         hub: &Hub,
         server: &Server,
         stop: &CancellationToken,
-    ) -> Outcome {
+    ) -> Option<Outcome> {
         let warnings = config.warnings();
         let connections = std::mem::take(&mut config.connections);
-        hub.check(&connections).map_err(problems)?;
-        let before = server.set_settings(api_settings(&config), stop).await;
-        let changes = match hub.reconfigure(connections).await {
-            Ok(changes) => changes,
-            Err(failed) => {
-                server.set_settings(before, stop).await;
-                return Err(problems(failed));
-            }
+        let prepared = tokio::select! {
+            // Others may have their turn before, and files can take long.
+            () = stop.cancelled() => return None,
+            prepared = hub.prepare(connections) => match prepared {
+                Ok(prepared) => prepared,
+                Err(failed) => return Some(Err(problems(failed))),
+            },
         };
+        if let Err(problem) = self.level.set(&config.log.level) {
+            return Some(Err(problem));
+        }
+        server.set_settings(api_settings(&config), stop).await;
         hub.set_settings(hub_settings(&config));
-        self.level.set(&config.log.level)?;
+        let changes = hub.reconfigure(prepared).await?;
         for warning in warnings {
             warn!("{warning}");
         }
@@ -155,7 +172,7 @@ impl Reload {
         for key in &needs_restart {
             warn!(key, "its new value takes effect with a restart");
         }
-        Ok(Reloaded { changes, needs_restart })
+        Some(Ok(Reloaded { changes, needs_restart }))
     }
 }
 

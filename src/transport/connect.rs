@@ -12,6 +12,7 @@ use super::step::{Log, Progress, Step, Watch};
 use super::websocket::WebSocket;
 use super::{Error, Settings, Transport, upgrade};
 use crate::engineio::{Phase, Revision, TransportKind};
+use crate::secret::Secrets;
 
 /// Opens transports to one server; cheap to clone.
 ///
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     /// Largest message taken, in bytes.
     pub(super) max_payload: usize,
     pub(super) protocols: Vec<String>,
+    secrets: Secrets,
 }
 
 impl Shared {
@@ -60,14 +62,31 @@ impl Connector {
     /// As [`Connector::new`], with somebody who hears each step to the server as it is taken.
     pub fn watched(settings: Settings, watch: Arc<dyn Watch>) -> Result<Self, Error> {
         let progress = Arc::new(Progress::new(watch));
+        let dialler = Dialler::new(&settings, Arc::clone(&progress) as Arc<_>)?;
         let shared = Shared {
             revision: settings.revision,
-            dialler: Dialler::new(&settings, Arc::clone(&progress) as Arc<_>)?,
+            secrets: settings.secrets(dialler.proxy()),
+            dialler,
             requests: Requests::new(&settings)?,
             max_payload: settings.max_payload,
             protocols: settings.protocols,
         };
         Ok(Self { shared: Arc::new(shared), progress })
+    }
+
+    /// One for another Manager with the same settings, which shares nothing with this one but what was read from files.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let progress = Arc::new(Progress::new(Arc::new(Log)));
+        let shared = Shared {
+            revision: self.shared.revision,
+            dialler: self.shared.dialler.telling(Arc::clone(&progress) as Arc<_>),
+            requests: self.shared.requests.afresh(),
+            max_payload: self.shared.max_payload,
+            protocols: self.shared.protocols.clone(),
+            secrets: self.shared.secrets.clone(),
+        };
+        Self { shared: Arc::new(shared), progress }
     }
 
     /// Opens a transport; with `sid`, one that joins that session.
@@ -89,6 +108,11 @@ impl Connector {
 }
 
 impl Connector {
+    /// What the server or a proxy is told with each request and nobody else may see.
+    pub fn secrets(&self) -> &Secrets {
+        &self.shared.secrets
+    }
+
     /// What goes on since the last step of any of its transports, and the phase that it belongs to.
     pub fn progress(&self) -> Option<(Phase, String)> {
         self.progress.now()

@@ -75,6 +75,17 @@ pub struct Settings {
     pub via: Via,
 }
 
+impl Settings {
+    /// Whether a [`Connector`] with these reads files, which can take long.
+    pub fn takes_files(&self) -> bool {
+        let proxy = match &self.via {
+            Via::Proxy(proxy) => proxy.scheme == ProxyScheme::Https,
+            Via::Environment | Via::Direct | Via::Unix(_) => false,
+        };
+        self.scheme.is_secure() || proxy
+    }
+}
+
 /// How a URL begins. The schemes of WebSocket mean no more than those of HTTP: either way both transports can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {

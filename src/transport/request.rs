@@ -126,13 +126,28 @@ impl Requests {
             headers,
             protocols,
             cookies: settings.with_credentials.then(Mutex::default),
-            stamp: AtomicU64::new(fastrand::u64(..1 << 40)),
+            stamp: new_stamp(),
         };
         let longest = "x".repeat(1024);
         requests
             .uri(TransportKind::Polling, Some(&longest))
             .map_err(|failure| bad("path or query", &settings.path, &failure))?;
         Ok(requests)
+    }
+
+    /// The same requests for somebody else, who has no cookies yet.
+    pub(super) fn afresh(&self) -> Self {
+        Self {
+            revision: self.revision,
+            origin: self.origin.clone(),
+            url: self.url.clone(),
+            path: self.path.clone(),
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            protocols: self.protocols.clone(),
+            cookies: self.cookies.is_some().then(Mutex::default),
+            stamp: new_stamp(),
+        }
     }
 
     /// Scheme, host and port.
@@ -266,6 +281,11 @@ fn has_room(cookies: &mut CookieStore) -> bool {
 /// A name or a value of a query as it goes out.
 pub(super) fn encode(text: &str) -> String {
     utf8_percent_encode(text, COMPONENT).to_string()
+}
+
+/// Where the numbers begin that keep requests from being answered out of a cache.
+fn new_stamp() -> AtomicU64 {
+    AtomicU64::new(fastrand::u64(..1 << 40))
 }
 
 /// Parameters as a query string, keys and values written as `encodeURIComponent` does, without a `?`.

@@ -4,13 +4,15 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderName, HeaderValue};
 
+use super::Settings;
+use super::proxy::Proxy;
 use super::request::encode;
-use super::{Settings, Via};
 use crate::secret::{Secrets, is_secret_name};
 
 impl Settings {
-    /// Values of headers, secret values of the query, and the user and password for a proxy.
-    pub fn secrets(&self) -> Secrets {
+    /// Values of headers, secret values of the query, and the password for the proxy on the way, which the environment may
+    /// have named.
+    pub(super) fn secrets(&self, proxy: Option<&Proxy>) -> Secrets {
         let mut secrets = Secrets::default();
         for (name, value) in &self.headers {
             add_header(&mut secrets, name, value);
@@ -19,9 +21,7 @@ impl Settings {
             secrets.add(value);
             secrets.add(&encode(value));
         }
-        if let Via::Proxy(proxy) = &self.via
-            && let Some(credentials) = &proxy.credentials
-        {
+        if let Some(credentials) = proxy.and_then(|proxy| proxy.credentials.as_ref()) {
             secrets.add(&String::from_utf8_lossy(&credentials.password));
             if let Some(value) = credentials.basic() {
                 add_header(&mut secrets, &http::header::PROXY_AUTHORIZATION, &value);

@@ -51,12 +51,22 @@ impl Drop for Tap {
 async fn listen(listener: UnixListener, daemon: PathBuf, departures: Arc<Mutex<Vec<String>>>) {
     let mut programs = JoinSet::new();
     while let Ok((program, _)) = listener.accept().await {
+        // A program whose daemon is not there, or not there yet, finds its attachment ended at once.
         let Ok(daemon) = UnixStream::connect(&daemon).await else { continue };
         let (talk, departures) = (Arc::<Mutex<Talk>>::default(), Arc::clone(&departures));
         let ((from_program, to_program), (from_daemon, to_daemon)) =
             (program.into_split(), daemon.into_split());
-        programs.spawn(hand_on_requests(from_program, to_daemon, Arc::clone(&talk)));
-        programs.spawn(hand_on_lines(from_daemon, to_program, talk, departures));
+        programs.spawn(async move {
+            let requests = async {
+                hand_on_requests(from_program, to_daemon, Arc::clone(&talk)).await;
+                std::future::pending::<()>().await;
+            };
+            // A program that has asked its last still hears. A daemon that is gone is gone for both directions.
+            tokio::select! {
+                () = requests => {}
+                () = hand_on_lines(from_daemon, to_program, Arc::clone(&talk), departures) => {}
+            }
+        });
     }
 }
 
@@ -82,8 +92,10 @@ async fn hand_on_lines(
     let mut line = Vec::new();
     while let Ok(1..) = daemon.read_until(b'\n', &mut line).await {
         let text = String::from_utf8_lossy(&line);
-        let read = talk.lock().expect("no holder panics").read(text.trim_end_matches('\n'));
-        if let Err(departure) = read {
+        // A daemon that is killed may leave one half written, which is no line.
+        if let Some(text) = text.strip_suffix('\n')
+            && let Err(departure) = talk.lock().expect("no holder panics").read(text)
+        {
             departures.lock().expect("no holder panics").push(departure);
         }
         if program.write_all(&line).await.is_err() {

@@ -77,23 +77,26 @@ fn command(socket: &Path, program: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// A program that runs; killed when dropped, with those it has started.
+/// A program that runs; killed when dropped, with those it has started. What they hear is held against the schema.
 pub(crate) struct Listening {
     lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
     group: Option<Pid>,
     _child: Child,
+    _tap: Tap,
 }
 
 impl Listening {
     /// Runs a script of a shell in `folder`; it may leave others behind that go on.
     pub(crate) fn start(daemon: &Daemon, folder: &Path, script: &str) -> Self {
-        let mut command = command(&daemon.folder().socket(), "sh", &["-euc", script]);
+        let tap = Tap::on(&daemon.folder().socket());
+        let mut command = command(&tap.socket(), "sh", &["-euc", script]);
         let mut child = command.current_dir(folder).process_group(0).spawn().expect("a shell");
         let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         Self {
             group: child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw),
             lines,
             _child: child,
+            _tap: tap,
         }
     }
 

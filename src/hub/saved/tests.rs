@@ -37,7 +37,7 @@ fn facts(number: usize, seq: u64) -> Facts {
 }
 
 fn head() -> Head {
-    Head { stream: "s1".to_owned(), whole: true }
+    Head { stream: "s1".to_owned(), whole: true, beyond: Beyond { seq: 7, ack: 3 } }
 }
 
 fn written(connections: &Connections) -> Vec<u8> {

@@ -101,7 +101,8 @@ impl World {
         let common = Common { clock, ..Common::default() };
         let (commands, receiver) = mpsc::unbounded_channel();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let driver = Driver::new(settings, None, receiver, &common, tasks, stop).unwrap();
+        let connector = Connector::new(settings.transport.clone()).unwrap();
+        let driver = Driver::new(settings, connector, None, receiver, &common, tasks, stop);
         let mut task = JoinSet::new();
         task.spawn(driver.run());
         let (tell, heard) = mpsc::unbounded_channel();

@@ -38,6 +38,7 @@ pub(super) struct Dialler {
 }
 
 /// The way to the server, once it is known what the environment says.
+#[derive(Clone)]
 enum Way {
     Direct {
         /// What helps where it does not work, if the environment names a proxy that is not used.
@@ -51,6 +52,7 @@ enum Way {
 }
 
 /// How one peer is spoken to over TLS.
+#[derive(Clone)]
 struct Secure {
     connector: TlsConnector,
     name: ServerName<'static>,
@@ -86,6 +88,20 @@ impl Dialler {
         match &self.secure {
             Some(secure) => secure.shake(stream, watch).await,
             None => Ok(stream),
+        }
+    }
+
+    /// The same, with somebody else who is told the steps.
+    pub(super) fn telling(&self, watch: Arc<dyn Watch>) -> Self {
+        let Self { host, port, way, secure, watch: _ } = self;
+        Self { host: host.clone(), port: *port, way: way.clone(), secure: secure.clone(), watch }
+    }
+
+    /// The proxy on the way, whoever has named it.
+    pub(super) fn proxy(&self) -> Option<&Proxy> {
+        match &self.way {
+            Way::Proxy { proxy, .. } => Some(proxy),
+            Way::Direct { .. } | Way::Unix(_) => None,
         }
     }
 

@@ -222,6 +222,9 @@ async fn a_name_an_url_or_an_option_that_cannot_be_is_refused_by_name() {
         ("ok", good, r#","transports":["pigeon"]"#, "transports"),
         ("ok", good, r#","auth":5"#, "auth"),
         ("ok", good, r#","history":{"colour":1}"#, "colour"),
+        ("\\ud800", good, "", "name"),
+        ("ok", good, r#","name":"other""#, "name"),
+        ("ok", good, r#","timeout":1000,"timeout":1000"#, "timeout"),
     ] {
         chat.consumer
             .call(
