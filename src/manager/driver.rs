@@ -137,7 +137,7 @@ impl Link {
 
 /// What woke the task.
 enum Wake {
-    Command(Option<Command>),
+    Command(Option<Box<Command>>),
     Link(Heard),
     Probe(Heard),
     Asked { key: Key, question: u64, outcome: auth::Outcome },
@@ -153,8 +153,8 @@ pub(super) struct Driver {
     state: State<Waiter>,
     connector: Connector,
     witness: Option<Arc<dyn Witness>>,
-    clients: BTreeMap<Key, Client>,
-    commands: mpsc::UnboundedReceiver<Command>,
+    clients: BTreeMap<Key, Box<Client>>,
+    commands: mpsc::UnboundedReceiver<Box<Command>>,
     link: Link,
     probe: Link,
     /// What is being read or run for a socket: one thing at a time, for a later question makes an earlier one void.
@@ -200,7 +200,7 @@ impl Driver {
         settings: Settings,
         connector: Connector,
         witness: Option<Arc<dyn Witness>>,
-        commands: mpsc::UnboundedReceiver<Command>,
+        commands: mpsc::UnboundedReceiver<Box<Command>>,
         common: &Common,
         tasks: TaskTracker,
         stop: CancellationToken,
@@ -261,10 +261,10 @@ impl Driver {
             match wake {
                 Wake::Command(None) | Wake::Stop => return,
                 Wake::Command(Some(command)) => {
-                    self.command(command);
+                    self.command(*command);
                     for _ in 1..BATCH {
                         let Ok(command) = self.commands.try_recv() else { break };
-                        self.command(command);
+                        self.command(*command);
                     }
                 }
                 Wake::Link(heard) => {
@@ -694,7 +694,7 @@ impl Driver {
             has_room: false,
             unpublished: false,
         };
-        self.clients.insert(key, client);
+        self.clients.insert(key, Box::new(client));
     }
 
     fn emit(&mut self, key: Key, emit: Emit, permit: Option<OwnedSemaphorePermit>, ticket: Box<dyn Ticket>) {
@@ -768,7 +768,7 @@ impl Driver {
         };
         let mut active = Vec::new();
         for (key, client) in &mut self.clients {
-            let Client { settings, status, last_ack, .. } = client;
+            let Client { settings, status, last_ack, .. } = &mut **client;
             self.state.add(*key, settings.for_socket(&self.settings), settings.returns, *last_ack + 1);
             if status.active {
                 let joined = status.id.is_some();

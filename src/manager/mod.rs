@@ -423,7 +423,8 @@ pub type Sessions = HashMap<u64, Recoverable>;
 /// each consumer has one on the way at most.
 #[derive(Debug)]
 pub struct Manager {
-    commands: mpsc::UnboundedSender<Command>,
+    /// Boxed, for the queue has room for 32 at the least, and mostly nothing is in it.
+    commands: mpsc::UnboundedSender<Box<Command>>,
     gate: Arc<Semaphore>,
     next_key: AtomicU64,
 }
@@ -497,7 +498,7 @@ impl Manager {
 
     fn send(&self, command: Command) {
         // A task that is gone drops the command, and with it the ticket, whose owner notices.
-        let _ = self.commands.send(command);
+        let _ = self.commands.send(Box::new(command));
     }
 }
 

@@ -86,7 +86,8 @@ enum AuthState {
 pub struct State<T> {
     settings: Settings,
     phase: Phase,
-    sockets: BTreeMap<Key, Entry<T>>,
+    /// Large, and mostly there is one: a node of the map has room for eleven.
+    sockets: BTreeMap<Key, Box<Entry<T>>>,
     by_namespace: BTreeMap<ByteString, Key>,
     /// The CONNECTs of removed sockets that the server has yet to answer on this session.
     orphans: HashMap<ByteString, socket::Joining>,
@@ -190,7 +191,7 @@ impl<T> State<T> {
             comeback: None,
             reading: None,
         };
-        self.sockets.insert(key, entry);
+        self.sockets.insert(key, Box::new(entry));
     }
 
     /// Lets a socket that was just added go on with the session that another process had.
@@ -226,7 +227,8 @@ impl<T> State<T> {
             entry.socket.abandon_acks();
             self.pump(now, key);
         }
-        if let Some(Entry { socket, .. }) = self.sockets.remove(&key) {
+        if let Some(entry) = self.sockets.remove(&key) {
+            let socket = entry.socket;
             self.by_namespace.remove(socket.namespace());
             if let Some(unanswered) = socket.unanswered() {
                 self.orphans.insert(socket.namespace().clone(), unanswered.clone());

@@ -80,7 +80,7 @@ impl Drop for Lost {
 /// A Manager's task with one socket, and all around it.
 struct World {
     listener: TcpListener,
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<Box<Command>>,
     heard: mpsc::UnboundedReceiver<String>,
     tell: mpsc::UnboundedSender<String>,
     common: Common,
@@ -124,7 +124,7 @@ impl World {
     }
 
     fn command(&self, command: Command) {
-        assert!(self.commands.send(command).is_ok(), "the Manager's task is gone");
+        assert!(self.commands.send(Box::new(command)).is_ok(), "the Manager's task is gone");
     }
 
     /// Accepts the Manager's WebSocket and joins its socket.
