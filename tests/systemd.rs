@@ -114,12 +114,12 @@ fn the_rpm_holds_what_belongs_to_it() {
 /// Plays `inside::play` in a systemd that is booted over this machine's files.
 #[test]
 fn the_installed_package_under_a_booted_systemd() {
-    let what = "the package under a booted systemd";
+    let what = "the packages under a booted systemd";
     if !rustix::process::geteuid().is_root() {
         return leave_out(what, "it takes root");
     }
     // In some containers root may not do it.
-    if lacking(what, &["systemd-nspawn --version", "unshare --mount true"]) {
+    if lacking(what, &["systemd-nspawn --version", "unshare --mount true", "rpm --version"]) {
         return;
     }
     if Path::new("/usr/bin/siod").exists() || Path::new("/etc/siod").exists() {
@@ -129,7 +129,17 @@ fn the_installed_package_under_a_booted_systemd() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let own = std::env::current_exe().expect("this test is a program");
     std::fs::copy(own, folder.path().join("test")).expect("room for a copy");
-    std::fs::copy(&packages.deb, folder.path().join("siod.deb")).expect("room for a copy");
+    for (package, name) in [(&packages.deb, "siod.deb"), (&packages.rpm, "siod.rpm")] {
+        std::fs::copy(package, folder.path().join(name)).expect("room for a copy");
+    }
+    // As much of the repository as packaging/install takes.
+    let source = folder.path().join("source");
+    std::fs::create_dir_all(source.join("target/release")).expect("room for it");
+    let mut copy = Command::new("cp");
+    copy.current_dir(HERE).args(["-r", "packaging", "systemd", "config"]).arg(&source);
+    assert_success(&copy.output().expect("it starts"));
+    let binary = packages.deb.with_file_name("siod");
+    std::fs::copy(binary, source.join("target/release/siod")).expect("room for a copy");
     let output = Command::new(Path::new(HERE).join("tests/systemd/boot.sh"))
         .arg(folder.path())
         .args(["/siod-test/test", "--ignored", "--exact", "inside::play", "--nocapture"])

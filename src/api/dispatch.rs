@@ -717,10 +717,11 @@ fn connect_failed(name: &str, failure: &ConnectFailure) -> Error {
 
 /// Memory of the process that is in use, 0 where the system does not say.
 fn rss_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|statm| statm.split(' ').nth(1)?.parse::<u64>().ok());
-    pages.unwrap_or(0) * rustix::param::page_size() as u64
+    // In this file it is in kilobytes. In statm it is in pages, and before Linux 6.4 the size of those is not to be had
+    // by a process that is not dumpable.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+    resident.and_then(|kilobytes| kilobytes.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 #[cfg(test)]

@@ -1,13 +1,20 @@
 //! How a command ends: exit codes, and what stderr says.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::output::note;
+use super::text::visible;
 use crate::client::{Error, ErrorKind, Lost, Refusal};
 use crate::service;
+
+/// Where the daemon of the system has its socket, and the unit that makes it.
+const OF_THE_SYSTEM: &str = "/run/siod/siod.sock";
+const SOCKET_UNIT: &str = "siod.socket";
 
 /// What the exit code says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +40,7 @@ impl From<Exit> for ExitCode {
 /// Why a command ended before it was done.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("no daemon at {} ({}); {}", .socket.display(), reason(.source), advice(.source))]
+    #[error("no daemon at {} ({}); {}", .socket.display(), reason(.source), advice(.socket, .source))]
     NoDaemon { socket: PathBuf, source: io::Error },
     #[error("{}{}", .0, farewell(.0))]
     Lost(#[from] Lost),
@@ -119,18 +126,46 @@ fn reason(error: &io::Error) -> String {
     text.split_once(" (os error ").map_or(text.clone(), |(words, _)| words.to_owned())
 }
 
-fn advice(error: &io::Error) -> &'static str {
+fn advice(socket: &Path, error: &io::Error) -> Cow<'static, str> {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "it admits only its owner and group: see api.mode and api.group",
-        io::ErrorKind::WouldBlock => "it takes no more programs at the moment: try again",
-        _ => "start one with 'siod run'",
+        io::ErrorKind::PermissionDenied => admits(socket),
+        io::ErrorKind::WouldBlock => "it takes no more programs at the moment: try again".into(),
+        _ if socket == Path::new(OF_THE_SYSTEM) => {
+            format!("start one with 'systemctl start {SOCKET_UNIT}' or 'siod run'").into()
+        }
+        _ if is_of_the_user(socket) && Path::new(OF_THE_SYSTEM).exists() => {
+            format!("for the system's: export SIOD_SOCKET={OF_THE_SYSTEM}; for your own: 'siod run'").into()
+        }
+        _ => "start one with 'siod run'".into(),
+    }
+}
+
+/// Whether it is where a user's daemon has its socket when nobody says otherwise.
+fn is_of_the_user(socket: &Path) -> bool {
+    let folder = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
+    folder.is_some_and(|folder| socket == Path::new(&folder).join("siod.sock"))
+}
+
+/// Whom a socket lets in that does not let us in.
+fn admits(socket: &Path) -> Cow<'static, str> {
+    let group = socket.metadata().ok().filter(|socket| socket.mode() & 0o020 != 0).and_then(|socket| {
+        let group = nix::unistd::Group::from_gid(socket.gid().into()).ok().flatten();
+        group.map(|group| group.name)
+    });
+    match group {
+        Some(name) => format!(
+            "it admits its owner and the group {}; who has come into the group has to log in again",
+            visible(&name)
+        )
+        .into(),
+        None => "it admits only its owner and group: see api.mode and api.group".into(),
     }
 }
 
 fn farewell(lost: &Lost) -> &'static str {
     match lost {
         Lost::Goodbye(reason) => match reason.as_str() {
-            "too_many_consumers" => "; raise api.max_consumers",
+            "too_many_consumers" => "; raise api.max_consumers, and send the daemon a SIGHUP",
             "forbidden" => "; the [[access]] rules of its configuration give you no role",
             "lagged" => "; this program did not read fast enough",
             _ => "",
@@ -153,19 +188,21 @@ mod tests {
     fn failures_say_what_to_do_and_have_their_code() {
         let missing = io::Error::from_raw_os_error(2);
         let denied = io::Error::from_raw_os_error(13);
+        let folder = tempfile::tempdir().unwrap();
+        let nobodys = folder.path().join("siod.sock");
+        let closed = format!(
+            "no daemon at {} (Permission denied); it admits only its owner and group: see api.mode and api.group",
+            nobodys.display()
+        );
         let socket = PathBuf::from("/run/siod/siod.sock");
         for (failure, exit, text) in [
             (
-                Failure::NoDaemon { socket: socket.clone(), source: missing },
+                Failure::NoDaemon { socket, source: missing },
                 69,
-                "no daemon at /run/siod/siod.sock (No such file or directory); start one with 'siod run'",
+                "no daemon at /run/siod/siod.sock (No such file or directory); \
+                 start one with 'systemctl start siod.socket' or 'siod run'",
             ),
-            (
-                Failure::NoDaemon { socket, source: denied },
-                69,
-                "no daemon at /run/siod/siod.sock (Permission denied); \
-                 it admits only its owner and group: see api.mode and api.group",
-            ),
+            (Failure::NoDaemon { socket: nobodys, source: denied }, 69, &closed),
             (Failure::Refused(refusal("unknown_connection")), 1, "says the daemon"),
             (Failure::Refused(refusal("connect_failed")), 3, "says the daemon"),
             (Failure::RefusedLine { line: 7, refusal: refusal("buffer_full") }, 1, "line 7: says the daemon"),
@@ -178,7 +215,8 @@ mod tests {
             (
                 Failure::Lost(Lost::Goodbye("too_many_consumers".into())),
                 1,
-                "the daemon ended the attachment: too_many_consumers; raise api.max_consumers",
+                "the daemon ended the attachment: too_many_consumers; \
+                 raise api.max_consumers, and send the daemon a SIGHUP",
             ),
             (Failure::Usage("wrong".into()), 2, "wrong"),
             (

@@ -1,7 +1,11 @@
 //! What the service manager is told: that the daemon is ready, reloads or ends, how its connections stand, and that its
 //! work goes on.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fmt::Write as _;
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub(super) use sd_notify::NotifyState as Word;
@@ -19,7 +23,21 @@ const SIGNS: u32 = 3;
 
 /// Tells the service manager; where there is none, nobody.
 pub(super) fn tell(words: &[Word<'_>]) {
-    if let Err(error) = sd_notify::notify(words) {
+    /// Opened with the first word and kept: who has no descriptor left has to give signs of life, too.
+    static WAY: LazyLock<io::Result<UnixDatagram>> = LazyLock::new(UnixDatagram::unbound);
+    let place = std::env::var_os("NOTIFY_SOCKET").filter(|place| Path::new(place).is_absolute());
+    let told = match (&*WAY, place) {
+        (Ok(way), Some(place)) => {
+            let mut text = String::new();
+            for word in words {
+                let _ = writeln!(text, "{word}"); // A String takes everything.
+            }
+            way.send_to(text.as_bytes(), place).map(drop)
+        }
+        // Places of other kinds are rare.
+        _ => sd_notify::notify(words),
+    };
+    if let Err(error) = told {
         warn!(%error, "the service manager could not be told");
     }
 }

@@ -277,7 +277,7 @@ async fn a_daemon_that_goes_away_is_69_and_one_that_turns_us_away_is_1() {
         (
             turned_away,
             1,
-            "siod: the daemon ended the attachment: too_many_consumers; raise api.max_consumers\n",
+            "siod: the daemon ended the attachment: too_many_consumers; raise api.max_consumers, and send the daemon a SIGHUP\n",
         ),
     ] {
         for args in [&["status"][..], &["listen"]] {

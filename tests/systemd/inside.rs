@@ -20,6 +20,12 @@ const SOCKET: &str = "/run/siod/siod.sock";
 const CONFIGURATION: &str = "/etc/siod/siod.toml";
 const DROP_IN: &str = "/etc/systemd/system/siod.service.d/test.conf";
 
+/// The drop-in's line that hands the secret over.
+const CREDENTIAL: &str = "LoadCredential=chat:/etc/siod/chat.json";
+
+/// The status while `chat` is up and `secret` is not asked for.
+const WELL: &str = "2 connections: 1 connected, 1 disconnected";
+
 /// What a program asks to see that it is served.
 const LIST: &str = r#"{"id":1,"method":"list"}"#;
 
@@ -59,20 +65,16 @@ async fn play() {
     stop().await;
     broken_at_start(&url).await;
     service_of_a_user().await;
+    troubles(&url).await;
     the_end().await;
+    rpm().await;
+    from_source().await;
 }
 
 async fn installation() {
     step("installation enables and starts nothing");
     ok("dpkg --install /siod-test/siod.deb").await;
-    for unit in ["siod.socket", "siod.service"] {
-        assert_eq!(says(&format!("systemctl is-enabled {unit}")).await, "disabled");
-        assert_eq!(says(&format!("systemctl is-active {unit}")).await, "inactive");
-    }
-    let configuration = std::fs::metadata(CONFIGURATION).expect("it was installed");
-    assert_eq!((configuration.mode() & 0o777, configuration.uid(), configuration.gid()), (0o640, 0, group()));
-    let folder = std::fs::metadata("/etc/siod").expect("it was installed");
-    assert_eq!((folder.mode() & 0o777, folder.gid()), (0o750, group()));
+    installed("/lib/systemd/system").await;
 
     step("the installed units are sound");
     assert_silent(&run("systemd-analyze verify siod.socket siod.service").await);
@@ -114,8 +116,12 @@ async fn credential() {
     std::fs::write("/etc/siod/chat.json", r#"{"token":"of the credential"}"#).expect("root may");
     std::fs::set_permissions("/etc/siod/chat.json", PermissionsExt::from_mode(0o600)).expect("root may");
     std::fs::create_dir_all(Path::new(DROP_IN).parent().expect("a folder")).expect("root may");
-    let drop_in = "[Service]\nLoadCredential=chat:/etc/siod/chat.json\nWatchdogSec=2s\n";
-    std::fs::write(DROP_IN, drop_in).expect("root may");
+    drop_in(CREDENTIAL).await;
+}
+
+/// What the drop-in adds to the service from its next start on.
+async fn drop_in(settings: &str) {
+    std::fs::write(DROP_IN, format!("[Service]\nWatchdogSec=2s\n{settings}\n")).expect("root may");
     ok("systemctl daemon-reload").await;
 }
 
@@ -136,7 +142,7 @@ async fn start_by_first_connect(mut upstream: Upstream) -> (Ws, Consumer, Upstre
     ws.send(r#"40{"sid":"socket-1"}"#).await;
 
     step("the status text");
-    until("StatusText", "2 connections: 1 connected, 1 disconnected").await;
+    until("StatusText", WELL).await;
 
     step("two users with different rights");
     let mut reader = Consumer::attach_as(READER, group(), Path::new(SOCKET));
@@ -196,7 +202,7 @@ async fn reloads(url: &str, keeper: &mut Consumer) {
     keep_session(keeper).await;
     configure(url, "");
     ok("systemctl reload siod").await;
-    until("StatusText", "2 connections: 1 connected, 1 disconnected").await;
+    until("StatusText", WELL).await;
     keep_session(keeper).await;
     assert_eq!(property("NRestarts").await, "0", "the watchdog has no reason so far");
 }
@@ -301,11 +307,7 @@ async fn service_of_a_user() {
     ok("useradd --create-home alice").await;
     let uid = says("id --user alice").await;
     ok(&format!("systemctl start user@{uid}.service")).await;
-    let as_alice = |command: &str| {
-        format!(
-            "setpriv --reuid={uid} --regid={uid} --clear-groups env HOME=/home/alice XDG_RUNTIME_DIR=/run/user/{uid} {command}"
-        )
-    };
+    let as_alice = |command: &str| as_alice(&uid, command);
     ok(&as_alice("systemctl --user enable --now siod.socket")).await;
     let socket = format!("/run/user/{uid}/siod.sock");
     assert_eq!(std::fs::metadata(&socket).expect("it is there").mode() & 0o777, 0o600);
@@ -317,6 +319,251 @@ async fn service_of_a_user() {
     ok(&as_alice("systemctl --user stop siod.socket siod.service")).await;
     assert!(!Path::new(&socket).exists());
     ok(&format!("systemctl stop user@{uid}.service")).await;
+}
+
+/// A command of hers, with the groups that she has by now.
+fn as_alice(uid: &str, command: &str) -> String {
+    format!(
+        "setpriv --reuid={uid} --regid={uid} --init-groups env HOME=/home/alice XDG_RUNTIME_DIR=/run/user/{uid} {command}"
+    )
+}
+
+/// The table in docs/operations.md: each symptom is made, its words are looked for, and its cure is tried.
+async fn troubles(url: &str) {
+    a_program_without_a_daemon().await;
+    no_credential(url).await;
+    a_server_that_is_not_there(url).await;
+    a_command_in_the_sandbox(url).await;
+    too_many_consumers(url).await;
+    too_few_descriptors().await;
+    no_user().await;
+}
+
+async fn a_program_without_a_daemon() {
+    step("no daemon of one's own, and one of the system that lets in only its group");
+    let uid = says("id --user alice").await;
+    let own = format!("no daemon at /run/user/{uid}/siod.sock (No such file or directory)");
+    let command = as_alice(&uid, "siod status");
+    fails(&command, 69, &[&own, "export SIOD_SOCKET=/run/siod/siod.sock"]).await;
+    let ask = as_alice(&uid, &format!("env SIOD_SOCKET={SOCKET} siod call hello"));
+    let denied = "no daemon at /run/siod/siod.sock (Permission denied)";
+    fails(&ask, 69, &[denied, "its owner and the group siod"]).await;
+    ok("usermod --append --groups siod alice").await;
+    let hello = says(&ask).await;
+    assert!(hello.contains(r#""role":"read""#), "{hello}");
+    let emit = as_alice(&uid, &format!("siod --socket {SOCKET} emit chat x"));
+    fails(&emit, 1, &["the method emit needs the role write; this consumer has read"]).await;
+
+    step("no socket");
+    ok("systemctl stop siod.socket siod.service").await;
+    let missing = "no daemon at /run/siod/siod.sock (No such file or directory)";
+    fails("siod status", 69, &[missing, "systemctl start siod.socket"]).await;
+    // The service too: the socket has just started it in vain so often that it would be given up again.
+    ok("systemctl start siod.socket siod.service").await;
+    ok("siod call hello").await;
+}
+
+async fn no_credential(url: &str) {
+    const ENCRYPT: &str = "systemd-creds encrypt /etc/siod/chat.json /etc/siod/chat.cred";
+    step("a credential that is not there");
+    ok("mv /etc/siod/chat.json /etc/siod/elsewhere").await;
+    start_fails("243", "status=243/CREDENTIALS").await;
+    ok("mv /etc/siod/elsewhere /etc/siod/chat.json").await;
+    starts().await;
+
+    step("an encrypted one, first under another name");
+    drop_in("LoadCredentialEncrypted=chat:/etc/siod/chat.cred").await;
+    ok(&format!("{ENCRYPT} --name=other")).await;
+    start_fails("243", "Embedded credential name 'other' does not match").await;
+    ok("rm /etc/siod/chat.cred").await;
+    ok(&format!("{ENCRYPT} --name=chat")).await;
+    starts().await;
+    ok("rm /etc/siod/chat.cred").await;
+
+    step("one that nobody hands over");
+    drop_in("").await;
+    let missing = "the environment has no variable CREDENTIALS_DIRECTORY";
+    start_fails("78", missing).await;
+    let check = "env STATE_DIRECTORY=/var/lib/siod siod check";
+    fails(check, 78, &["/etc/siod/siod.toml:", missing]).await;
+    ok("install -D -m 600 /etc/siod/chat.json /root/credentials/chat").await;
+    ok(&check.replace("siod check", "CREDENTIALS_DIRECTORY=/root/credentials siod check")).await;
+    drop_in(CREDENTIAL).await;
+    configure(url, "");
+    starts().await;
+}
+
+async fn a_server_that_is_not_there(url: &str) {
+    step("a server that is not there");
+    configure(url, "[connections.nowhere]\nurl = \"http://127.0.0.1:1\"\n");
+    ok("systemctl reload siod").await;
+    until_says("siod status", "onnection refused").await;
+    assert_eq!(run("siod status").await.status.code(), Some(3));
+    let doctor = run("siod doctor http://127.0.0.1:1").await;
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(doctor.status.code() == Some(3) && said.contains("cannot connect to 127.0.0.1:1"), "{said}");
+}
+
+async fn a_command_in_the_sandbox(url: &str) {
+    const PROGRAM: &str = "/usr/local/bin/chat-token";
+    step("an auth_command that the sandbox stops");
+    let write = |file: &str| {
+        std::fs::write(PROGRAM, format!("#!/bin/sh\ncat {file}\n")).expect("root may");
+        std::fs::set_permissions(PROGRAM, PermissionsExt::from_mode(0o755)).expect("root may");
+    };
+    write("/root/token.json");
+    std::fs::write("/root/token.json", r#"{"token":"of the command"}"#).expect("root may");
+    ok(PROGRAM).await;
+    let quick = "reconnection_delay = \"100ms\"\nreconnection_delay_max = \"200ms\"";
+    let helped = format!("[connections.helped]\nurl = \"{url}\"\nauth_command = [\"{PROGRAM}\"]\n{quick}\n");
+    configure(url, &helped);
+    ok("systemctl reload siod").await;
+    let journal = "journalctl --unit siod --output cat --no-pager CONNECTION=helped";
+    until_says(journal, "cat: /root/token.json: Permission denied").await;
+    until_says("siod status", "what it said is in the log").await;
+    ok("install -m 640 -g siod /root/token.json /etc/siod/token.json").await;
+    write("/etc/siod/token.json");
+    until("StatusText", "3 connections: 2 connected, 1 disconnected").await;
+    ok("rm /etc/siod/token.json").await;
+}
+
+async fn too_many_consumers(url: &str) {
+    step("too many consumers");
+    configure(url, "[api]\nmax_consumers = 2\n");
+    ok("systemctl reload siod").await;
+    let mut first = Consumer::attach(Path::new(SOCKET)).await;
+    within("the command that reloads to be gone", async {
+        while !first.request(r#"{"id":1,"method":"status"}"#).await.contains(r#""consumers":1,"#) {}
+    })
+    .await;
+    let mut second = Consumer::attach(Path::new(SOCKET)).await;
+    second.request(LIST).await;
+    fails("siod status", 1, &["too_many_consumers; raise api.max_consumers, and send the daemon a SIGHUP"])
+        .await;
+    configure(url, "[api]\nmax_consumers = 20\n");
+    assert!(!run("systemctl reload siod").await.status.success(), "the command is turned away like others");
+    ok("systemctl kill --kill-whom=main --signal=HUP siod").await;
+    until_says("siod status --json", &format!(r#""pid":{},"#, std::process::id())).await;
+    first.request(LIST).await;
+    configure(url, "");
+    ok("systemctl reload siod").await;
+}
+
+async fn too_few_descriptors() {
+    const LIMIT: usize = 64;
+    step("fewer descriptors than programs");
+    drop_in(&format!("{CREDENTIAL}\nLimitNOFILE={LIMIT}")).await;
+    starts().await;
+    let restarts = property("NRestarts").await;
+    let mut consumers = Vec::new();
+    for _ in 0..LIMIT + 10 {
+        let mut consumer = Consumer::attach(Path::new(SOCKET)).await;
+        consumer.send(LIST).await;
+        consumers.push(consumer);
+    }
+    until_says("journalctl --unit siod --output cat --no-pager", "Too many open files").await;
+    let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"connections":[…]}}"#;
+    consumers[0].expect(answer).await;
+    consumers[0].call(LIST, answer).await;
+    // Signs of life take no descriptor.
+    for _ in 0..3 {
+        let sign = property("WatchdogTimestampMonotonic").await;
+        within("a sign of life", async { while property("WatchdogTimestampMonotonic").await == sign {} })
+            .await;
+    }
+    let mut waiting = consumers.pop().expect("there are some");
+    drop(consumers);
+    waiting.expect(answer).await;
+    assert_eq!(property("NRestarts").await, restarts, "the watchdog saw it work");
+    drop_in(CREDENTIAL).await;
+    starts().await;
+}
+
+async fn no_user() {
+    step("no user and no group");
+    ok("systemctl stop siod.socket siod.service").await;
+    ok("userdel siod").await;
+    // With alice in it, the group stays.
+    ok("groupdel siod").await;
+    assert!(!run("systemctl start siod").await.status.success());
+    let journal = says("journalctl --unit siod.socket --output cat --no-pager").await;
+    assert!(journal.contains("status=216/GROUP"), "{journal}");
+    ok("systemd-sysusers").await;
+    starts().await;
+}
+
+/// The service does not start, with this status, and the journal says why.
+async fn start_fails(status: &str, why: &str) {
+    let restart = run("systemctl restart siod").await;
+    assert!(!restart.status.success(), "{restart:?}");
+    until("ActiveState", "failed").await;
+    assert_eq!(property("ExecMainStatus").await, status);
+    let journal = says("journalctl --unit siod --output cat --no-pager --lines 20").await;
+    assert!(journal.contains(why), "{why} in {journal}");
+}
+
+async fn starts() {
+    ok("systemctl restart siod").await;
+    until("StatusText", WELL).await;
+}
+
+async fn rpm() {
+    step("the rpm, where the presets enable nothing");
+    std::fs::create_dir_all("/etc/systemd/system-preset").expect("root may");
+    std::fs::write("/etc/systemd/system-preset/99-default.preset", "disable *\n").expect("root may");
+    // rpm knows nothing of what dpkg has installed.
+    ok("rpm --install --nodeps /siod-test/siod.rpm").await;
+    installed("/lib/systemd/system").await;
+
+    step("its upgrade restarts what runs");
+    ok("systemctl enable --now siod").await;
+    ok("siod call hello").await;
+    let pid = property("MainPID").await;
+    std::fs::write(CONFIGURATION, "[connections]\n").expect("root may");
+    ok("rpm --upgrade --replacepkgs --nodeps /siod-test/siod.rpm").await;
+    assert_ne!(property("MainPID").await, pid);
+    assert_eq!(std::fs::read_to_string(CONFIGURATION).expect("it is there"), "[connections]\n");
+    ok("siod call hello").await;
+
+    step("its removal stops it");
+    ok("rpm --erase siod").await;
+    assert_eq!(says("systemctl is-active siod.service").await, "inactive");
+    for path in ["/usr/bin/siod", SOCKET, "/etc/systemd/system/multi-user.target.wants/siod.service"] {
+        assert!(std::fs::symlink_metadata(path).is_err(), "{path} is still there");
+    }
+    assert!(Path::new("/etc/siod/siod.toml.rpmsave").exists(), "what was edited is kept");
+    ok("rm -r /etc/siod").await;
+}
+
+async fn from_source() {
+    const INSTALL: &str = "/siod-test/source/packaging/install";
+    step("from source, below /usr/local");
+    ok(INSTALL).await;
+    installed("/usr/local/lib/systemd/system").await;
+    ok("systemctl enable --now siod").await;
+    ok("/usr/local/bin/siod call hello").await;
+    ok(INSTALL).await;
+    ok("systemctl restart siod").await;
+    ok("systemctl reload siod").await;
+    ok("systemctl disable --now siod.socket siod.service").await;
+    ok(&format!("{INSTALL} --remove")).await;
+    assert!(!Path::new("/usr/local/bin/siod").exists());
+    assert!(Path::new(CONFIGURATION).exists());
+}
+
+/// It is there, and nothing of it runs.
+async fn installed(units: &str) {
+    for unit in ["siod.socket", "siod.service"] {
+        assert_eq!(says(&format!("systemctl is-enabled {unit}")).await, "disabled");
+        assert_eq!(says(&format!("systemctl is-active {unit}")).await, "inactive");
+        let path = says(&format!("systemctl show --property FragmentPath --value {unit}")).await;
+        // Where /lib is /usr/lib, systemd says either.
+        assert!([format!("{units}/{unit}"), format!("/usr{units}/{unit}")].contains(&path), "{path}");
+    }
+    for (path, mode) in [("/etc/siod", 0o750), (CONFIGURATION, 0o640)] {
+        let found = std::fs::metadata(path).expect("it was installed");
+        assert_eq!((found.mode() & 0o777, found.uid(), found.gid()), (mode, 0, group()), "{path}");
+    }
 }
 
 async fn the_end() {
@@ -335,7 +582,9 @@ async fn the_end() {
     Consumer::attach(Path::new(SOCKET)).await.request(LIST).await;
 
     step("purge takes away what is ours");
-    std::fs::remove_file("/etc/siod/chat.json").expect("it is the administrator's");
+    for path in ["/etc/siod/chat.json", DROP_IN] {
+        std::fs::remove_file(path).expect("it is the administrator's");
+    }
     ok("dpkg --purge siod").await;
     for path in [
         "/etc/siod",
@@ -449,6 +698,28 @@ fn ok(command: &str) -> impl Future<Output = ()> {
             panic!("{command}: {output:?}\n{journal}");
         }
     }
+}
+
+/// It ends with this code, and says this on standard error.
+async fn fails(command: &str, code: i32, words: &[&str]) {
+    let output = run(command).await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{command}: {error}");
+    for words in words {
+        assert!(error.contains(words), "{command}: {words} in {error}");
+    }
+}
+
+/// Waits until it prints this.
+async fn until_says(command: &str, words: &str) {
+    let mut last = String::new();
+    let wait = async {
+        while !last.contains(words) {
+            last = says(command).await;
+        }
+    };
+    let in_time = tokio::time::timeout(crate::common::DEADLINE, wait).await.is_ok();
+    assert!(in_time, "{command} never said {words}, but {last}");
 }
 
 /// What it prints, however it ends.
