@@ -14,6 +14,8 @@
 //! - [`service`]: the daemon around it.
 //! - [`cli`]: the command line.
 
+#![forbid(unsafe_code)]
+
 pub mod api;
 pub mod cli;
 pub mod client;

@@ -28,11 +28,11 @@ Examples:
   siod check --config ./siod.toml
   siod check && siod reload";
 
-pub(super) fn run(global: &Global) -> Result<Exit, Failure> {
+pub(super) fn run(global: &Global, give_memory_back: fn()) -> Result<Exit, Failure> {
     keep_memory_private();
     let origin = Origin { sources: sources(global), environment: Environment::of_process() };
     let config = origin.load().map_err(|error| Failure::Config(error.to_string()))?;
-    match service::run(config, origin)? {
+    match service::run(config, origin, give_memory_back)? {
         Ended::Orderly => Ok(Exit::Done),
         // Whoever asked twice does not wait for what is still being written.
         Ended::AtOnce(signal) => std::process::exit(signal.exit_code().into()),

@@ -34,10 +34,11 @@ use clap::{Args, Parser, Subcommand};
 use crate::client::Client;
 use exit::{Exit, Failure};
 
-/// Runs one command line, the program's name first, to its end.
+/// Runs one command line, the program's name first, to its end. `give_memory_back` has the allocator give the system
+/// what it keeps and nobody uses; the daemon calls it now and then.
 ///
 /// Blocks the thread; starts a runtime of its own.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn run(args: impl IntoIterator<Item = OsString>, give_memory_back: fn()) -> ExitCode {
     let arguments = match Arguments::try_parse_from(args) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -46,7 +47,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
         }
     };
-    match arguments.command.run(&arguments.global) {
+    match arguments.command.run(&arguments.global, give_memory_back) {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report().into(),
     }
@@ -117,9 +118,9 @@ enum ClientCommand {
 }
 
 impl Command {
-    fn run(self, global: &Global) -> Result<Exit, Failure> {
+    fn run(self, global: &Global, give_memory_back: fn()) -> Result<Exit, Failure> {
         match self {
-            Self::Run => daemon::run(global),
+            Self::Run => daemon::run(global, give_memory_back),
             Self::Check => daemon::check(global),
             Self::Doctor(command) => {
                 daemon::keep_memory_private();

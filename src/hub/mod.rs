@@ -22,6 +22,7 @@ mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -252,8 +253,27 @@ pub struct Hub {
     complaints: Mutex<Complaints>,
     /// Told when something was left out of the log.
     left_out: Arc<Notify>,
+    departures: Departures,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// Who has left since somebody looked.
+#[derive(Debug, Default)]
+struct Departures {
+    count: AtomicUsize,
+    many: Notify,
+}
+
+impl Departures {
+    /// So many are worth a look at what they leave behind in memory.
+    const MANY: usize = 32;
+
+    fn add(&self, count: usize) {
+        if self.count.fetch_add(count, Ordering::Relaxed) + count >= Self::MANY {
+            self.many.notify_one();
+        }
+    }
 }
 
 /// The runtime's time, which tests may set.
@@ -280,6 +300,7 @@ impl Hub {
             common,
             complaints: Mutex::default(),
             left_out: Arc::default(),
+            departures: Departures::default(),
             tasks,
             stop,
         }
@@ -363,9 +384,16 @@ impl Hub {
         Some(consumer)
     }
 
+    /// Waits until many programs have left since this was waited for last, or a connection with its ring.
+    pub async fn many_left(&self) {
+        self.departures.many.notified().await;
+        self.departures.count.store(0, Ordering::Relaxed);
+    }
+
     /// A program is gone, and with it the connections that only it kept open.
     pub async fn detach(&self, consumer: &Consumer) {
         consumer.detach();
+        self.departures.add(1);
         let orphans: Vec<String> = {
             let mut state = self.lock();
             state.consumers.remove(&consumer.id());
@@ -824,6 +852,7 @@ impl Hub {
             entry
         };
         let Some(entry) = entry else { return Some(turn) };
+        self.departures.add(Departures::MANY);
         self.moved.notify_one();
         let (back, removed) = oneshot::channel();
         let Connection { channel, socket, .. } = entry.connection;

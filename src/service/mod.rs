@@ -36,6 +36,9 @@ use crate::hub::{self, Goodbye, Hub, Opener, Rules};
 /// How long the end may take for what is written to be read, here and upstream.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// From the departure of many to the return of the memory that they used, and so at the least from one to the next.
+const TIDY_PAUSE: Duration = Duration::from_secs(1);
+
 /// Threads for name look-ups and files.
 const BLOCKING_THREADS: usize = 16;
 
@@ -85,8 +88,8 @@ pub enum Ended {
 }
 
 /// Runs the daemon until SIGTERM or SIGINT with `config`, which was read from `origin` and is read from there again when
-/// somebody asks. To be called once, before other threads start.
-pub fn run(config: Config, origin: Origin) -> Result<Ended, Error> {
+/// somebody asks. To be called once, before other threads start. `give_memory_back` is called when many programs have left.
+pub fn run(config: Config, origin: Origin, give_memory_back: fn()) -> Result<Ended, Error> {
     let telemetry = telemetry::init(&config.log)?;
     raise_descriptors();
     // All messages are carried by one thread. Beside two workers, on two cores and in CPU time, 1,000 events a second to
@@ -103,7 +106,7 @@ pub fn run(config: Config, origin: Origin) -> Result<Ended, Error> {
         let listener = Listener::bind(&config.api.socket, config.api.mode, config.api.group.as_deref())?;
         let asked = CancellationToken::new();
         let reload = Reload { origin, hangups: signals.hangups(), level: telemetry.level() };
-        let serving = serve_reloading(config, Some(reload), listener, asked.clone());
+        let serving = serve_reloading(config, Some(reload), give_memory_back, listener, asked.clone());
         tokio::pin!(serving);
         tokio::select! {
             ended = &mut serving => return ended.map(|()| Ended::Orderly),
@@ -147,12 +150,13 @@ fn raise_descriptors() {
 ///
 /// The configuration stays what it is: the method `reload` is refused.
 pub async fn serve(config: Config, listener: Listener, stop: CancellationToken) -> Result<(), Error> {
-    serve_reloading(config, None, listener, stop).await
+    serve_reloading(config, None, || {}, listener, stop).await
 }
 
 async fn serve_reloading(
     mut config: Config,
     reload: Option<Reload>,
+    give_memory_back: fn(),
     listener: Listener,
     stop: CancellationToken,
 ) -> Result<(), Error> {
@@ -195,12 +199,25 @@ async fn serve_reloading(
             .spawn(async move { tokio::join!(teller.keep_status(&stop), teller.keep_alive(&pulse, &stop)) });
     }
 
+    let tidying = async {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = hub.many_left() => {}
+            }
+            // Those who leave together have left by then, and their tasks have ended.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(TIDY_PAUSE) => give_memory_back(),
+            }
+        }
+    };
     let keeping = async {
         if let Some(keeper) = &mut keeper {
             keeper.run(&hub, &stop).await;
         }
     };
-    tokio::join!(reload::serve(reload, config, &hub, &server, &teller, requests, &stop), keeping);
+    tokio::join!(reload::serve(reload, config, &hub, &server, &teller, requests, &stop), keeping, tidying);
     systemd::tell(&[Word::Stopping, Word::Status("stopping")]);
     hub.settle().await;
     let suspended = match keeper {
