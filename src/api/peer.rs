@@ -10,12 +10,11 @@ use bytes::{Buf, Bytes};
 use rustix::io::Errno;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
-use tokio::net::unix::{ReadHalf, WriteHalf};
 use tracing::debug;
 
 use super::dispatch::{Context, Dispatcher};
 use super::lines::Lines;
-use crate::hub::{Consumer, Goodbye, Inbox};
+use crate::hub::{Consumer, Goodbye, Inbox, Outlet};
 
 /// How long a program has to read what was written before its goodbye.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
@@ -24,29 +23,34 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 16 * 1024;
 
 /// Slices that one write takes.
-const MAX_SLICES: usize = 256;
+const MAX_SLICES: usize = 128;
 
 /// Serves one program. Returns when it is gone, or has been told goodbye.
-pub(super) async fn serve(mut stream: UnixStream, context: Arc<Context>, consumer: Arc<Consumer>) {
-    let watch = stream.as_fd().try_clone_to_owned();
-    let (reader, writer) = stream.split();
+pub(super) async fn serve(stream: UnixStream, context: Arc<Context>, consumer: Arc<Consumer>) {
+    let stream = Arc::new(stream);
+    consumer.write_to(Arc::clone(&stream) as Arc<_>);
+    if let Err(error) = converse(&stream, context, &consumer).await {
+        debug!(%error, "a consumer's socket failed");
+    }
+    consumer.write_no_more();
+}
+
+async fn converse(stream: &UnixStream, context: Arc<Context>, consumer: &Arc<Consumer>) -> io::Result<()> {
     let inbox = Arc::clone(consumer.inbox());
     let done_reading = AtomicBool::new(false);
     let requests = async {
         let max_line = context.settings().max_line;
-        let dispatcher = Dispatcher::new(Arc::clone(&context), Arc::clone(&consumer), max_line);
-        let read = read_requests(reader, dispatcher, &inbox, max_line).await;
+        let dispatcher = Dispatcher::new(Arc::clone(&context), Arc::clone(consumer), max_line);
+        let read = read_requests(stream, dispatcher, &inbox, max_line).await;
         done_reading.store(true, Ordering::Relaxed);
         inbox.ring();
         // The other direction may still be wanted, so this half waits for the whole to end.
-        match (read, watch) {
-            (Ok(()), Ok(fd)) => hung_up(fd).await,
-            (Ok(()), Err(error)) | (Err(error), _) => Err(error),
-        }
+        read?;
+        hung_up(stream.as_fd().try_clone_to_owned()?).await
     };
-    let lines = write_lines(writer, &consumer, &done_reading, context.hub.stall());
+    let lines = write_lines(stream, consumer, &done_reading, context.hub.stall());
     tokio::pin!(requests, lines);
-    let ended = tokio::select! {
+    tokio::select! {
         ended = &mut requests => ended,
         ended = &mut lines => match ended {
             // It is gone, and what it asked for before is still carried out.
@@ -60,9 +64,6 @@ pub(super) async fn serve(mut stream: UnixStream, context: Arc<Context>, consume
             }
             ended => ended,
         },
-    };
-    if let Err(error) = ended {
-        debug!(%error, "a consumer's socket failed");
     }
 }
 
@@ -78,7 +79,7 @@ pub(super) async fn turn_away(mut stream: UnixStream, goodbye: Goodbye) {
 }
 
 async fn read_requests(
-    reader: ReadHalf<'_>,
+    stream: &UnixStream,
     mut dispatcher: Dispatcher,
     inbox: &Inbox,
     max_line: usize,
@@ -94,10 +95,10 @@ async fn read_requests(
         }
         lines.shrink();
         // An idle consumer has no buffer.
-        reader.readable().await?;
+        stream.readable().await?;
         let buffer = lines.buffer();
         buffer.reserve(READ_BYTES);
-        match reader.try_read_buf(buffer) {
+        match stream.try_read_buf(buffer) {
             Ok(0) => break,
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -114,7 +115,7 @@ async fn read_requests(
 }
 
 async fn write_lines(
-    mut writer: WriteHalf<'_>,
+    stream: &UnixStream,
     consumer: &Consumer,
     done_reading: &AtomicBool,
     stall: Duration,
@@ -128,64 +129,68 @@ async fn write_lines(
         consumer.take(&mut batch);
         if !batch.is_empty() {
             tokio::select! {
-                written = write_all(&writer, &mut batch, retry) => written?,
-                goodbye = inbox.farewell() => return say_goodbye(&mut writer, consumer, batch, goodbye, retry).await,
+                written = write_all(stream, &mut batch, retry) => written?,
+                goodbye = inbox.farewell() => return say_goodbye(stream, consumer, batch, goodbye, retry).await,
             }
         } else if let Some(goodbye) = inbox.goodbye() {
-            return say_goodbye(&mut writer, consumer, batch, goodbye, retry).await;
+            return say_goodbye(stream, consumer, batch, goodbye, retry).await;
         } else if is_over && !consumer.is_subscribed() {
-            return writer.shutdown().await;
+            return end(stream);
         } else {
             inbox.wait().await;
         }
     }
 }
 
-/// Writes all slices, and leaves in `batch` what was not written if it is dropped before the end.
-async fn write_all(writer: &WriteHalf<'_>, batch: &mut Vec<Bytes>, retry: Duration) -> io::Result<()> {
-    let mut at = 0;
-    // What was written has to be known when this is dropped, so it is noted before every wait.
-    let result = loop {
-        if at == batch.len() {
-            break Ok(());
-        }
-        let slices: Vec<_> =
-            batch[at..].iter().take(MAX_SLICES).map(|bytes| io::IoSlice::new(bytes)).collect();
-        match write_some(writer.as_ref(), &slices, retry).await {
-            Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
-            Ok(mut count) => {
-                while count > 0 {
-                    let step = count.min(batch[at].len());
-                    batch[at].advance(step);
-                    count -= step;
-                    at += usize::from(batch[at].is_empty());
-                }
+impl Outlet for UnixStream {
+    fn write(&self, batch: &mut Vec<Bytes>) -> io::Result<()> {
+        let mut at = 0;
+        let result = loop {
+            let mut slices = [io::IoSlice::new(&[]); MAX_SLICES];
+            let count = slices
+                .iter_mut()
+                .zip(&batch[at..])
+                .map(|(slice, bytes)| *slice = io::IoSlice::new(bytes))
+                .count();
+            if count == 0 {
+                break Ok(());
             }
-            Err(error) => break Err(error),
-        }
-    };
-    batch.drain(..at);
-    result
+            match rustix::io::writev(self, &slices[..count]) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(mut written) => {
+                    while written > 0 {
+                        let step = written.min(batch[at].len());
+                        batch[at].advance(step);
+                        written -= step;
+                        at += usize::from(batch[at].is_empty());
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break Ok(()),
+                Err(error) => break Err(error.into()),
+            }
+        };
+        batch.drain(..at);
+        result
+    }
 }
 
-/// Writes what the socket takes, at least a byte.
+/// Writes all slices, and leaves in `batch` what was not written if it is dropped before the end.
 ///
 /// A Unix socket that was full is called writable only once three quarters of it are read, which can take a slow
 /// program longer than it takes to count as stalled. So it is tried again every `retry`.
-async fn write_some(stream: &UnixStream, slices: &[io::IoSlice<'_>], retry: Duration) -> io::Result<usize> {
-    let attempt = || loop {
-        match rustix::io::writev(stream, slices) {
-            Err(Errno::INTR) => {}
-            written => return written.map_err(io::Error::from),
-        }
-    };
+async fn write_all(stream: &UnixStream, batch: &mut Vec<Bytes>, retry: Duration) -> io::Result<()> {
     loop {
-        match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            written => return written,
+        stream.write(batch)?;
+        if batch.is_empty() {
+            return Ok(());
         }
         // Once more for the runtime, which has to see that the socket is full.
-        match stream.try_io(Interest::WRITABLE, attempt) {
+        let again = stream.try_io(Interest::WRITABLE, || {
+            stream.write(batch)?;
+            if batch.is_empty() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        });
+        match again {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             written => return written,
         }
@@ -198,27 +203,33 @@ async fn write_some(stream: &UnixStream, slices: &[io::IoSlice<'_>], retry: Dura
 
 /// The last lines: what is there already, then the goodbye, in the time there is.
 async fn say_goodbye(
-    writer: &mut WriteHalf<'_>,
+    stream: &UnixStream,
     consumer: &Consumer,
     mut batch: Vec<Bytes>,
     goodbye: Goodbye,
     retry: Duration,
 ) -> io::Result<()> {
+    batch.append(&mut consumer.write_no_more());
     let write = async {
-        batch.retain(|bytes| !bytes.is_empty());
-        write_all(writer, &mut batch, retry).await?;
+        write_all(stream, &mut batch, retry).await?;
         // One that is cut off for being slow gets no more of what it was too slow for.
         if goodbye == Goodbye::Shutdown {
             consumer.take(&mut batch);
             while !batch.is_empty() {
-                write_all(writer, &mut batch, retry).await?;
+                write_all(stream, &mut batch, retry).await?;
                 consumer.take(&mut batch);
             }
         }
-        writer.write_all(&goodbye.line()).await?;
-        writer.shutdown().await
+        batch.push(goodbye.line());
+        write_all(stream, &mut batch, retry).await?;
+        end(stream)
     };
     tokio::time::timeout(FAREWELL, write).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
+}
+
+/// Nothing more is written.
+fn end(stream: &UnixStream) -> io::Result<()> {
+    Ok(rustix::net::shutdown(stream, rustix::net::Shutdown::Write)?)
 }
 
 /// Waits until a program that has shut its writing side is gone altogether.
@@ -248,35 +259,34 @@ mod tests {
         const LINE: usize = 512;
         let retry = Duration::from_millis(50);
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let line = [b'x'; LINE];
-        let slices = [io::IoSlice::new(&line)];
+        let line = Bytes::from_static(&[b'x'; LINE]);
         let mut written = 0;
-        while let Ok(count) = tokio::time::timeout(retry / 2, write_some(&ours, &slices, retry)).await {
-            written += count.unwrap();
+        while tokio::time::timeout(retry / 2, write_all(&ours, &mut vec![line.clone()], retry)).await.is_ok()
+        {
+            written += LINE;
         }
         assert!(written > 8 * LINE, "{written} bytes fit");
         // Far less than the three quarters after which the system would call the socket writable.
         let mut taken = vec![0; written / 16];
         theirs.read_exact(&mut taken).await.unwrap();
-        assert!(write_some(&ours, &slices, retry).await.unwrap() > 0);
+        write_all(&ours, &mut vec![line], retry).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_batch_that_is_cut_short_leaves_the_rest() {
-        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
-        let (_, writer) = ours.split();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
         let piece = Bytes::from(vec![b'y'; 100_000]);
         let mut batch = vec![piece.clone(), piece.clone(), piece.clone(), piece];
         let retry = Duration::from_millis(10);
         tokio::select! {
-            written = write_all(&writer, &mut batch, retry) => panic!("it all fit: {written:?}"),
+            written = write_all(&ours, &mut batch, retry) => panic!("it all fit: {written:?}"),
             read = theirs.readable() => read.unwrap(),
         }
         let left: usize = batch.iter().map(Bytes::len).sum();
         let mut read = vec![0; 400_000 - left];
         theirs.read_exact(&mut read).await.unwrap();
         let mut rest = vec![0; left];
-        let (written, ()) = tokio::join!(write_all(&writer, &mut batch, retry), async {
+        let (written, ()) = tokio::join!(write_all(&ours, &mut batch, retry), async {
             theirs.read_exact(&mut rest).await.map(drop).unwrap();
         });
         written.unwrap();

@@ -127,7 +127,7 @@ impl Server {
         }
     }
 
-    fn grant(&self, consumer: &Consumer, verdict: Verdict) {
+    fn grant(&self, consumer: &Arc<Consumer>, verdict: Verdict) {
         let Identity { uid, pid, .. } = *consumer.identity();
         if let Verdict::Granted(rights) = verdict {
             if rights != consumer.rights() {

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 use tracing::{debug, info, warn};
 
-use super::inbox::Inbox;
-use super::log::{self, CursorId, Kind, LineView, Log, Read};
+use super::consumer::Consumer;
+use super::log::{self, CursorId, Kind, LineView, Log, Read, Want};
 use super::notice::{By, Change, Encoder, Time};
 use super::now;
 use super::options::ConnectionSettings;
@@ -29,6 +29,13 @@ use crate::socketio::{Args, Loss, Name, Recoverable};
 
 /// `outgoing` lines that may wait for a consumer; a watcher further behind misses the oldest.
 const OUTGOING: log::Settings = log::Settings { events: 4096, bytes: 1024 * 1024 };
+
+/// So little is written to consumers on the spot when it is published, for to wake their tasks would cost more than the
+/// writing. Where there is more, many hands help, and more comes together meanwhile.
+const LITTLE: u64 = 4 * 1024;
+
+/// Bytes that are written on the spot to all consumers together; the others write for themselves.
+const AT_ONCE: usize = 256 * 1024;
 
 /// How much of a failure's words a snapshot and the log show, in bytes; the event's own line has them all.
 const BRIEF: usize = 4096;
@@ -154,7 +161,7 @@ pub type ConnectOutcome = Result<(), ConnectFailure>;
 
 #[derive(Debug)]
 struct Reader {
-    inbox: Arc<Inbox>,
+    consumer: Weak<Consumer>,
     channel: usize,
     live: CursorId,
     parked: bool,
@@ -182,6 +189,10 @@ struct Inner {
     last_disconnect: Option<LastDisconnect>,
     readers: slab::Slab<Reader>,
     parked: Vec<usize>,
+    /// The Manager waits until there is room.
+    full: bool,
+    /// Bytes of all lines when some were published last.
+    published: u64,
     waiting: Vec<oneshot::Sender<ConnectOutcome>>,
     /// What may be logged of its changes, and of what its auth command says.
     ration: Ration,
@@ -280,6 +291,8 @@ impl Channel {
                 last_disconnect: None,
                 readers: slab::Slab::new(),
                 parked: Vec::new(),
+                full: false,
+                published: 0,
                 waiting: Vec::new(),
                 ration: Ration::default(),
                 said: Ration::of_words(),
@@ -503,12 +516,12 @@ impl Channel {
         self.lock().fail_waiting("the daemon is shutting down");
     }
 
-    /// A consumer begins to listen, from the next line on; `key` is what its inbox is told.
-    pub fn attach(&self, inbox: &Arc<Inbox>, key: usize) -> Seat {
+    /// A consumer begins to listen, from the next line on; `key` is what it calls this channel.
+    pub fn attach(&self, consumer: Weak<Consumer>, key: usize) -> Seat {
         let mut inner = self.lock();
         let (next, next_outgoing) = (inner.log.head() + 1, inner.outgoing.head() + 1);
         let live = inner.log.attach(next);
-        let reader = Reader { inbox: Arc::clone(inbox), channel: key, live, parked: false };
+        let reader = Reader { consumer, channel: key, live, parked: false };
         Seat { reader: inner.readers.insert(reader), live, outgoing: inner.outgoing.attach(next_outgoing) }
     }
 
@@ -519,8 +532,7 @@ impl Channel {
         inner.parked.retain(|reader| *reader != seat.reader);
         inner.log.detach(seat.live);
         inner.outgoing.detach(seat.outgoing);
-        drop(inner);
-        self.room_changed.notify_one();
+        self.tell_room(inner);
     }
 
     /// A subscription begins here.
@@ -559,15 +571,24 @@ impl Channel {
     ) -> Read {
         let mut inner = self.lock();
         let read = inner.log.read(replay.cursor, replay.until, max_bytes, want, out);
-        drop(inner);
-        self.room_changed.notify_one();
+        self.tell_room(inner);
         read
     }
 
     /// The replay is over or no longer wanted.
     pub fn end_replay(&self, replay: &Replay) {
-        self.lock().log.detach(replay.cursor);
-        self.room_changed.notify_one();
+        let mut inner = self.lock();
+        inner.log.detach(replay.cursor);
+        self.tell_room(inner);
+    }
+
+    /// Lets a Manager that waits for room look again, once those who stood in its way have moved on.
+    fn tell_room(&self, mut inner: MutexGuard<'_, Inner>) {
+        if inner.full && inner.log.may_have_room() {
+            inner.full = false;
+            drop(inner);
+            self.room_changed.notify_one();
+        }
     }
 
     /// A consumer's next live lines, up to line `until`. At the head its inbox is told when there are more.
@@ -576,7 +597,7 @@ impl Channel {
         seat: &Seat,
         until: u64,
         max_bytes: usize,
-        want: impl Fn(LineView<'_>) -> bool,
+        want: impl Want,
         out: &mut Vec<Bytes>,
     ) -> Read {
         let mut inner = self.lock();
@@ -588,8 +609,7 @@ impl Channel {
         {
             inner.park(seat.reader);
         }
-        drop(inner);
-        self.room_changed.notify_one();
+        self.tell_room(inner);
         read
     }
 
@@ -796,16 +816,24 @@ impl Inner {
         }
     }
 
+    /// Lets everybody know of what there is to read.
     fn wake(&mut self) {
+        for (consumer, channel) in self.unpark() {
+            consumer.inbox().news(channel);
+        }
+    }
+
+    /// Whoever waits for something to read, and what each calls this channel.
+    fn unpark(&mut self) -> Vec<(Arc<Consumer>, usize)> {
         self.log.seal();
         self.outgoing.seal();
-        for reader in self.parked.drain(..) {
-            if let Some(entry) = self.readers.get_mut(reader)
-                && std::mem::replace(&mut entry.parked, false)
-            {
-                entry.inbox.news(entry.channel);
-            }
-        }
+        let Self { parked, readers, .. } = self;
+        let unparked = parked.drain(..).filter_map(|reader| {
+            let reader = readers.get_mut(reader)?;
+            let parked = std::mem::replace(&mut reader.parked, false);
+            parked.then(|| Some((reader.consumer.upgrade()?, reader.channel)))?
+        });
+        unparked.collect()
     }
 
     fn set_status(&mut self, status: &Status) {
@@ -971,9 +999,11 @@ impl Observer for Channel {
     fn room(&self, now: Instant) -> Room {
         let mut inner = self.lock();
         let room = inner.log.room(now);
+        inner.full = room.is_some();
         for cursor in inner.log.take_newly_stalled() {
-            if let Some((_, reader)) = inner.readers.iter().find(|(_, reader)| reader.live == cursor) {
-                reader.inbox.stalled();
+            let reader = inner.readers.iter().find(|(_, reader)| reader.live == cursor);
+            if let Some(consumer) = reader.and_then(|(_, reader)| reader.consumer.upgrade()) {
+                consumer.inbox().stalled();
             }
         }
         match room {
@@ -991,7 +1021,20 @@ impl Observer for Channel {
     }
 
     fn publish(&self) {
-        self.lock().wake();
+        let (unparked, fresh) = {
+            let mut inner = self.lock();
+            let written = inner.log.written();
+            let fresh = written - std::mem::replace(&mut inner.published, written);
+            (inner.unpark(), fresh)
+        };
+        let mut written = 0;
+        for (consumer, channel) in unparked {
+            if fresh <= LITTLE && written < AT_ONCE {
+                written += consumer.hear(channel);
+            } else {
+                consumer.inbox().news(channel);
+            }
+        }
     }
 }
 

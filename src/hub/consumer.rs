@@ -1,6 +1,8 @@
 //! One attached program: its subscriptions, its places in the rings, and what is to be written to it next.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,15 +13,21 @@ use super::Lag;
 use super::access::{Rights, Role};
 use super::channel::{Channel, Replay, Seat, Snapshot, Start};
 use super::inbox::{Goodbye, Inbox, Item};
-use super::log::{LineView, Read};
+use super::log::{LineView, Read, Want, Whole};
 use super::notice::Time;
 use super::subscription::{Filter, Pattern};
 
 /// What is given to the socket in one go, roughly.
-const BATCH_BYTES: usize = 64 * 1024;
+const BATCH_BYTES: usize = 256 * 1024;
 
 /// Subscriptions one consumer may have.
 pub const MAX_SUBSCRIPTIONS: usize = 1024;
+
+/// Where the lines of a consumer go.
+pub trait Outlet: Send + Sync {
+    /// Writes what it takes now, and leaves the rest in `batch`.
+    fn write(&self, batch: &mut Vec<Bytes>) -> io::Result<()>;
+}
 
 /// A subscription as it was asked for.
 #[derive(Debug)]
@@ -92,11 +100,18 @@ struct View {
     heard: Vec<Heard>,
 }
 
-impl View {
+impl Want for &View {
+    fn whole(&self, from: u64) -> Whole {
+        let heard = self.heard.iter().filter(|heard| heard.since < from);
+        heard.map(|heard| heard.filter.whole()).max().unwrap_or(Whole::Nothing)
+    }
+
     fn wants(&self, line: LineView<'_>) -> bool {
         self.heard.iter().any(|heard| line.seq > heard.since && heard.filter.wants(line))
     }
+}
 
+impl View {
     fn wants_outgoing(&self, line: LineView<'_>) -> bool {
         self.heard.iter().any(|heard| heard.filter.outgoing && heard.filter.wants_event(line.name))
     }
@@ -108,13 +123,18 @@ struct Live {
     more: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     next_subscription: u64,
     subscriptions: BTreeMap<u64, Subscription>,
     views: Slab<View>,
     by_name: HashMap<String, usize>,
     client: Option<String>,
+    outlet: Option<Arc<dyn Outlet>>,
+    /// All that was taken is written, and who writes waits for the bell.
+    resting: bool,
+    /// What the outlet did not take of what was written meanwhile.
+    unwritten: Vec<Bytes>,
 }
 
 /// Who is at the other end, by the kernel's word at the time of the connect.
@@ -129,7 +149,6 @@ pub struct Identity {
 }
 
 /// One attached program.
-#[derive(Debug)]
 pub struct Consumer {
     id: u64,
     identity: Identity,
@@ -246,7 +265,7 @@ impl Consumer {
     /// Begins to listen to `channels`, which are those that match now. `answer` writes the answer, which stands
     /// before whatever is replayed. None when it has too many subscriptions.
     pub(super) fn subscribe(
-        &self,
+        self: &Arc<Self>,
         subscription: Subscription,
         start: Start,
         channels: Vec<Arc<Channel>>,
@@ -264,7 +283,7 @@ impl Consumer {
             Subscribed { subscription: number, connections: Vec::new(), replayed: 0, missed: 0 };
         let mut replays = Vec::new();
         for channel in channels {
-            let view = state.listen(&channel, &self.inbox, number, u64::MAX, &filter);
+            let view = state.listen(&channel, self, number, u64::MAX, &filter);
             let joined = channel.join(start, sticky, &filter);
             view.since = joined.head;
             subscribed.connections.push(joined.snapshot);
@@ -324,7 +343,7 @@ impl Consumer {
     }
 
     /// A connection came to be: where it may see it, subscriptions that match it hear it from its next line on.
-    pub(super) fn connection_opening(&self, channel: &Arc<Channel>) {
+    pub(super) fn connection_opening(self: &Arc<Self>, channel: &Arc<Channel>) {
         if !self.rights().reach(channel.name()) {
             return;
         }
@@ -339,7 +358,7 @@ impl Consumer {
         for (number, filter) in matching {
             let known = state.by_name.get(channel.name()).and_then(|key| state.views.get(*key));
             if known.is_none_or(|view| view.heard.iter().all(|heard| heard.subscription != number)) {
-                state.listen(channel, &self.inbox, number, since, &filter);
+                state.listen(channel, self, number, since, &filter);
             }
         }
     }
@@ -395,11 +414,50 @@ impl Consumer {
         }
     }
 
-    /// What to write next, as slices that hold whole lines: answers and replays in their order, then live lines.
-    /// Empty when there is nothing for now.
+    /// From now on lines may be written to this at once where nothing else is being written.
+    pub fn write_to(&self, outlet: Arc<dyn Outlet>) {
+        self.lock().outlet = Some(outlet);
+    }
+
+    /// Nothing is written any more but by the caller. Gives what is still to be written of the lines that were begun.
+    pub fn write_no_more(&self) -> Vec<Bytes> {
+        let mut state = self.lock();
+        (state.outlet, state.resting) = (None, false);
+        std::mem::take(&mut state.unwritten)
+    }
+
+    /// There is something to read in a channel: if nothing else is to be written, it is written at once. Gives how many
+    /// bytes that was.
+    pub(super) fn hear(&self, channel: usize) -> usize {
+        let mut state = self.lock();
+        let outlet = state.outlet.clone().filter(|_| state.resting && self.inbox.is_idle());
+        let Some(outlet) = outlet else {
+            self.inbox.news(channel);
+            return 0;
+        };
+        let mut batch = std::mem::take(&mut state.unwritten);
+        let bytes = self.read_live(&state, channel, u64::MAX, &mut batch).bytes;
+        // A failure shows again when the rest is written.
+        if outlet.write(&mut batch).is_err() || !batch.is_empty() {
+            state.resting = false;
+            self.inbox.ring();
+        }
+        state.unwritten = batch;
+        bytes
+    }
+
+    /// What to write next: what was begun, answers and replays in their order, then live lines, all in slices that hold
+    /// whole lines. Empty when there is nothing for now.
     pub fn take(&self, out: &mut Vec<Bytes>) {
-        let state = self.lock();
-        let mut bytes = 0;
+        let mut state = self.lock();
+        let begun = state.unwritten.iter().map(Bytes::len).sum();
+        out.append(&mut state.unwritten);
+        self.take_new(&state, begun, out);
+        state.resting = out.is_empty() && self.inbox.is_idle();
+    }
+
+    /// As much as makes a batch of these `bytes`.
+    fn take_new(&self, state: &State, mut bytes: usize, out: &mut Vec<Bytes>) {
         while bytes < BATCH_BYTES {
             match self.inbox.pop() {
                 None => break,
@@ -419,7 +477,7 @@ impl Consumer {
                     }
                 }
                 Some(Item::Live { channel, until }) => {
-                    let live = self.read_live(&state, channel, until, out);
+                    let live = self.read_live(state, channel, until, out);
                     bytes += live.bytes;
                     // What came later has its turn after what stands in line.
                     self.inbox.news(channel);
@@ -437,7 +495,7 @@ impl Consumer {
         let mut live = 0;
         let mut ready = self.inbox.take_ready().into_iter();
         for key in ready.by_ref() {
-            live += self.read_live(&state, key, u64::MAX, out).bytes;
+            live += self.read_live(state, key, u64::MAX, out).bytes;
             if live >= BATCH_BYTES {
                 break;
             }
@@ -490,13 +548,7 @@ impl Consumer {
             }
             more = matches!(read, Read::Lines(_));
         }
-        let read = match view.heard.as_slice() {
-            // One subscription to everything, from before whatever comes now: no line need be looked at.
-            [heard] if heard.filter.is_everything() && channel.stands_after(&view.seat, heard.since) => {
-                channel.read(&view.seat, until, BATCH_BYTES, |_| true, out)
-            }
-            _ => channel.read(&view.seat, until, BATCH_BYTES, |line| view.wants(line), out),
-        };
+        let read = channel.read(&view.seat, until, BATCH_BYTES, view, out);
         match read {
             Read::AtHead(lines) | Read::Lines(lines) => {
                 self.delivered.fetch_add(lines as u64, Ordering::Relaxed);
@@ -530,6 +582,15 @@ impl Consumer {
     }
 }
 
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("id", &self.id)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
 impl State {
     /// Whether this consumer has taken the channel's lines up to `seq`.
     fn stands_after(&self, key: usize, seq: u64) -> bool {
@@ -555,7 +616,7 @@ impl State {
     fn listen(
         &mut self,
         channel: &Arc<Channel>,
-        inbox: &Arc<Inbox>,
+        consumer: &Arc<Consumer>,
         subscription: u64,
         since: u64,
         filter: &Arc<Filter>,
@@ -565,11 +626,11 @@ impl State {
             None => {
                 let entry = self.views.vacant_entry();
                 let key = entry.key();
-                let seat = channel.attach(inbox, key);
+                let seat = channel.attach(Arc::downgrade(consumer), key);
                 entry.insert(View { channel: Arc::clone(channel), seat, heard: Vec::new() });
                 self.by_name.insert(channel.name().to_owned(), key);
                 // The first reading finds nothing and waits for what comes.
-                inbox.news(key);
+                consumer.inbox.news(key);
                 key
             }
         };
@@ -593,6 +654,7 @@ mod tests {
     use crate::hub::inbox::MAX_ANSWER_BYTES;
     use crate::hub::log;
     use crate::hub::subscription::LifecycleFilter;
+    use crate::manager::{Lifecycle, Observer, Status};
 
     #[test]
     fn a_replay_ends_where_the_rights_end() {
@@ -615,6 +677,93 @@ mod tests {
         let mut out = Vec::new();
         consumer.take(&mut out);
         assert_eq!(out, ["chat"]);
+    }
+
+    /// A socket that takes so many bytes.
+    struct Socket {
+        room: Mutex<usize>,
+        taken: Mutex<Vec<u8>>,
+    }
+
+    impl Outlet for Socket {
+        fn write(&self, batch: &mut Vec<Bytes>) -> io::Result<()> {
+            let (mut room, mut taken) = (self.room.lock().unwrap(), self.taken.lock().unwrap());
+            for bytes in &mut *batch {
+                let part = bytes.split_to(bytes.len().min(*room));
+                *room -= part.len();
+                taken.extend_from_slice(&part);
+            }
+            batch.retain(|bytes| !bytes.is_empty());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_resting_consumer_hears_is_written_at_once_and_in_order() {
+        let identity = Identity { pid: None, uid: 0, gid: 0 };
+        let consumer = Arc::new(Consumer::new(1, identity, Rights::everywhere(Role::Read), Lag::Skip));
+        let history = log::Settings { events: 100, bytes: 100_000 };
+        let channel =
+            Arc::new(Channel::new("chat", "stream".into(), history, Duration::from_secs(1), Arc::default()));
+        let filter = Arc::new(Filter { events: None, lifecycle: LifecycleFilter::All, outgoing: false });
+        let subscription = Subscription { connections: Pattern::new("chat"), filter, sticky: false };
+        let answer = |_: &Subscribed, out: &mut BytesMut| out.put_slice(b"answer\n");
+        let subscribed = consumer.subscribe(subscription, Start::Live, vec![Arc::clone(&channel)], answer);
+        assert!(subscribed.is_some());
+        let socket = Arc::new(Socket { room: Mutex::new(usize::MAX), taken: Mutex::default() });
+        consumer.write_to(Arc::clone(&socket) as Arc<_>);
+        let seqs = |bytes: &[u8]| -> String {
+            let text = std::str::from_utf8(bytes).unwrap().lines();
+            let seq = |line: &str| match line.split_once("\"seq\":") {
+                Some((_, rest)) => rest.split(',').next().unwrap().to_owned(),
+                None => line.to_owned(),
+            };
+            text.map(seq).collect::<Vec<_>>().join(" ")
+        };
+        let say = || {
+            channel.lifecycle(&Lifecycle::Ready, &Status::default());
+            channel.publish();
+        };
+        let take = || {
+            let mut out = Vec::new();
+            consumer.take(&mut out);
+            seqs(&out.concat())
+        };
+        let written = || seqs(&std::mem::take(&mut *socket.taken.lock().unwrap()));
+
+        say();
+        assert_eq!((written(), take()), (String::new(), "answer 1".to_owned()), "its task is yet to begin");
+        say();
+        assert_eq!((written(), take()), (String::new(), "2".to_owned()), "its task is at the line before");
+        assert_eq!(take(), "");
+        say();
+        say();
+        assert_eq!((written(), take()), ("3 4".to_owned(), String::new()), "its task rests");
+        consumer.inbox.expect_answer();
+        consumer.inbox.answer(|out| out.put_slice(b"answer\n"));
+        say();
+        assert_eq!((written(), take()), (String::new(), "answer 5".to_owned()), "an answer stands in line");
+        assert_eq!(take(), "");
+
+        // Of one line the socket takes the beginning, and its task writes the rest before anything else.
+        *socket.room.lock().unwrap() = 10;
+        say();
+        say();
+        *socket.room.lock().unwrap() = usize::MAX;
+        let begun = std::mem::take(&mut *socket.taken.lock().unwrap());
+        let mut out = Vec::new();
+        consumer.take(&mut out);
+        assert_eq!((begun.len(), seqs(&[begun, out.concat()].concat())), (10, "6 7".to_owned()));
+        assert_eq!(take(), "");
+
+        *socket.room.lock().unwrap() = 10;
+        say();
+        let rest = consumer.write_no_more().concat();
+        assert_eq!(seqs(&[std::mem::take(&mut *socket.taken.lock().unwrap()), rest].concat()), "8");
+        *socket.room.lock().unwrap() = usize::MAX;
+        say();
+        assert_eq!(written(), "", "it was told goodbye");
+        consumer.detach();
     }
 
     #[test]

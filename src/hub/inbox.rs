@@ -322,6 +322,12 @@ impl Inbox {
         std::mem::take(&mut self.lock().ready)
     }
 
+    /// Nothing stands in line, and nothing is to be read or said.
+    pub(super) fn is_idle(&self) -> bool {
+        let queue = self.lock();
+        queue.items.is_empty() && queue.ready.is_empty() && queue.goodbye.is_none()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

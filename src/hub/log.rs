@@ -50,6 +50,35 @@ pub struct LineView<'a> {
     pub name: &'a [u8],
 }
 
+/// Of which lines it is known, without looking at them, that a reader wants them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whole {
+    /// Of none.
+    Nothing,
+    /// Of all events.
+    Events,
+    /// Of all.
+    Everything,
+}
+
+/// What a reader wants.
+pub trait Want {
+    /// Of which lines from number `from` on that is known.
+    fn whole(&self, from: u64) -> Whole;
+    /// Whether it wants this one.
+    fn wants(&self, line: LineView<'_>) -> bool;
+}
+
+impl<F: Fn(LineView<'_>) -> bool> Want for F {
+    fn whole(&self, _: u64) -> Whole {
+        Whole::Nothing
+    }
+
+    fn wants(&self, line: LineView<'_>) -> bool {
+        self(line)
+    }
+}
+
 /// What a cursor found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
@@ -77,56 +106,72 @@ struct Cursor {
     holds: Option<(Instant, u64, u64)>,
 }
 
+/// A line's place, in the order in which each takes least.
 #[derive(Clone, Copy, Debug)]
 struct Line {
-    end: u32,
-    name_start: u32,
+    /// Bytes of all lines up to this one, ever.
+    end: u64,
     name_len: u32,
+    /// What stands before the name is of the envelope, and short.
+    name_start: u16,
     kind: Kind,
 }
 
-#[derive(Clone, Debug)]
+/// Sealed lines that lie beside each other.
+#[derive(Debug)]
 struct Segment {
     first: u64,
+    /// The number of the line after its last.
+    end: u64,
     /// Bytes of all lines before this segment, ever.
     offset: u64,
     bytes: Bytes,
-    lines: Vec<Line>,
+    only_events: bool,
 }
 
 impl Segment {
-    fn start(&self, index: usize) -> usize {
-        if index == 0 { 0 } else { self.lines[index - 1].end as usize }
+    /// What lies between these two places among all bytes ever.
+    fn range(&self, start: u64, end: u64) -> Range<usize> {
+        let place = |at: u64| usize::try_from(at.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+        place(start)..place(end).min(self.bytes.len())
     }
 
-    fn end(&self) -> u64 {
-        self.first + self.lines.len() as u64
-    }
-
-    fn view(&self, index: usize) -> LineView<'_> {
-        let line = &self.lines[index];
-        let at = self.start(index) + line.name_start as usize;
-        let name = self.bytes.get(at..at + line.name_len as usize).unwrap_or_default();
-        LineView { seq: self.first + index as u64, kind: line.kind, name }
+    fn is_known(&self, whole: Whole) -> bool {
+        match whole {
+            Whole::Nothing => false,
+            Whole::Events => self.only_events,
+            Whole::Everything => true,
+        }
     }
 }
 
 /// Retained lines that lie beside each other.
 #[derive(Debug)]
 pub struct Run {
-    segment: Segment,
-    from: usize,
+    bytes: Bytes,
+    /// Bytes of all lines before these, ever.
+    offset: u64,
+    lines: Vec<Line>,
 }
 
 impl Run {
     /// Each line with its newline, what it is about, and where its name stands.
     pub fn lines(&self) -> impl Iterator<Item = (&[u8], Kind, Range<usize>)> {
-        (self.from..self.segment.lines.len()).map(|index| {
-            let Line { end, name_start, name_len, kind } = self.segment.lines[index];
-            let text = self.segment.bytes.get(self.segment.start(index)..end as usize).unwrap_or_default();
-            let name = name_start as usize..(name_start + name_len) as usize;
-            (text, kind, name)
+        let mut start = self.offset;
+        self.lines.iter().map(move |line| {
+            let place = |at: u64| usize::try_from(at - self.offset).unwrap_or(usize::MAX);
+            let text = self.bytes.get(place(start)..place(line.end)).unwrap_or_default();
+            start = line.end;
+            (text, line.kind, line.name())
         })
+    }
+}
+
+impl Line {
+    /// Where its name stands in it.
+    fn name(&self) -> Range<usize> {
+        let start = usize::from(self.name_start);
+        start..start + self.name_len as usize
     }
 }
 
@@ -140,11 +185,16 @@ pub struct Log {
     /// No more than this part of the ring is read in one go.
     portions: Option<usize>,
     chunk: usize,
+    /// All retained ones, the first with the number `first`.
+    lines: VecDeque<Line>,
     segments: VecDeque<Segment>,
     /// The segment being written; readers see it once sealed.
     tail: BytesMut,
-    tail_lines: Vec<Line>,
+    tail_first: u64,
     tail_offset: u64,
+    tail_only_events: bool,
+    /// A chunk whose lines are gone, for the next ones.
+    spare: Option<BytesMut>,
     /// The oldest retained line.
     first: u64,
     /// The number of the next line.
@@ -158,8 +208,10 @@ pub struct Log {
     largest: u64,
     cursors: Slab<Cursor>,
     newly_stalled: Vec<CursorId>,
-    /// No healthy cursor stands before this line. May be too low, never too high.
+    /// No healthy cursor stands before this line.
     floor: u64,
+    /// Healthy cursors that stand there. With none left there may be a higher floor.
+    holders: usize,
 }
 
 impl Log {
@@ -176,10 +228,13 @@ impl Log {
             chunk: chunk(&settings),
             settings,
             stall,
+            lines: VecDeque::new(),
             segments: VecDeque::new(),
             tail: BytesMut::new(),
-            tail_lines: Vec::new(),
+            tail_first: 1,
             tail_offset: 0,
+            tail_only_events: true,
+            spare: None,
             first: 1,
             next: 1,
             visible: 1,
@@ -189,6 +244,7 @@ impl Log {
             cursors: Slab::new(),
             newly_stalled: Vec::new(),
             floor: 1,
+            holders: 0,
         }
     }
 
@@ -202,7 +258,12 @@ impl Log {
     /// Lets the first line of an empty ring have this number.
     #[must_use]
     pub fn starting_at(self, next: u64) -> Self {
-        Self { first: next, next, visible: next, floor: next, ..self }
+        Self { first: next, next, tail_first: next, visible: next, floor: next, ..self }
+    }
+
+    /// Bytes of all lines ever.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// The number of the newest line, 0 before the first.
@@ -225,6 +286,7 @@ impl Log {
         self.chunk = chunk(&settings);
         self.settings = settings;
         self.evict();
+        self.spare = None;
     }
 
     /// Another time for cursors from now on.
@@ -237,16 +299,19 @@ impl Log {
         self.seal();
         self.visible = self.next;
         self.evict();
+        self.spare = None;
     }
 
     /// What whoever comes new would find, in order. The bytes are shared.
     pub fn runs(&mut self) -> Vec<Run> {
         self.seal();
         let oldest = self.oldest();
-        let visible = self.segments.iter().filter(|segment| segment.end() > oldest);
+        let visible = self.segments.iter().filter(|segment| segment.end > oldest);
         let run = |segment: &Segment| {
-            let from = usize::try_from(oldest.saturating_sub(segment.first)).unwrap_or(usize::MAX);
-            Run { segment: segment.clone(), from }
+            let from = segment.first.max(oldest);
+            let (start, end) = (self.start_of(from), self.start_of(segment.end));
+            let lines = self.lines.range(self.index(from)..self.index(segment.end)).copied().collect();
+            Run { bytes: segment.bytes.slice(segment.range(start, end)), offset: start, lines }
         };
         visible.map(run).collect()
     }
@@ -278,7 +343,8 @@ impl Log {
         } else {
             if self.tail.capacity() - self.tail.len() < size {
                 self.seal();
-                self.tail = BytesMut::with_capacity(self.chunk);
+                let spare = self.spare.take();
+                self.tail = spare.unwrap_or_else(|| BytesMut::with_capacity(self.chunk));
             }
             self.write(kind, write);
         }
@@ -292,37 +358,44 @@ impl Log {
         self.written += size;
         self.largest = self.largest.max(size);
         self.next += 1;
-        let to_u32 = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        self.tail_lines.push(Line {
-            end: to_u32(self.tail.len()),
-            name_start: to_u32(name.start - start),
-            name_len: to_u32(name.len()),
+        self.tail_only_events &= kind == Kind::Event;
+        self.lines.push_back(Line {
+            end: self.written,
+            name_len: u32::try_from(name.len()).unwrap_or(u32::MAX),
+            name_start: u16::try_from(name.start - start).unwrap_or(u16::MAX),
             kind,
         });
     }
 
     /// Lets readers see what was appended.
     pub fn seal(&mut self) {
-        if self.tail_lines.is_empty() {
+        if self.tail_first == self.next {
             return;
         }
-        let lines = std::mem::take(&mut self.tail_lines);
-        let bytes = self.tail.split().freeze();
-        let segment =
-            Segment { first: self.next - lines.len() as u64, offset: self.tail_offset, bytes, lines };
-        self.tail_offset = self.written;
-        self.segments.push_back(segment);
+        self.segments.push_back(Segment {
+            first: self.tail_first,
+            end: self.next,
+            offset: self.tail_offset,
+            bytes: self.tail.split().freeze(),
+            only_events: std::mem::replace(&mut self.tail_only_events, true),
+        });
+        (self.tail_first, self.tail_offset) = (self.next, self.written);
     }
 
     /// A new cursor, which takes line `next` first.
     pub fn attach(&mut self, next: u64) -> CursorId {
-        self.floor = self.floor.min(next);
+        if next < self.floor {
+            (self.floor, self.holders) = (next, 0);
+        }
+        self.holders += usize::from(next == self.floor);
         self.cursors.insert(Cursor { next, stalled: false, holds: None })
     }
 
     /// The cursor is gone.
     pub fn detach(&mut self, id: CursorId) {
-        self.cursors.try_remove(id);
+        if let Some(cursor) = self.cursors.try_remove(id) {
+            self.holders -= usize::from(!cursor.stalled && cursor.next == self.floor);
+        }
         self.evict();
     }
 
@@ -347,17 +420,16 @@ impl Log {
         id: CursorId,
         until: u64,
         max_bytes: usize,
-        want: impl Fn(LineView<'_>) -> bool,
+        want: impl Want,
         out: &mut Vec<Bytes>,
     ) -> Read {
         self.seal();
         let (first, head) = (self.first, self.head());
-        let Some(cursor) = self.cursors.get_mut(id) else { return Read::AtHead(0) };
+        let Some(from) = self.cursors.get(id).map(|cursor| cursor.next) else { return Read::AtHead(0) };
         let wanted = first.min(until.saturating_add(1));
-        if cursor.next < wanted {
-            let count = wanted - cursor.next;
-            cursor.next = wanted;
-            return Read::Missed { count, next: first };
+        if from < wanted {
+            self.advance(id, wanted);
+            return Read::Missed { count: wanted - from, next: first };
         }
         let last = until.min(head);
         let (max_lines, max_bytes) = match self.portions {
@@ -367,67 +439,108 @@ impl Log {
                 ((events / part).max(1), max_bytes.min((bytes / part).max(1)))
             }
         };
+        let (taken, next) = self.take(from, last, max_lines, max_bytes, want, out);
+        self.advance(id, next);
+        self.evict();
+        if next > last { Read::AtHead(taken) } else { Read::Lines(taken) }
+    }
+
+    /// How many lines from `next` up to `last` were taken, and which one comes then.
+    fn take(
+        &self,
+        mut next: u64,
+        last: u64,
+        max_lines: usize,
+        max_bytes: usize,
+        want: impl Want,
+        out: &mut Vec<Bytes>,
+    ) -> (usize, u64) {
+        let whole = want.whole(next);
         let (mut taken, mut bytes) = (0, 0);
-        let mut at = self.segments.partition_point(|segment| segment.end() <= cursor.next);
-        while cursor.next <= last && bytes < max_bytes && taken < max_lines {
-            let Some(segment) = self.segments.get(at) else { break };
-            let from = usize::try_from(cursor.next - segment.first).unwrap_or(usize::MAX);
-            let to = usize::try_from(last + 1 - segment.first).unwrap_or(usize::MAX).min(segment.lines.len());
-            let mut run: Option<usize> = None;
-            let mut index = from;
-            while index < to && bytes < max_bytes && taken < max_lines {
-                if want(segment.view(index)) {
-                    run.get_or_insert(segment.start(index));
-                    bytes += segment.lines[index].end as usize - segment.start(index);
-                    taken += 1;
-                } else if let Some(start) = run.take() {
-                    out.push(segment.bytes.slice(start..segment.start(index)));
+        let at = self.segments.partition_point(|segment| segment.end <= next);
+        for segment in self.segments.range(at..) {
+            let end = segment.end.min(last.saturating_add(1));
+            if next >= end || bytes >= max_bytes || taken >= max_lines {
+                break;
+            }
+            if segment.is_known(whole) {
+                // Up to the line that reaches what may be taken.
+                let start = self.start_of(next);
+                let limit = start.saturating_add((max_bytes - bytes) as u64);
+                let most = self.index(end).min(self.index(next).saturating_add(max_lines - taken));
+                let lines = self.lines.range(self.index(next)..most);
+                let (mut count, mut stop) =
+                    (lines.len(), self.lines.get(most - 1).map_or(start, |line| line.end));
+                if stop > limit {
+                    count = self.lines.partition_point(|line| line.end < limit) + 1 - self.index(next);
+                    stop = self.lines.get(self.index(next) + count - 1).map_or(start, |line| line.end);
                 }
-                index += 1;
+                let range = segment.range(start, stop);
+                bytes += range.len();
+                taken += count;
+                next += count as u64;
+                out.push(segment.bytes.slice(range));
+                continue;
             }
-            if let Some(start) = run {
-                out.push(segment.bytes.slice(start..segment.start(index)));
+            let mut run: Option<u64> = None;
+            let mut start = self.start_of(next);
+            for line in self.lines.range(self.index(next)..self.index(end)) {
+                if bytes >= max_bytes || taken >= max_lines {
+                    break;
+                }
+                if want.wants(view(segment, next, start, line)) {
+                    run.get_or_insert(start);
+                    bytes += segment.range(start, line.end).len();
+                    taken += 1;
+                } else if let Some(from) = run.take() {
+                    out.push(segment.bytes.slice(segment.range(from, start)));
+                }
+                start = line.end;
+                next += 1;
             }
-            cursor.next = segment.first + index as u64;
-            at += 1;
+            if let Some(from) = run {
+                out.push(segment.bytes.slice(segment.range(from, start)));
+            }
         }
-        let at_head = cursor.next > last;
-        if cursor.next > head {
+        (taken, next)
+    }
+
+    /// The cursor moves on to this line, and where that is the end has caught up.
+    fn advance(&mut self, id: CursorId, next: u64) {
+        let Some(cursor) = self.cursors.get_mut(id) else { return };
+        let held = !cursor.stalled && cursor.next == self.floor;
+        cursor.next = next;
+        if next >= self.next {
             cursor.stalled = false;
             cursor.holds = None;
         }
-        self.evict();
-        if at_head { Read::AtHead(taken) } else { Read::Lines(taken) }
+        let holds = !cursor.stalled && next == self.floor;
+        self.holders = self.holders + usize::from(holds) - usize::from(held);
     }
 
     /// How many retained lines from `start` on `want` accepts.
     pub fn count(&mut self, start: u64, want: impl Fn(LineView<'_>) -> bool) -> u64 {
         self.seal();
         let start = start.max(self.oldest());
-        self.segments
-            .iter()
-            .flat_map(|segment| (0..segment.lines.len()).map(|index| segment.view(index)))
-            .filter(|line| line.seq >= start && want(*line))
-            .count() as u64
+        self.views(start).filter(|line| want(*line)).count() as u64
     }
 
     /// The line from which on `want` accepts `n` retained ones at the most.
     pub fn last(&mut self, n: u64, want: impl Fn(LineView<'_>) -> bool) -> u64 {
         self.seal();
-        let (mut found, mut start) = (0, self.next);
-        for segment in self.segments.iter().rev() {
-            for index in (0..segment.lines.len()).rev() {
-                let line = segment.view(index);
-                if found == n || line.seq < self.oldest() {
-                    return start;
-                }
-                if want(line) {
-                    found += 1;
-                    start = line.seq;
-                }
-            }
-        }
-        start
+        let wanted = self.views(self.oldest()).rev().filter(|line| want(*line));
+        (0..n).zip(wanted).last().map_or(self.next, |(_, line)| line.seq)
+    }
+
+    /// All sealed lines from this one on.
+    fn views(&self, from: u64) -> impl DoubleEndedIterator<Item = LineView<'_>> {
+        let segments = self.segments.iter().filter(move |segment| segment.end > from);
+        segments.flat_map(move |segment| {
+            (segment.first.max(from)..segment.end).filter_map(|seq| {
+                let line = self.lines.get(self.index(seq))?;
+                Some(view(segment, seq, self.start_of(seq), line))
+            })
+        })
     }
 
     /// Whether a line can be appended without overrunning a healthy cursor; else when to ask again at the latest.
@@ -435,26 +548,28 @@ impl Log {
     pub fn room(&mut self, now: Instant) -> Option<Instant> {
         loop {
             self.evict();
-            if self.is_full() && self.first >= self.floor {
-                self.floor = self.lowest();
+            if self.is_full() {
+                self.raise_floor();
             }
             // The next line may push the oldest out, if that is one that nobody needs.
             if self.has_room() {
                 return None;
             }
-            // Only sealed lines have a place of their own, which tells how many bytes a cursor has taken.
-            self.seal();
             let (until, stalled) = self.judge_holders(now);
             if !stalled {
                 return until;
             }
-            self.floor = self.lowest();
         }
     }
 
     /// Whether [`Log::room`] is known to find room. Where this says no, it may yet.
     pub fn has_room(&self) -> bool {
         self.lossy || !self.is_full() || self.first < self.floor
+    }
+
+    /// Whether those for whom [`Log::room`] found none have moved on.
+    pub fn may_have_room(&self) -> bool {
+        self.holders == 0 || self.has_room()
     }
 
     fn is_full(&self) -> bool {
@@ -476,7 +591,7 @@ impl Log {
             if cursor.stalled || cursor.next > self.first {
                 continue;
             }
-            let offset = self.offset_of(cursor.next);
+            let offset = self.start_of(cursor.next);
             let next = cursor.next;
             let holds = match cursor.holds {
                 Some((since, line, start)) if now.saturating_duration_since(since) >= self.stall => {
@@ -491,6 +606,7 @@ impl Log {
             if let Some(cursor) = self.cursors.get_mut(at) {
                 cursor.holds = holds;
                 cursor.stalled = holds.is_none();
+                self.holders -= usize::from(cursor.stalled && next == self.floor);
             }
             if let Some((since, ..)) = holds {
                 let ends = since + self.stall;
@@ -503,12 +619,17 @@ impl Log {
         (until, any_stalled)
     }
 
-    fn offset_of(&self, seq: u64) -> u64 {
-        let at = self.segments.partition_point(|segment| segment.end() <= seq);
-        self.segments.get(at).map_or(self.written, |segment| {
-            let index = usize::try_from(seq.saturating_sub(segment.first)).unwrap_or(usize::MAX);
-            segment.offset + segment.start(index.min(segment.lines.len())) as u64
-        })
+    /// Where this line, retained or the next, has its place among those retained.
+    fn index(&self, seq: u64) -> usize {
+        usize::try_from(seq.saturating_sub(self.first)).unwrap_or(usize::MAX).min(self.lines.len())
+    }
+
+    /// Bytes of all lines before this one, ever.
+    fn start_of(&self, seq: u64) -> u64 {
+        match self.index(seq).checked_sub(1) {
+            None => self.evicted,
+            Some(before) => self.lines.get(before).map_or(self.written, |line| line.end),
+        }
     }
 
     fn count_retained(&self) -> usize {
@@ -519,9 +640,18 @@ impl Log {
         self.written - self.evicted
     }
 
-    fn lowest(&self) -> u64 {
-        let healthy = self.cursors.iter().filter(|(_, cursor)| !cursor.stalled);
-        healthy.map(|(_, cursor)| cursor.next).min().unwrap_or(self.next)
+    /// Finds out where the floor is, when nobody stands there any more.
+    fn raise_floor(&mut self) {
+        if self.holders > 0 || self.first < self.floor {
+            return;
+        }
+        self.floor = self.next;
+        for (_, cursor) in self.cursors.iter().filter(|(_, cursor)| !cursor.stalled) {
+            if cursor.next < self.floor {
+                (self.floor, self.holders) = (cursor.next, 0);
+            }
+            self.holders += usize::from(cursor.next == self.floor);
+        }
     }
 
     /// Drops lines that are too many, as far as nobody healthy needs them.
@@ -534,9 +664,7 @@ impl Log {
             if !too_many || self.count_retained() == 0 {
                 return;
             }
-            if self.first >= self.floor {
-                self.floor = self.lowest();
-            }
+            self.raise_floor();
             let reserve = self.settings.events / 16 + RESERVE;
             let forced = self.count_retained() > self.settings.events + reserve
                 || self.retained_bytes() > bytes.saturating_mul(2).saturating_add(self.largest);
@@ -550,15 +678,30 @@ impl Log {
     }
 
     fn drop_first(&mut self) {
-        self.seal();
-        let Some(segment) = self.segments.front() else { return };
-        let index = usize::try_from(self.first - segment.first).unwrap_or(usize::MAX);
-        self.evicted = segment.offset + segment.start(index + 1) as u64;
+        // Only where it must be, or each line of a full ring would lie by itself.
+        if self.first >= self.tail_first {
+            self.seal();
+        }
+        let Some(line) = self.lines.pop_front() else { return };
+        self.evicted = line.end;
         self.first += 1;
-        if self.first >= segment.end() {
-            self.segments.pop_front();
+        if let Some(segment) = self.segments.pop_front_if(|segment| segment.end <= self.first)
+            && self.spare.is_none()
+            && let Ok(mut chunk) = segment.bytes.try_into_mut()
+        {
+            // Nobody reads the last piece of a chunk any more: the next lines may have its memory.
+            chunk.clear();
+            if chunk.try_reclaim(self.chunk) && chunk.capacity() <= 2 * self.chunk {
+                self.spare = Some(chunk);
+            }
         }
     }
+}
+
+/// The line that begins at this place among all bytes ever.
+fn view<'a>(segment: &'a Segment, seq: u64, start: u64, line: &Line) -> LineView<'a> {
+    let text = segment.bytes.get(segment.range(start, line.end)).unwrap_or_default();
+    LineView { seq, kind: line.kind, name: text.get(line.name()).unwrap_or_default() }
 }
 
 /// How many bytes of lines lie beside each other.

@@ -35,7 +35,7 @@ use tokio_util::task::TaskTracker;
 pub use self::access::{Rights, Role, Rule, Rules, Verdict};
 pub use self::channel::{Channel, Snapshot, Start};
 use self::complaints::Complaints;
-pub use self::consumer::{Consumer, Identity, Report, Subscribed, Subscription};
+pub use self::consumer::{Consumer, Identity, Outlet, Report, Subscribed, Subscription};
 pub use self::inbox::{Goodbye, Inbox};
 pub use self::notice::By;
 pub use self::options::ConnectionSettings;
@@ -425,7 +425,7 @@ impl Hub {
 
     /// Other rights hold for a consumer: what it may no longer see is gone for it, and what it comes to see and its
     /// subscriptions match is heard from the next line on.
-    pub fn set_rights(&self, consumer: &Consumer, rights: Rights) {
+    pub fn set_rights(&self, consumer: &Arc<Consumer>, rights: Rights) {
         let state = self.lock();
         consumer.set_rights(rights);
         for entry in state.connections.values() {
@@ -469,7 +469,7 @@ impl Hub {
     /// Begins a subscription; `answer` writes the answer.
     pub fn subscribe(
         &self,
-        consumer: &Consumer,
+        consumer: &Arc<Consumer>,
         subscription: Subscription,
         start: Start,
         answer: impl FnOnce(&Subscribed, &mut BytesMut),

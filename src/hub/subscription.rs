@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::log::{Kind, LineView};
+use super::log::{Kind, LineView, Whole};
 
 /// A shell glob over a whole name: `*` is any text, `?` any one character; nothing else is special.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,9 +88,13 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether it hears everything in the ring.
-    pub fn is_everything(&self) -> bool {
-        self.events.is_none() && self.lifecycle == LifecycleFilter::All
+    /// Which lines of the ring it hears, whatever their names.
+    pub fn whole(&self) -> Whole {
+        match (&self.events, &self.lifecycle) {
+            (None, LifecycleFilter::All) => Whole::Everything,
+            (None, LifecycleFilter::None | LifecycleFilter::Names(_)) => Whole::Events,
+            (Some(_), _) => Whole::Nothing,
+        }
     }
 
     /// Whether it hears this line.

@@ -48,6 +48,94 @@ fn neighbours_are_one_slice_and_what_is_not_wanted_is_left_out() {
     }
 }
 
+/// A reader of whom something is known.
+struct Known(Whole);
+
+impl Want for Known {
+    fn whole(&self, from: u64) -> Whole {
+        assert!(from > 0);
+        self.0
+    }
+
+    fn wants(&self, line: LineView<'_>) -> bool {
+        assert_ne!(self.0, Whole::Everything, "no line need be looked at");
+        line.kind == Kind::Event
+    }
+}
+
+#[test]
+fn what_is_known_to_be_wanted_is_read_as_if_it_were_looked_at() {
+    let line = lines(1..=1).len();
+    for lifecycles in [&[][..], &[4], &[1, 9], &[3, 4, 5]] {
+        for seals in [&[][..], &[3], &[3, 4, 8]] {
+            for (until, max_bytes) in [
+                (u64::MAX, usize::MAX),
+                (5, usize::MAX),
+                (u64::MAX, 1),
+                (u64::MAX, 2 * line),
+                (7, 2 * line + 1),
+            ] {
+                let read = |known: Whole, only_events: bool| {
+                    let mut log = ring(100, 10_000);
+                    for seq in 1..=9_u64 {
+                        let is_event = !lifecycles.contains(&seq);
+                        put(&mut log, if is_event { Kind::Event } else { Kind::Lifecycle }, "e", 0);
+                        if seals.contains(&seq) {
+                            log.seal();
+                        }
+                    }
+                    let cursor = log.attach(1);
+                    let mut reads = Vec::new();
+                    loop {
+                        let mut out = Vec::new();
+                        let read = match known {
+                            Whole::Nothing => {
+                                let want = |line: LineView<'_>| !only_events || line.kind == Kind::Event;
+                                log.read(cursor, until, max_bytes, want, &mut out)
+                            }
+                            known => log.read(cursor, until, max_bytes, Known(known), &mut out),
+                        };
+                        reads.push((read, out, log.position(cursor)));
+                        if let Read::AtHead(_) = read {
+                            return reads;
+                        }
+                    }
+                };
+                assert_eq!(read(Whole::Everything, false), read(Whole::Nothing, false));
+                assert_eq!(read(Whole::Events, true), read(Whole::Nothing, true));
+            }
+        }
+    }
+}
+
+#[test]
+fn neighbours_are_one_slice_in_a_full_ring_too() {
+    let mut log = ring(10, 10_000);
+    let cursor = log.attach(1);
+    append(&mut log, 10);
+    read(&mut log, cursor);
+    append(&mut log, 8);
+    let mut out = Vec::new();
+    assert_eq!(log.read(cursor, u64::MAX, usize::MAX, ALL, &mut out), Read::AtHead(8));
+    assert_eq!(out.iter().map(seqs).collect::<Vec<_>>(), [(11..=18).collect::<Vec<_>>()]);
+}
+
+#[test]
+fn a_full_ring_goes_on_in_the_memory_it_has() {
+    let mut log = ring(1000, 8 * 1024);
+    let reused = |log: &mut Log| {
+        let padding = 1000;
+        put(log, Kind::Event, "e", padding);
+        log.seal();
+        log.spare.as_ref().map(|spare| (spare.len(), spare.capacity() >= log.chunk))
+    };
+    let reused: Vec<_> = (0..50).filter_map(|_| reused(&mut log)).collect();
+    assert!(reused.len() > 5, "{reused:?}");
+    assert!(reused.iter().all(|spare| *spare == (0, true)), "{reused:?}");
+    log.forget();
+    assert!(log.spare.is_none());
+}
+
 #[test]
 fn in_portions_no_more_than_a_part_is_read() {
     let line = lines(1..=1).len();

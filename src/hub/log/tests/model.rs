@@ -176,7 +176,7 @@ impl Model {
         let first = self.log.first;
         let until = next + ahead;
         let mut out = Vec::new();
-        let read = self.log.read(id, until, max_bytes, |line| named(line, names), &mut out);
+        let read = self.log.read(id, until, max_bytes, |line: LineView<'_>| named(line, names), &mut out);
         for slice in &out {
             assert_eq!(slice.last(), Some(&b'\n'), "whole lines");
         }
