@@ -30,8 +30,8 @@ use crate::socketio::{Args, Loss, Name, Recoverable};
 /// `outgoing` lines that may wait for a consumer; a watcher further behind misses the oldest.
 const OUTGOING: log::Settings = log::Settings { events: 4096, bytes: 1024 * 1024 };
 
-/// So little is written to consumers on the spot when it is published, for to wake their tasks would cost more than the
-/// writing. Where there is more, many hands help, and more comes together meanwhile.
+/// Bytes: so little is written to consumers on the spot when it is published, for to wake their tasks would cost more than
+/// the writing. Where there is more, their tasks find still more together when it is their turn, and write less often.
 const LITTLE: u64 = 4 * 1024;
 
 /// Bytes that are written on the spot to all consumers together; the others write for themselves.
