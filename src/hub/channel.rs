@@ -25,7 +25,7 @@ use super::sticky::Sticky;
 use super::subscription::Filter;
 use crate::engineio::{Details, Phase, TransportKind};
 use crate::manager::{ConnectionState, Counters, Lifecycle, Observer, Room, Source, Status};
-use crate::socketio::{Args, Loss, Name, Recoverable};
+use crate::socketio::{Args, ArgsView, Loss, Name, NameView, Recoverable};
 
 /// `outgoing` lines that may wait for a consumer; a watcher further behind misses the oldest.
 const OUTGOING: log::Settings = log::Settings { events: 4096, bytes: 1024 * 1024 };
@@ -891,7 +891,7 @@ fn is_refusal(event: &Lifecycle) -> bool {
 }
 
 impl Observer for Channel {
-    fn event(&self, name: &Name, args: &Args, ack: Option<u64>) -> bool {
+    fn event(&self, name: NameView<'_>, args: ArgsView<'_>, ack: Option<u64>) -> bool {
         let mut inner = self.lock();
         inner.received += 1;
         inner.last_ack = inner.last_ack.max(ack.unwrap_or(0));
@@ -954,7 +954,7 @@ impl Observer for Channel {
     }
 
     fn outgoing(&self, name: &Name, args: &Args, sender: u64) {
-        let size = self.encoder.event_size(name, args);
+        let size = self.encoder.event_size(name.view(), args.view());
         let consumer = super::consumer_name(sender);
         let mut inner = self.lock();
         inner.outgoing.append(Kind::Event, size, |_, out: &mut BytesMut| {

@@ -1,5 +1,7 @@
 //! The quick pass: whether a text is JSON, and nothing about why it is not.
 
+use std::ops::Range;
+
 use super::{MAX_DEPTH, Seen};
 
 /// Bytes of a string that are looked at together.
@@ -11,8 +13,45 @@ const _: () = assert!(MAX_DEPTH == u128::BITS as usize);
 /// What there is to see in a text that is one JSON value, not deeper than [`MAX_DEPTH`]; `None` for any other.
 pub(super) fn scan(text: &[u8]) -> Option<Seen> {
     let mut scanner = Scanner { rest: text, line_breaks: false };
-    scanner.document()?;
+    scanner.value(0)?;
+    scanner.end()?;
     Some(Seen { line_breaks: scanner.line_breaks })
+}
+
+/// [`scan`] for an array that is not empty: where its first value ends and the others begin as well.
+pub(super) fn scan_array(text: &[u8]) -> Option<(Places, Seen)> {
+    let mut scanner = Scanner { rest: text, line_breaks: false };
+    let place = |scanner: &Scanner<'_>| text.len() - scanner.rest.len();
+    if scanner.token()? != b'[' {
+        return None;
+    }
+    scanner.space();
+    let start = place(&scanner);
+    scanner.value(1)?;
+    let first = start..place(&scanner);
+    let mut others = first.end..first.end;
+    let mut token = scanner.token()?;
+    if token == b',' {
+        scanner.space();
+        others.start = place(&scanner);
+        while token == b',' {
+            scanner.value(1)?;
+            others.end = place(&scanner);
+            token = scanner.token()?;
+        }
+    }
+    if token != b']' {
+        return None;
+    }
+    scanner.end()?;
+    Some((Places { first, others }, Seen { line_breaks: scanner.line_breaks }))
+}
+
+/// Where the values of an array stand, without the white space around them.
+pub(super) struct Places {
+    pub(super) first: Range<usize>,
+    /// With their commas; empty where there is no other.
+    pub(super) others: Range<usize>,
 }
 
 struct Scanner<'a> {
@@ -21,9 +60,10 @@ struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
-    fn document(&mut self) -> Option<()> {
+    /// A value around which this many arrays and objects are open.
+    fn value(&mut self, around: usize) -> Option<()> {
         // The lowest bit is set where the innermost of what is open is an object.
-        let (mut objects, mut depth) = (0_u128, 0);
+        let (mut objects, mut depth) = (0_u128, around);
         loop {
             match self.token()? {
                 b'"' => self.string()?,
@@ -55,9 +95,8 @@ impl Scanner<'_> {
                 _ => return None,
             }
             loop {
-                if depth == 0 {
-                    self.space();
-                    return self.rest.is_empty().then_some(());
+                if depth == around {
+                    return Some(());
                 }
                 let in_object = objects & 1 == 1;
                 match self.token()? {
@@ -75,6 +114,12 @@ impl Scanner<'_> {
                 objects >>= 1;
             }
         }
+    }
+
+    /// Nothing but white space may follow.
+    fn end(&mut self) -> Option<()> {
+        self.space();
+        self.rest.is_empty().then_some(())
     }
 
     fn next(&mut self) -> Option<u8> {

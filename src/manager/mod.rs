@@ -30,8 +30,8 @@ use tracing::{Instrument, debug_span};
 
 use crate::engineio::{Details, Handshake, TransportKind};
 use crate::socketio::{
-    AckError, AnswerError, Args, DisconnectReason, Emit, EmitError, Loss, Name, Parser, Recoverable, Sent,
-    Step, socket,
+    AckError, AnswerError, Args, ArgsView, DisconnectReason, Emit, EmitError, Loss, Name, NameView, Parser,
+    Recoverable, Sent, Step, socket,
 };
 use crate::transport::{self, Connector};
 
@@ -314,7 +314,7 @@ pub enum Room {
 /// Who hears what happens on a socket. Called from the Manager's task, so nothing here may wait.
 pub trait Observer: Send + Sync {
     /// The server's event; [`Observer::room`] was free. True where it is known to be free for another one.
-    fn event(&self, name: &Name, args: &Args, ack: Option<u64>) -> bool;
+    fn event(&self, name: NameView<'_>, args: ArgsView<'_>, ack: Option<u64>) -> bool;
     /// A lifecycle event, and where the connection stands after it.
     fn lifecycle(&self, event: &Lifecycle, status: &Status);
     /// What [`Observer::is_watched`] asked for.

@@ -20,7 +20,7 @@ use super::pace::Pace;
 use super::{ConnectionState, Lifecycle, Settings, Source, Status};
 use crate::engineio::{self, CloseReason, Details, Message, Revision, Session, TransportKind};
 use crate::socketio::socket::{self, DisconnectReason, Emit, EmitError, Sent, Socket};
-use crate::socketio::{AnswerError, Args, Decoder, Limit, OldServer, Recoverable};
+use crate::socketio::{AnswerError, Args, Decoder, Limit, OldServer, PlainEvent, Recoverable};
 use crate::transport::encode_query;
 
 /// Attachments taken in one incoming packet, as the official decoder does.
@@ -370,6 +370,28 @@ impl<T> State<T> {
             Some(message) => self.handle_message(now, message),
             None => self.pump_session(now),
         }
+    }
+
+    /// The event that this message is, and whose; it is then to be passed on at once, by [`State::receive`]. `None` for
+    /// whatever [`State::handle_packet`] has to see.
+    pub fn plain_event<'a>(&self, message: &'a str) -> Option<(Key, PlainEvent<'a>)> {
+        let Phase::Open { session, .. } = &self.phase else { return None };
+        let is_past = self.old_server.is_none() && self.outputs.is_empty();
+        if !is_past || !session.lets_messages_pass() {
+            return None;
+        }
+        let header = self.decoder.plain_header(message)?;
+        let key = *self.by_namespace.get(header.namespace())?;
+        let entry = self.sockets.get(&key)?;
+        if !entry.socket.is_connected() {
+            return None;
+        }
+        Some((key, self.decoder.plain_event(&header)?))
+    }
+
+    /// The event of [`State::plain_event`] is passed on; gives our number for the ack it asks for.
+    pub fn receive(&mut self, key: Key, event: &PlainEvent<'_>) -> Option<u64> {
+        self.sockets.get_mut(&key)?.socket.receive(event.id, event.args())
     }
 
     /// The transport could not be opened, or is lost; `closed` when the peer ended it in order.
