@@ -26,7 +26,7 @@ use super::{
 };
 use crate::engineio::{Details, Packet, TransportKind};
 use crate::secret::Secrets;
-use crate::socketio::{ArgsView, Emit, NameView, Recoverable, Sent, Step, StepArgs};
+use crate::socketio::{Emit, Recoverable, Sent, Step, StepArgs};
 use crate::transport::{self, Arrival, Connector, Received, Transport};
 
 /// How long a transport may take to send its last words.
@@ -187,6 +187,8 @@ pub(super) struct Driver {
     in_flight: Option<OwnedSemaphorePermit>,
     /// The observer without room, and when to ask it again.
     blocked: Option<(Arc<dyn Observer>, Instant)>,
+    /// More has come than one turn takes.
+    is_pressed: bool,
     /// The daemon ends: nothing is connected any more, and what is left to say does not wait for room.
     suspended: bool,
     alarm: Alarm,
@@ -244,6 +246,7 @@ impl Driver {
             asked: HashMap::new(),
             in_flight: None,
             blocked: None,
+            is_pressed: false,
             suspended: false,
             alarm: Alarm::default(),
             awake: waking(common.awake.subscribe()),
@@ -277,6 +280,10 @@ impl Driver {
                 self.state.handle_timeout(now);
             }
             self.settle();
+            if std::mem::take(&mut self.is_pressed) {
+                // Whoever listens takes what has come while it is in the processor's caches, and the ring stays short.
+                tokio::task::yield_now().await;
+            }
             let wake = self.wait().await;
             // It sleeps, if it does, during the wait; what comes first afterwards must not be taken for earlier.
             if self.clock.look() {
@@ -336,7 +343,8 @@ impl Driver {
             // More only when the state has taken this one in whole: it may want another transport now.
             self.deliver(now);
             self.act();
-            if self.blocked.is_some() || left == 0 {
+            self.is_pressed = left == 0;
+            if self.blocked.is_some() || self.is_pressed {
                 return;
             }
             let Poll::Ready(next) = poll_fn(|cx| Poll::Ready(self.link.poll(cx))).await else { return };
@@ -346,23 +354,39 @@ impl Driver {
 
     /// Passes the events on that come next and need nothing else to be done; false where there was none.
     fn pass_texts_on(&mut self, now: Instant, left: &mut usize) -> bool {
-        let Self { link, state, clients, suspended, .. } = self;
         let mut any = false;
-        let Some(transport) = link.transport().filter(|_| !*suspended) else { return false };
-        transport.take_messages(&mut |text| {
-            if *left == 0 {
-                return false;
-            }
-            let Some((key, event)) = state.plain_event(text) else { return false };
-            let Some(client) = clients.get_mut(&key) else { return false };
-            if !client.finds_room(now) {
-                return false;
-            }
-            let ack = state.receive(key, &event);
-            client.pass_on(event.name, event.args(), ack);
-            *left = left.saturating_sub(1 + text.len() / PLAIN_BYTES);
+        while *left > 0 && self.pass_run_on(now, left) {
             any = true;
-            true
+        }
+        any
+    }
+
+    /// [`Driver::pass_texts_on`] as long as they are for one socket.
+    fn pass_run_on(&mut self, now: Instant, left: &mut usize) -> bool {
+        let Self { link, state, clients, suspended, .. } = self;
+        let Some(transport) = link.transport().filter(|_| !*suspended) else { return false };
+        let mut key = None;
+        transport.peek_message(&mut |text| key = state.addressee(text));
+        let Some(key) = key else { return false };
+        let (Some(client), Some(mut shortcut)) = (clients.get_mut(&key), state.shortcut(key)) else {
+            return false;
+        };
+        if !client.finds_room(now) {
+            return false;
+        }
+        let mut any = false;
+        let observer = Arc::clone(&client.observer);
+        observer.events(&mut |pass_on| {
+            transport.take_messages(&mut |text| {
+                if *left == 0 || !client.has_room {
+                    return false;
+                }
+                let Some((event, ack)) = shortcut.receive(text) else { return false };
+                client.passed_on(ack, pass_on(event.name, event.args(), ack));
+                *left = left.saturating_sub(1 + text.len() / PLAIN_BYTES);
+                any = true;
+                true
+            });
         });
         any
     }
@@ -446,7 +470,7 @@ impl Driver {
         let client = self.clients.get_mut(&key);
         match (output, client) {
             (Output::Event { name, args, ack }, Some(client)) => {
-                client.pass_on(name.view(), args.view(), ack)
+                client.passed_on(ack, client.observer.event(name.view(), args.view(), ack));
             }
             (Output::Lifecycle { event, status }, Some(client)) => {
                 let status = self.clock.shown(status);
@@ -847,9 +871,10 @@ impl Client {
         self.has_room
     }
 
-    fn pass_on(&mut self, name: NameView<'_>, args: ArgsView<'_>, ack: Option<u64>) {
+    /// The observer has heard an event.
+    fn passed_on(&mut self, ack: Option<u64>, has_room: bool) {
         self.last_ack = self.last_ack.max(ack.unwrap_or_default());
-        self.has_room = self.observer.event(name, args, ack);
+        self.has_room = has_room;
         self.unpublished = true;
     }
 

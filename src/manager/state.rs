@@ -73,6 +73,27 @@ impl<T> Entry<T> {
     }
 }
 
+/// Takes the events of one socket, which its owner hears of at once.
+#[derive(Debug)]
+pub struct Shortcut<'a, T> {
+    decoder: &'a Decoder,
+    socket: &'a mut Socket<T>,
+}
+
+impl<T> Shortcut<'_, T> {
+    /// The event that this message is, and our number for the ack it asks for. `None` for anything else, of which nothing
+    /// has been taken.
+    pub fn receive<'a>(&mut self, message: &'a str) -> Option<(PlainEvent<'a>, Option<u64>)> {
+        let header = self.decoder.plain_header(message)?;
+        if *header.namespace() != **self.socket.namespace() {
+            return None;
+        }
+        let event = self.decoder.plain_event(&header)?;
+        let ack = self.socket.receive(event.id, event.args());
+        Some((event, ack))
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum AuthState {
     Idle,
@@ -372,26 +393,24 @@ impl<T> State<T> {
         }
     }
 
-    /// The event that this message is, and whose; it is then to be passed on at once, by [`State::receive`]. `None` for
-    /// whatever [`State::handle_packet`] has to see.
-    pub fn plain_event<'a>(&self, message: &'a str) -> Option<(Key, PlainEvent<'a>)> {
+    /// The socket that this message is for, if [`State::shortcut`] may have it. `None` for whatever
+    /// [`State::handle_packet`] has to see.
+    pub fn addressee(&self, message: &str) -> Option<Key> {
         let Phase::Open { session, .. } = &self.phase else { return None };
-        let is_past = self.old_server.is_none() && self.outputs.is_empty();
-        if !is_past || !session.lets_messages_pass() {
+        let is_free = self.old_server.is_none() && self.outputs.is_empty();
+        if !is_free || !session.lets_messages_pass() {
             return None;
         }
         let header = self.decoder.plain_header(message)?;
         let key = *self.by_namespace.get(header.namespace())?;
-        let entry = self.sockets.get(&key)?;
-        if !entry.socket.is_connected() {
-            return None;
-        }
-        Some((key, self.decoder.plain_event(&header)?))
+        self.sockets.get(&key).is_some_and(|entry| entry.socket.is_connected()).then_some(key)
     }
 
-    /// The event of [`State::plain_event`] is passed on; gives our number for the ack it asks for.
-    pub fn receive(&mut self, key: Key, event: &PlainEvent<'_>) -> Option<u64> {
-        self.sockets.get_mut(&key)?.socket.receive(event.id, event.args())
+    /// The way past everything else for the events of the socket that [`State::addressee`] has found, as long as nothing
+    /// else is done.
+    pub fn shortcut(&mut self, key: Key) -> Option<Shortcut<'_, T>> {
+        let socket = &mut self.sockets.get_mut(&key)?.socket;
+        Some(Shortcut { decoder: &self.decoder, socket })
     }
 
     /// The transport could not be opened, or is lost; `closed` when the peer ended it in order.

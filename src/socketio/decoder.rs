@@ -149,6 +149,7 @@ impl Decoder {
     }
 
     /// The beginning of `text`, if it is that of an event which [`Decoder::plain_event`] may take as it lies there.
+    #[inline]
     pub fn plain_header<'a>(&self, text: &'a str) -> Option<Header<'a>> {
         let is_next = self.parser == Parser::Json && self.unfinished.is_none();
         if is_next && self.check_size(text.len()).is_ok() { Header::of_plain_event(text) } else { None }
@@ -156,6 +157,7 @@ impl Decoder {
 
     /// The event that goes on behind this beginning, which is then done with. `None` for whatever [`Decoder::decode`] has
     /// more to say about.
+    #[inline]
     pub fn plain_event<'a>(&self, header: &Header<'a>) -> Option<PlainEvent<'a>> {
         header.event(self.revision).ok()
     }

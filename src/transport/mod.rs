@@ -222,6 +222,14 @@ impl Transport {
         }
     }
 
+    /// Shows the text that [`Transport::take_messages`] would give first, if there is one.
+    pub fn peek_message(&mut self, look: &mut dyn FnMut(&str)) {
+        self.take_messages(&mut |text| {
+            look(text);
+            false
+        });
+    }
+
     /// Gives the texts of the message packets that are here to `take`, without a copy, until it does not want one, or
     /// something else comes first. What was not taken is still to come.
     pub fn take_messages(&mut self, take: &mut dyn FnMut(&str) -> bool) {
