@@ -2,10 +2,15 @@
 
 use std::ops::Range;
 
+use memchr::memchr2;
+
 use super::{MAX_DEPTH, Seen};
 
 /// Bytes of a string that are looked at together.
 const BLOCK: usize = 32;
+
+/// A string that goes on so far is long, in bytes.
+const LONG: usize = 256;
 
 // One bit for each open array or object.
 const _: () = assert!(MAX_DEPTH == u128::BITS as usize);
@@ -211,6 +216,19 @@ impl Scanner<'_> {
 
 /// How many bytes stand in a string before the first that means something: a quote, a backslash, a control character.
 fn plain(text: &[u8]) -> usize {
+    let (start, others) = text.split_at(text.len().min(LONG));
+    let at = plain_start(start);
+    if at < LONG || others.is_empty() {
+        return at;
+    }
+    // A long string: two passes, each with a loop that has less to do, take half the time of one.
+    let end = memchr2(b'"', b'\\', others).unwrap_or(others.len());
+    let least = others[..end].iter().fold(u8::MAX, |least, byte| least.min(*byte));
+    if least < 0x20 { at + plain_start(others) } else { at + end }
+}
+
+/// [`plain`] for what is not long.
+fn plain_start(text: &[u8]) -> usize {
     // Names and most strings end soon, and a look at a whole block would be work for nothing.
     let mut at = 0;
     if let Some(word) = text.first_chunk() {
@@ -266,9 +284,11 @@ mod tests {
             plain_bytes in proptest::collection::vec(prop_oneof![Just(b'x'), Just(b' '), Just(b'!'), Just(b'#'), Just(b'['), Just(b']'), 0x7f..=0xff_u8], 0..80),
             others in any::<Vec<u8>>(),
         ) {
-            let text = [plain_bytes, others].concat();
-            let expected = text.iter().position(|byte| is_special(*byte)).unwrap_or(text.len());
-            prop_assert_eq!(plain(&text), expected);
+            for before in [0, LONG - 40, 2 * LONG] {
+                let text = [vec![b'x'; before], plain_bytes.clone(), others.clone()].concat();
+                let expected = text.iter().position(|byte| is_special(*byte)).unwrap_or(text.len());
+                prop_assert_eq!(plain(&text), expected);
+            }
         }
     }
 }

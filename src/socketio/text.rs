@@ -47,14 +47,21 @@ impl<'a> Header<'a> {
             '5' | '6' => split_count(rest, max_attachments)?,
             _ => return Err(DecodeError::UnknownType(kind)),
         };
+        Self::behind(kind, attachments, rest)
+    }
+
+    #[inline]
+    fn behind(kind: char, attachments: usize, rest: &'a str) -> Result<Self, DecodeError> {
         let (namespace, rest) = split_namespace(rest);
         let (id, payload) = split_id(rest)?;
         Ok(Self { kind, attachments, namespace, id, payload })
     }
 
     /// That of an event without attachments; `None` for anything else.
+    #[inline]
     pub(super) fn of_plain_event(text: &'a str) -> Option<Self> {
-        if text.as_bytes().first() == Some(&b'2') { Self::parse(text, 0).ok() } else { None }
+        // Matched as a byte, since a comparison of characters is a call into the C library.
+        if text.as_bytes().first() == Some(&b'2') { Self::behind('2', 0, &text[1..]).ok() } else { None }
     }
 
     /// The namespace it belongs to.
@@ -156,10 +163,10 @@ fn split_namespace(rest: &str) -> (Option<&str>, &str) {
 }
 
 fn split_id(rest: &str) -> Result<(Option<u64>, &str), DecodeError> {
-    let (digits, rest) = split_digits(rest);
-    if digits.is_empty() {
+    if !rest.as_bytes().first().is_some_and(u8::is_ascii_digit) {
         return Ok((None, rest));
     }
+    let (digits, rest) = split_digits(rest);
     let id = digits.parse().map_err(|_| DecodeError::Payload("the ack id exceeds 64 bits"))?;
     Ok((Some(id), rest))
 }
