@@ -381,11 +381,12 @@ impl Driver {
                 if *left == 0 || !client.has_room {
                     return false;
                 }
-                let Some((event, ack)) = shortcut.receive(text) else { return false };
-                client.passed_on(ack, pass_on(event.name, event.args(), ack));
-                *left = left.saturating_sub(1 + text.len() / PLAIN_BYTES);
-                any = true;
-                true
+                let is_event = shortcut.receive(text, |event, ack| {
+                    client.passed_on(ack, pass_on(event.name, event.args(), ack));
+                });
+                *left = left.saturating_sub(usize::from(is_event) * (1 + text.len() / PLAIN_BYTES));
+                any |= is_event;
+                is_event
             });
         });
         any

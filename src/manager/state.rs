@@ -81,16 +81,20 @@ pub struct Shortcut<'a, T> {
 }
 
 impl<T> Shortcut<'_, T> {
-    /// The event that this message is, and our number for the ack it asks for. `None` for anything else, of which nothing
-    /// has been taken.
-    pub fn receive<'a>(&mut self, message: &'a str) -> Option<(PlainEvent<'a>, Option<u64>)> {
-        let header = self.decoder.plain_header(message)?;
-        if *header.namespace() != **self.socket.namespace() {
-            return None;
-        }
-        let event = self.decoder.plain_event(&header)?;
+    /// Gives the event that this message is to `pass_on`, with our number for the ack it asks for; false for anything
+    /// else, of which nothing has been taken.
+    pub fn receive(&mut self, message: &str, pass_on: impl FnOnce(&PlainEvent<'_>, Option<u64>)) -> bool {
+        // Each is looked at where it was made: to move what has just been written means to wait for the writing.
+        let header = self.decoder.plain_header(message);
+        let Some(header) = header.as_ref().filter(|header| *header.namespace() == **self.socket.namespace())
+        else {
+            return false;
+        };
+        let event = self.decoder.plain_event(header);
+        let Ok(event) = &event else { return false };
         let ack = self.socket.receive(event.id, event.args());
-        Some((event, ack))
+        pass_on(event, ack);
+        true
     }
 }
 

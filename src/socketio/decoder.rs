@@ -155,11 +155,10 @@ impl Decoder {
         if is_next && self.check_size(text.len()).is_ok() { Header::of_plain_event(text) } else { None }
     }
 
-    /// The event that goes on behind this beginning, which is then done with. `None` for whatever [`Decoder::decode`] has
-    /// more to say about.
+    /// The event that goes on behind this beginning, which is then done with; an error is what [`Decoder::decode`] says.
     #[inline]
-    pub fn plain_event<'a>(&self, header: &Header<'a>) -> Option<PlainEvent<'a>> {
-        header.event(self.revision).ok()
+    pub fn plain_event<'a>(&self, header: &Header<'a>) -> Result<PlainEvent<'a>, DecodeError> {
+        header.event(self.revision)
     }
 
     /// Whether a packet lacks attachments, so that the next message must be one.

@@ -103,6 +103,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// The texts of message packets, for as long as `take` wants them.
     pub(super) fn take_messages(&mut self, take: &mut dyn FnMut(&str) -> bool) {
+        if self.failed.is_some() {
+            return;
+        }
         let revision = self.revision;
         self.frames.take_texts(&mut |packet| revision.message_text(packet).is_some_and(&mut *take));
     }

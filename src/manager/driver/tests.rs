@@ -169,6 +169,48 @@ async fn a_panic_costs_the_session_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_comes_in_one_piece_is_heard_in_order() {
+    let mut world = World::start().await;
+    let mut server = world.join("A").await;
+    for message in [
+        Message::text(r#"42["a"]"#),
+        Message::text(r#"421["b",1]"#),
+        Message::text(r#"42/other,["nobody's"]"#),
+        Message::text("2"),
+        Message::text(r#"42["c"]"#),
+        Message::text(r#"451-["d",{"_placeholder":true,"num":0}]"#),
+        Message::binary(b"x".to_vec()),
+        Message::text("42[\"e\",\n1]"),
+        Message::text(r#"422["f"]"#),
+        Message::text("41"),
+        Message::text(r#"42["late"]"#),
+    ] {
+        server.feed(message).await.unwrap();
+    }
+    server.flush().await.unwrap();
+    let events = ["a None", "b Some(7)", "c None", "d None", "e None", "f Some(8)"];
+    world.hears(&["connect A true"]).await;
+    world.hears(&events).await;
+    world.hears(&["disconnect io server disconnect false"]).await;
+    assert_eq!(server.next().await.unwrap().unwrap(), Message::text("3"));
+}
+
+#[tokio::test]
+async fn more_events_than_one_turn_takes_are_all_heard() {
+    let mut world = World::start().await;
+    let mut server = world.join("A").await;
+    world.hears(&["connect A true"]).await;
+    let count = 3 * BATCH * PLAIN;
+    for number in 0..count {
+        server.feed(Message::text(format!(r#"42["{number}"]"#))).await.unwrap();
+    }
+    server.flush().await.unwrap();
+    for number in 0..count {
+        world.hears(&[&format!("{number} None")]).await;
+    }
+}
+
+#[tokio::test]
 async fn an_attempt_that_is_held_begins_when_it_is_released() {
     let mut world = World::start().await;
     // The task has not had its first turn yet.

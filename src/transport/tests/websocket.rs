@@ -16,8 +16,8 @@ use tokio_tungstenite::tungstenite::{Message as WsMessage, handshake::derive_acc
 use super::server::read_request;
 use super::*;
 use crate::engineio::Phase;
-use crate::transport::WebSocket;
 use crate::transport::frames::Frames;
+use crate::transport::{Arrival, WebSocket};
 
 const MAX_PAYLOAD: usize = 8 << 20;
 
@@ -104,6 +104,66 @@ impl AsyncWrite for Counted {
 
 fn closed(code: u16, reason: &str) -> Error {
     Error::Closed { code, reason: reason.into() }
+}
+
+#[tokio::test]
+async fn texts_are_taken_as_they_lie_up_to_what_nobody_wants() {
+    let (mut transport, mut server) = connected().await;
+    let messages = ["4a", "4b", "2", "4\u{e9}", "4unwanted", "4", "4c"].map(WsMessage::text);
+    for message in messages.into_iter().chain([WsMessage::binary(b"x".to_vec()), WsMessage::text("4d")]) {
+        server.feed(message).await.expect("it is taken");
+    }
+    server.flush().await.expect("it is sent");
+    let mut seen = Vec::new();
+    while seen.len() < 9 {
+        match poll_fn(|cx| transport.poll_arrival(cx)).await.expect("something comes") {
+            Arrival::Received(received) => seen.push(format!("{received:?}")),
+            Arrival::Texts => {
+                let before = seen.len();
+                transport.take_messages(&mut |text| {
+                    let wanted = text != "unwanted";
+                    seen.extend(wanted.then(|| format!("as it lies: {text}")));
+                    wanted
+                });
+                if seen.len() == before {
+                    seen.push(format!("{:?}", packet(&mut transport).await));
+                }
+            }
+        }
+    }
+    let received = |packet| format!("{:?}", Received::Packet(packet));
+    assert_eq!(
+        seen,
+        [
+            "as it lies: a",
+            "as it lies: b",
+            &format!("{:?}", Packet::Ping("".into())),
+            "as it lies: \u{e9}",
+            &format!("{:?}", text("unwanted")),
+            "as it lies: ",
+            "as it lies: c",
+            &received(binary(&b"x"[..])),
+            "as it lies: d",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn text_that_is_none_is_not_taken_and_ends_the_transport() {
+    let (mut transport, server) = connected().await;
+    let mut stream = server.into_inner();
+    stream.write_all(b"\x81\x024a\x81\x024\xff\x81\x024b").await.expect("the client listens");
+    assert!(matches!(poll_fn(|cx| transport.poll_arrival(cx)).await, Ok(Arrival::Texts)));
+    let mut taken = Vec::new();
+    while taken.is_empty() {
+        transport.take_messages(&mut |text| {
+            taken.push(text.to_owned());
+            true
+        });
+    }
+    assert_eq!(taken, ["a"]);
+    assert!(failure(&mut transport).await.to_string().contains("websocket error"));
+    transport.take_messages(&mut |text| panic!("nothing comes after an error, not {text}"));
 }
 
 #[tokio::test]

@@ -242,3 +242,66 @@ fn outgoing_events_are_told_where_somebody_watches() {
         [r#"/ outgoing "c""#, "/ connect C websocket", r#"> 42["c"]"#]
     );
 }
+
+#[test]
+fn events_of_joined_sockets_may_go_past_the_rest() {
+    let mut world = World::both_connected();
+    for (message, key) in [
+        (r#"2["e"]"#, Some(ROOT)),
+        (r#"2/,7["e",1]"#, Some(ROOT)),
+        (r#"2/chat,["e"]"#, Some(CHAT)),
+        (r#"2/other,["e"]"#, None),
+        (r#"3/chat,7["e"]"#, None),
+        ("1/chat,", None),
+        (r#"51-["e",{"_placeholder":true,"num":0}]"#, None),
+        ("", None),
+    ] {
+        assert_eq!(world.state.addressee(message), key, "{message}");
+    }
+    let mut shortcut = world.state.shortcut(CHAT).unwrap();
+    for (message, event) in [
+        (r#"2/chat,["e"]"#, Some(r#""e"() None"#)),
+        (r#"2/chat,5["e",1, 2]"#, Some(r#""e"(1, 2) Some(1)"#)),
+        ("2/chat,6[ 1 ,\n[2,\n3] ]", Some("1([2,3]) Some(2)")),
+        (r#"2["e"]"#, None),
+        (r#"2/chat,["connect"]"#, None),
+        (r#"2/chat,["e""#, None),
+        (r#"2/chat,[]"#, None),
+        (r#"2/chat, ["e"]"#, None),
+    ] {
+        let mut heard = None;
+        let is_event = shortcut.receive(message, |event, ack| {
+            let mut array = Vec::new();
+            event.args().write_array(&mut array);
+            let args = String::from_utf8(array[1..array.len() - 1].to_vec()).unwrap();
+            heard = Some(format!("{}({args}) {ack:?}", event.name.as_json()));
+        });
+        assert_eq!(heard.as_deref(), event, "{message}");
+        assert_eq!(is_event, event.is_some(), "{message}");
+    }
+}
+
+#[test]
+fn nothing_goes_past_what_has_yet_to_be_passed_on_or_told() {
+    let event = r#"2["e"]"#;
+    let mut world = World::connected();
+    assert_eq!(world.state.addressee(event), Some(ROOT));
+    world.state.handle_packet(world.now, packet(r#"42["before"]"#));
+    assert_eq!(world.state.addressee(event), None, "an output waits");
+    world.out();
+    world.hears(r#"451-["e",{"_placeholder":true,"num":0}]"#);
+    assert_eq!(world.state.addressee(event), None, "an attachment is missing");
+    world.hears("41");
+    assert_eq!(world.state.addressee(event), None, "there is no session");
+    let mut world = World::new();
+    world.connect(ROOT);
+    world.opens();
+    assert_eq!(world.state.addressee(event), None, "CONNECT is not answered");
+    let mut settings = settings();
+    settings.transport.revision = Revision::V3;
+    let mut world = World::with(settings);
+    world.connect(ROOT);
+    world.opens();
+    world.hears("40");
+    assert_eq!(world.state.addressee(event), None, "messages are signs of life");
+}
