@@ -3,11 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{UnixListener, UnixStream};
@@ -274,8 +275,8 @@ impl Server {
         let context = Arc::clone(context);
         let serve = async move {
             debug!("attached");
-            peer::serve(stream, Arc::clone(&context), Arc::clone(&consumer)).await;
-            context.hub.detach(&consumer).await;
+            let hub = Arc::clone(&context.hub);
+            attended(&hub, &consumer, peer::serve(stream, context, Arc::clone(&consumer))).await;
             debug!("gone");
         };
         self.context.tasks.spawn(serve.instrument(span));
@@ -292,6 +293,16 @@ impl Server {
     fn turn_away(&self, stream: UnixStream, goodbye: Goodbye) {
         self.context.tasks.spawn(peer::turn_away(stream, goodbye));
     }
+}
+
+/// Serves a program and lets it go. A panic costs the program its attachment, and the daemon nothing.
+async fn attended(hub: &Hub, consumer: &Consumer, serve: impl Future<Output = ()>) {
+    if let Err(panic) = AssertUnwindSafe(serve).catch_unwind().await {
+        // The log has where it was; its words can quote what was worked on.
+        drop(panic);
+        consumer.write_no_more();
+    }
+    hub.detach(consumer).await;
 }
 
 /// Whether a program may have the descriptor of this number. The system gives the lowest that is free, so that a high one
@@ -323,8 +334,6 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
-
     use super::*;
     use crate::hub::options::ConnectionOptions;
     use crate::hub::{Role, Rule};
@@ -388,6 +397,17 @@ mod tests {
             assert_eq!(consumer.rights(), Rights::none());
             assert_eq!(consumer.inbox().farewell().now_or_never(), Some(Goodbye::Forbidden));
         }
+    }
+
+    #[tokio::test]
+    async fn a_panic_keeps_no_place() {
+        let server = server();
+        let hub = &server.context.hub;
+        let identity = Identity { pid: None, uid: 1000, gid: 1000 };
+        let consumer = hub.attach(identity, Rights::everywhere(Role::Write), Lag::Skip).unwrap();
+        assert_eq!(hub.consumers().len(), 1);
+        attended(hub, &consumer, async { panic!("a defect") }).await;
+        assert!(hub.consumers().is_empty());
     }
 
     #[test]

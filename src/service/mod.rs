@@ -183,13 +183,14 @@ async fn serve_reloading(
     if let Some(keeper) = &mut keeper {
         keeper.begin(&hub).await?;
     }
+    let path = listener.path().unwrap_or_default();
     let (socket, file) = listener.into_parts();
     let socket = tokio::net::UnixListener::from_std(socket)?;
     let (reloader, requests) = Reloader::new();
     let server = Server::new(Arc::clone(&hub), api_settings(&config), reloader, consumers.clone());
     let (pulse, pulses) = Pulse::new();
     consumers.spawn(server.clone().accept(socket, pulses, stop.clone()));
-    info!(socket = %config.api.socket.display(), connections = hub.connection_count(), "ready");
+    info!(socket = %path.display(), connections = hub.connection_count(), "ready");
     let teller = Arc::new(Teller::new(Arc::clone(&hub), server.clone()));
     teller.tell(Word::Ready);
     hub.release_attempts();
