@@ -125,8 +125,9 @@ impl Dispatcher {
         Self { context, consumer, max_line, effects: Effects::default(), emitting: None }
     }
 
-    /// Carries one line out, and returns when the next may be looked at. The answer may come later.
-    pub(super) async fn handle(&mut self, line: Line) {
+    /// Carries one line out, and returns when the next may be looked at. The answer may come later. What is rare has a box, so
+    /// that what is frequent takes little.
+    pub(super) async fn handle(&mut self, line: Line<'_>) {
         let text = match line {
             Line::Text(text) => text,
             Line::TooLarge => {
@@ -136,7 +137,7 @@ impl Dispatcher {
                 return self.refuse_line(None, &Error::new(ErrorKind::TooLarge, message));
             }
         };
-        let request = match Request::parse(&text) {
+        let request = match Request::parse(text) {
             Ok(request) => request,
             Err(Malformed { is_notification: true, error, .. }) => return self.complain(&error),
             Err(malformed) => return self.refuse_line(malformed.id, &malformed.error),
@@ -252,16 +253,16 @@ impl Dispatcher {
                 reply.ok(&Empty {});
             }
             Method::Open => {
-                let result = check!(self.open(request).await);
+                let result = check!(Box::pin(self.open(request)).await);
                 reply.ok(&result);
             }
             Method::Close => {
                 let params = check!(request.params::<message::Named>());
-                check!(self.close(request, &params.connection).await);
+                check!(Box::pin(self.close(request, &params.connection)).await);
                 reply.ok(&Empty {});
             }
             Method::Reload => {
-                let reloaded = check!(self.reload(request).await);
+                let reloaded = check!(Box::pin(self.reload(request)).await);
                 reply.ok(&reloaded);
             }
         }
@@ -769,7 +770,7 @@ mod tests {
             hub.set_rights(&consumer, rights);
             drop(turn);
         };
-        tokio::join!(biased; dispatcher.handle(Line::Text(request.to_owned().into())), changing);
+        tokio::join!(biased; dispatcher.handle(Line::Text(request.as_bytes())), changing);
         assert_eq!(hub.connection_count(), 1, "{request}");
         let mut out = Vec::new();
         consumer.take(&mut out);

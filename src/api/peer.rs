@@ -1,7 +1,9 @@
 //! One attached program: its lines in, our lines out, until it leaves or is told goodbye.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,31 +27,37 @@ const READ_BYTES: usize = 16 * 1024;
 /// Slices that one write takes.
 const MAX_SLICES: usize = 128;
 
+thread_local! {
+    /// What has just been read, of whichever program: none has a buffer of its own but for the line that is yet to be whole.
+    static JUST_READ: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
 /// Serves one program. Returns when it is gone, or has been told goodbye.
+///
+/// Of the future's states only those lie in it in which a program rests; what is longer and done now and then (to carry
+/// requests out, to wait for a socket that is full, the end) has a box meanwhile.
 pub(super) async fn serve(stream: UnixStream, context: Arc<Context>, consumer: Arc<Consumer>) {
     let stream = Arc::new(stream);
     consumer.write_to(Arc::clone(&stream) as Arc<_>);
-    if let Err(error) = converse(&stream, context, &consumer).await {
+    if let Err(error) = converse(&stream, &context, &consumer).await {
         debug!(%error, "a consumer's socket failed");
     }
     consumer.write_no_more();
 }
 
-async fn converse(stream: &UnixStream, context: Arc<Context>, consumer: &Arc<Consumer>) -> io::Result<()> {
-    let inbox = Arc::clone(consumer.inbox());
+async fn converse(stream: &UnixStream, context: &Arc<Context>, consumer: &Arc<Consumer>) -> io::Result<()> {
+    let inbox = consumer.inbox();
     let done_reading = AtomicBool::new(false);
     let requests = async {
-        let max_line = context.settings().max_line;
-        let dispatcher = Dispatcher::new(Arc::clone(&context), Arc::clone(consumer), max_line);
-        let read = read_requests(stream, dispatcher, &inbox, max_line).await;
+        let read = read_requests(stream, context, consumer).await;
         done_reading.store(true, Ordering::Relaxed);
         inbox.ring();
         // The other direction may still be wanted, so this half waits for the whole to end.
         read?;
-        hung_up(stream.as_fd().try_clone_to_owned()?).await
+        Box::pin(hung_up(stream.as_fd().try_clone_to_owned()?)).await
     };
     let lines = write_lines(stream, consumer, &done_reading, context.hub.stall());
-    tokio::pin!(requests, lines);
+    let (mut requests, mut lines) = (pin!(requests), pin!(lines));
     tokio::select! {
         ended = &mut requests => ended,
         ended = &mut lines => match ended {
@@ -80,38 +88,58 @@ pub(super) async fn turn_away(mut stream: UnixStream, goodbye: Goodbye) {
 
 async fn read_requests(
     stream: &UnixStream,
-    mut dispatcher: Dispatcher,
-    inbox: &Inbox,
-    max_line: usize,
+    context: &Arc<Context>,
+    consumer: &Arc<Consumer>,
 ) -> io::Result<()> {
+    let max_line = context.settings().max_line;
+    let mut dispatcher = Dispatcher::new(Arc::clone(context), Arc::clone(consumer), max_line);
     let mut lines = Lines::new(max_line);
     loop {
-        while let Some(line) = lines.next() {
-            // Whoever does not read its answers is not read from either.
-            inbox.answers_have_room().await;
-            dispatcher.handle(line).await;
-            // Nor does one that writes much keep the others waiting.
-            tokio::task::coop::consume_budget().await;
-        }
-        lines.shrink();
-        // An idle consumer has no buffer.
         stream.readable().await?;
-        let buffer = lines.buffer();
-        buffer.reserve(READ_BYTES);
-        match stream.try_read_buf(buffer) {
+        match read(stream, &mut lines) {
             Ok(0) => break,
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             // The end of one that left answers unread; all that it wrote has been read by then.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
             Err(error) => return Err(error),
         }
+        Box::pin(carry_out(&mut dispatcher, &mut lines, consumer.inbox())).await;
+        lines.shrink();
     }
     if let Some(line) = lines.finish() {
-        inbox.answers_have_room().await;
-        dispatcher.handle(line).await;
+        let last = async {
+            consumer.inbox().answers_have_room().await;
+            dispatcher.handle(line).await;
+        };
+        Box::pin(last).await;
     }
     Ok(())
+}
+
+/// Reads what is there, up to a bound; gives how much that was.
+fn read(stream: &UnixStream, lines: &mut Lines) -> io::Result<usize> {
+    let mut count = 0;
+    let all = JUST_READ.with_borrow_mut(|buffer| {
+        stream.try_io(Interest::READABLE, || {
+            count = rustix::io::read(stream, buffer.as_mut_slice())?;
+            lines.add(&buffer[..count]);
+            // With less than there is room for all has been read, and the runtime need not ask the system a second time.
+            if count == 0 || count == READ_BYTES { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        })
+    });
+    if count > 0 { Ok(count) } else { all.map(|()| 0) }
+}
+
+/// Carries out what has been read whole.
+async fn carry_out(dispatcher: &mut Dispatcher, lines: &mut Lines, inbox: &Inbox) {
+    while let Some(line) = lines.next() {
+        // Whoever does not read its answers is not read from either.
+        inbox.answers_have_room().await;
+        dispatcher.handle(line).await;
+        // Nor does one that writes much keep the others waiting.
+        tokio::task::coop::consume_budget().await;
+    }
 }
 
 async fn write_lines(
@@ -128,17 +156,34 @@ async fn write_lines(
         let is_over = done_reading.load(Ordering::Relaxed) && !inbox.expects_answers();
         consumer.take(&mut batch);
         if !batch.is_empty() {
-            tokio::select! {
-                written = write_all(stream, &mut batch, retry) => written?,
-                goodbye = inbox.farewell() => return say_goodbye(stream, consumer, batch, goodbye, retry).await,
+            stream.write(&mut batch)?;
+            if !batch.is_empty()
+                && let Some(goodbye) = Box::pin(write_or_part(stream, &mut batch, inbox, retry)).await?
+            {
+                return Box::pin(say_goodbye(stream, consumer, batch, goodbye, retry)).await;
             }
         } else if let Some(goodbye) = inbox.goodbye() {
-            return say_goodbye(stream, consumer, batch, goodbye, retry).await;
+            return Box::pin(say_goodbye(stream, consumer, batch, goodbye, retry)).await;
         } else if is_over && !consumer.is_subscribed() {
             return end(stream);
         } else {
+            // A program that rests has no memory for what is to be written.
+            batch = Vec::new();
             inbox.wait().await;
         }
+    }
+}
+
+/// Writes what a full socket did not take, unless a goodbye comes first.
+async fn write_or_part(
+    stream: &UnixStream,
+    batch: &mut Vec<Bytes>,
+    inbox: &Inbox,
+    retry: Duration,
+) -> io::Result<Option<Goodbye>> {
+    tokio::select! {
+        written = write_rest(stream, batch, retry) => written.map(|()| None),
+        goodbye = inbox.farewell() => Ok(Some(goodbye)),
     }
 }
 
@@ -176,15 +221,17 @@ impl Outlet for UnixStream {
 }
 
 /// Writes all slices, and leaves in `batch` what was not written if it is dropped before the end.
+async fn write_all(stream: &UnixStream, batch: &mut Vec<Bytes>, retry: Duration) -> io::Result<()> {
+    stream.write(batch)?;
+    if batch.is_empty() { Ok(()) } else { write_rest(stream, batch, retry).await }
+}
+
+/// Writes what a full socket did not take, likewise.
 ///
 /// A Unix socket that was full is called writable only once three quarters of it are read, which can take a slow
 /// program longer than it takes to count as stalled. So it is tried again every `retry`.
-async fn write_all(stream: &UnixStream, batch: &mut Vec<Bytes>, retry: Duration) -> io::Result<()> {
-    loop {
-        stream.write(batch)?;
-        if batch.is_empty() {
-            return Ok(());
-        }
+async fn write_rest(stream: &UnixStream, batch: &mut Vec<Bytes>, retry: Duration) -> io::Result<()> {
+    while !batch.is_empty() {
         // Once more for the runtime, which has to see that the socket is full.
         let again = stream.try_io(Interest::WRITABLE, || {
             stream.write(batch)?;
@@ -198,7 +245,9 @@ async fn write_all(stream: &UnixStream, batch: &mut Vec<Bytes>, retry: Duration)
             ready = stream.writable() => ready?,
             () = tokio::time::sleep(retry) => {}
         }
+        stream.write(batch)?;
     }
+    Ok(())
 }
 
 /// The last lines: what is there already, then the goodbye, in the time there is.
