@@ -390,6 +390,13 @@ impl Hub {
         self.departures.count.store(0, Ordering::Relaxed);
     }
 
+    /// Gives the memory back that programs took in lists that outlive them.
+    pub fn tidy(&self) {
+        for channel in self.lock().channels.values() {
+            channel.tidy();
+        }
+    }
+
     /// A program is gone, and with it the connections that only it kept open.
     pub async fn detach(&self, consumer: &Consumer) {
         consumer.detach();

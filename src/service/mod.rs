@@ -209,8 +209,10 @@ async fn serve_reloading(
             // Those who leave together have left by then, and their tasks have ended.
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(TIDY_PAUSE) => give_memory_back(),
+                () = tokio::time::sleep(TIDY_PAUSE) => {}
             }
+            hub.tidy();
+            give_memory_back();
         }
     };
     let keeping = async {
