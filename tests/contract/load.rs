@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::common::daemon::Folder;
 use crate::common::transcript::compare;
-use crate::common::{Chat, Consumer, Daemon, QUICK, Upstream, Ws, event, refusal, within};
+use crate::common::{Chat, Consumer, DEADLINE, Daemon, QUICK, Upstream, Ws, event, refusal, within};
 
 const SUBSCRIBE: &[u8] = b"{\"id\":1,\"method\":\"subscribe\",\"params\":{\"connection\":\"chat\"}}\n";
 
@@ -86,9 +86,22 @@ async fn alone(daemon: &Daemon, consumer: &mut Consumer) -> (usize, u64) {
     (descriptors(daemon), rss)
 }
 
-fn is_back(after: (usize, u64), before: (usize, u64)) {
-    assert_eq!(after.0, before.0, "descriptors");
-    assert!(after.1 * 10 <= before.1 * 11, "{} bytes of memory became {}", before.1, after.1);
+/// Waits until the daemon, with `consumer` alone, takes no more than `before` again, but for a tenth of the memory: what
+/// those took who left together is given back a moment after they have left.
+async fn is_back(daemon: &Daemon, consumer: &mut Consumer, before: (usize, u64)) {
+    let mut least = u64::MAX;
+    let back = async {
+        loop {
+            let (descriptors, bytes) = alone(daemon, consumer).await;
+            assert_eq!(descriptors, before.0, "descriptors");
+            least = least.min(bytes);
+            if bytes * 10 <= before.1 * 11 {
+                return;
+            }
+        }
+    };
+    let over = tokio::time::timeout(DEADLINE, back).await;
+    assert!(over.is_ok(), "{} bytes of memory became {least}", before.1);
 }
 
 async fn say(ws: &mut Ws, count: u64, text: &str) {
@@ -102,17 +115,23 @@ async fn a_thousand_programs_at_once_hear_everything_and_leave_nothing_behind() 
     const PROGRAMS: usize = 1000;
     const EVENTS: u64 = 20;
     raise_own_descriptors();
-    // What the threads of a process have freed stays with the arena of each, up to what it once held. With a single arena
-    // the level shows what the daemon itself keeps.
+    // At the daemon's own level of the log: at `debug`, as other tests have it, tracing keeps a piece of a span for each
+    // program of the greatest crowd so far, and each lies on a page that cannot be given back.
     let upstream = Upstream::start().await;
     let config = format!("{QUICK}\n[connections.chat]\nurl = \"{}\"\n", upstream.url());
-    let daemon = Daemon::start_in(Folder::new(&config).variable("MALLOC_ARENA_MAX", "1")).await;
+    let daemon = Daemon::start_in(Folder::new(&config).variable("SIOD__LOG__LEVEL", "info")).await;
     let mut chat = Chat::with(upstream, daemon).await;
     chat.start().await;
     let mut ws = chat.join().await;
-    let mut next = 3;
-    let mut levels = Vec::new();
     let text = "x".repeat(200);
+    let mut next = 3;
+    // What traffic takes at first is not what programs leave behind.
+    say(&mut ws, EVENTS, &text).await;
+    for _ in 0..EVENTS {
+        chat.consumer.next_notification().await;
+    }
+    next += EVENTS;
+    let before = alone(&chat.daemon, &mut chat.consumer).await;
     for _round in 0..3 {
         let mut programs = Vec::new();
         for _ in 0..PROGRAMS {
@@ -130,16 +149,14 @@ async fn a_thousand_programs_at_once_hear_everything_and_leave_nothing_behind() 
         }
         next += EVENTS;
         drop(programs);
-        levels.push(alone(&chat.daemon, &mut chat.consumer).await);
+        is_back(&chat.daemon, &mut chat.consumer, before).await;
     }
-    is_back(levels[2], levels[0]);
 }
 
 #[tokio::test]
 async fn ten_thousand_programs_one_after_the_other_leave_nothing_behind() {
     let (mut chat, mut ws) = Chat::joined("").await;
     let before = alone(&chat.daemon, &mut chat.consumer).await;
-    let mut levels = vec![before];
     for thousand in 0..10 {
         for _ in 0..1000 {
             let mut program = Program::attach(&chat.daemon).await;
@@ -147,9 +164,8 @@ async fn ten_thousand_programs_one_after_the_other_leave_nothing_behind() {
         }
         ws.send(&format!(r#"42["still",{thousand}]"#)).await;
         chat.consumer.hear(&event(&format!(r#""event":"still","args":[{thousand}]"#))).await;
-        levels.push(alone(&chat.daemon, &mut chat.consumer).await);
+        is_back(&chat.daemon, &mut chat.consumer, before).await;
     }
-    is_back(levels[10], levels[1]);
 }
 
 /// Programs that do what none should, over and over. Each says once when it is at it.
