@@ -88,10 +88,10 @@ fn upstream_to_line(c: &mut Criterion) {
             b.iter(|| json::validate(black_box(&payload)));
         });
         group.bench_function(BenchmarkId::new("notification", label), |b| {
-            let mut line = BytesMut::with_capacity(encoder.event_size(&name, &args));
+            let mut line = BytesMut::with_capacity(encoder.event_size(name.view(), args.view()));
             b.iter(|| {
                 line.clear();
-                encoder.event(&mut line, black_box(123_456), &name, &args, None)
+                encoder.event(&mut line, black_box(123_456), name.view(), args.view(), None)
             });
         });
     }

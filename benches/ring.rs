@@ -30,9 +30,9 @@ impl Writer {
     }
 
     fn append(&self, log: &mut Log) {
-        let size = self.encoder.event_size(&self.name, &self.args);
+        let size = self.encoder.event_size(self.name.view(), self.args.view());
         log.append(Kind::Event, size, |seq, out: &mut BytesMut| {
-            self.encoder.event(out, seq, &self.name, &self.args, None)
+            self.encoder.event(out, seq, self.name.view(), self.args.view(), None)
         });
     }
 }

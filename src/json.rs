@@ -48,6 +48,13 @@ pub fn inspect(text: &str) -> Result<Seen, Error> {
     }
 }
 
+/// The first value of a JSON array, and the others, as [`split_first`] gives them, from the one pass that [`inspect`]
+/// makes. `None` for what is no valid array, or an empty one; [`inspect`] says what it is then.
+pub fn inspect_array(text: &str) -> Option<(&str, &str, Seen)> {
+    let (scan::Places { first, others }, seen) = scan::scan_array(text.as_bytes())?;
+    Some((&text[first], &text[others], seen))
+}
+
 /// What [`inspect`] has found in a valid text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {

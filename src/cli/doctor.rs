@@ -25,7 +25,7 @@ use super::{Global, daemon};
 use crate::engineio::{Details, Handshake, TransportKind};
 use crate::hub::options::{ConnectionOptions, ConnectionSettings};
 use crate::manager::{self, Counters, Lifecycle, Manager, Observer, Room, Settings, Source, Status, Witness};
-use crate::socketio::{Args as EventArgs, Loss, Name};
+use crate::socketio::{Args as EventArgs, ArgsView, Loss, Name, NameView};
 use crate::transport::{Step, Watch};
 
 /// How long the end of an examination may take.
@@ -204,7 +204,7 @@ impl Witness for Stethoscope {
 }
 
 impl Observer for Stethoscope {
-    fn event(&self, _: &Name, _: &EventArgs, _: Option<u64>) -> bool {
+    fn event(&self, _: NameView<'_>, _: ArgsView<'_>, _: Option<u64>) -> bool {
         true
     }
 

@@ -110,6 +110,12 @@ impl Packet {
         ByteString::try_from(bytes).map_err(|_| DecodeError::Utf8).and_then(Self::decode_text)
     }
 
+    /// The text of a WebSocket message that is a `message` packet, where it lies; `None` for any other packet, and where
+    /// it is no text.
+    pub fn message_text(bytes: &[u8]) -> Option<&str> {
+        std::str::from_utf8(bytes.strip_prefix(b"4")?).ok()
+    }
+
     /// Reads a WebSocket binary message, which is always a `message` packet and has no type byte.
     pub fn decode_binary(bytes: Bytes) -> Self {
         Self::Message(Message::Binary(bytes))

@@ -44,6 +44,14 @@ impl Revision {
         }
     }
 
+    /// The text of a WebSocket message where it lies, if it needs no other reading; see [`Packet::message_text`].
+    pub fn message_text(self, bytes: &[u8]) -> Option<&str> {
+        match self {
+            Self::V4 => Packet::message_text(bytes),
+            Self::V3 => None,
+        }
+    }
+
     /// Reads one WebSocket message.
     pub fn decode_frame(self, frame: Frame) -> Result<Packet, DecodeError> {
         match (self, frame) {

@@ -162,6 +162,11 @@ impl Session {
         None
     }
 
+    /// Whether messages may go past it: it is open, and they are no signs of life that count.
+    pub fn lets_messages_pass(&self) -> bool {
+        self.is_open() && self.revision == Revision::V4
+    }
+
     /// The session's transport is gone; `closed` when the peer ended it in order, else it failed.
     pub fn handle_transport_lost(&mut self, closed: bool, details: Details) {
         let reason = if closed { CloseReason::TransportClose } else { CloseReason::TransportError };

@@ -24,8 +24,8 @@ use super::saved::{self, Beyond, Facts, SavedConnection};
 use super::sticky::Sticky;
 use super::subscription::Filter;
 use crate::engineio::{Details, Phase, TransportKind};
-use crate::manager::{ConnectionState, Counters, Lifecycle, Observer, Room, Source, Status};
-use crate::socketio::{Args, Loss, Name, Recoverable};
+use crate::manager::{ConnectionState, Counters, Hear, Lifecycle, Observer, Room, Source, Status};
+use crate::socketio::{Args, ArgsView, Loss, Name, NameView, Recoverable};
 
 /// `outgoing` lines that may wait for a consumer; a watcher further behind misses the oldest.
 const OUTGOING: log::Settings = log::Settings { events: 4096, bytes: 1024 * 1024 };
@@ -821,6 +821,27 @@ impl Channel {
 }
 
 impl Inner {
+    /// The server's event is a line now. True where there is room for another one.
+    fn event(&mut self, encoder: &Encoder, name: NameView<'_>, args: ArgsView<'_>, ack: Option<u64>) -> bool {
+        let Self { log, sticky, received, last_ack, .. } = self;
+        *received += 1;
+        *last_ack = (*last_ack).max(ack.unwrap_or(0));
+        log.append(Kind::Event, encoder.event_size(name, args), |seq, out| {
+            let start = out.len();
+            let place = encoder.event(out, seq, name, args, ack);
+            if !sticky.is_idle() {
+                let event = name.decoded();
+                if sticky.wants(&event) {
+                    // A copy, since a slice would keep all lines around it in memory.
+                    let line = Bytes::copy_from_slice(&out[start..]);
+                    sticky.keep(seq, &event, line, place.start - start..place.end - start);
+                }
+            }
+            place
+        });
+        log.has_room()
+    }
+
     fn park(&mut self, reader: usize) {
         if let Some(entry) = self.readers.get_mut(reader)
             && !std::mem::replace(&mut entry.parked, true)
@@ -904,26 +925,14 @@ fn is_refusal(event: &Lifecycle) -> bool {
 }
 
 impl Observer for Channel {
-    fn event(&self, name: &Name, args: &Args, ack: Option<u64>) -> bool {
+    fn event(&self, name: NameView<'_>, args: ArgsView<'_>, ack: Option<u64>) -> bool {
+        self.lock().event(&self.encoder, name, args, ack)
+    }
+
+    /// With one lock for all: each is a fence, which waits until the line before has reached memory.
+    fn events(&self, speak: &mut dyn FnMut(&mut Hear<'_>)) {
         let mut inner = self.lock();
-        inner.received += 1;
-        inner.last_ack = inner.last_ack.max(ack.unwrap_or(0));
-        let size = self.encoder.event_size(name, args);
-        let Inner { log, sticky, .. } = &mut *inner;
-        log.append(Kind::Event, size, |seq, out| {
-            let start = out.len();
-            let place = self.encoder.event(out, seq, name, args, ack);
-            if !sticky.is_idle() {
-                let event = name.decoded();
-                if sticky.wants(&event) {
-                    // A copy, since a slice would keep all lines around it in memory.
-                    let line = Bytes::copy_from_slice(&out[start..]);
-                    sticky.keep(seq, &event, line, place.start - start..place.end - start);
-                }
-            }
-            place
-        });
-        log.has_room()
+        speak(&mut |name, args, ack| inner.event(&self.encoder, name, args, ack));
     }
 
     fn lifecycle(&self, event: &Lifecycle, status: &Status) {
@@ -967,7 +976,7 @@ impl Observer for Channel {
     }
 
     fn outgoing(&self, name: &Name, args: &Args, sender: u64) {
-        let size = self.encoder.event_size(name, args);
+        let size = self.encoder.event_size(name.view(), args.view());
         let consumer = super::consumer_name(sender);
         let mut inner = self.lock();
         inner.outgoing.append(Kind::Event, size, |_, out: &mut BytesMut| {

@@ -338,24 +338,25 @@ impl Log {
         size: usize,
         write: impl FnOnce(u64, &mut BytesMut) -> Range<usize>,
     ) {
+        let mut chunk = None;
         if size > self.chunk / 2 {
             // A large line gets a buffer of its own and leaves the rest of the chunk to others.
             self.seal();
-            let chunk = std::mem::replace(&mut self.tail, BytesMut::with_capacity(size));
-            self.write(kind, write);
+            chunk = Some(std::mem::replace(&mut self.tail, BytesMut::with_capacity(size)));
+        } else if self.tail.capacity() - self.tail.len() < size {
+            self.seal();
+            let spare = self.spare.take();
+            self.tail = spare.unwrap_or_else(|| BytesMut::with_capacity(self.chunk));
+        }
+        self.write(kind, write);
+        if let Some(chunk) = chunk {
             self.seal();
             self.tail = chunk;
-        } else {
-            if self.tail.capacity() - self.tail.len() < size {
-                self.seal();
-                let spare = self.spare.take();
-                self.tail = spare.unwrap_or_else(|| BytesMut::with_capacity(self.chunk));
-            }
-            self.write(kind, write);
         }
         self.evict();
     }
 
+    #[inline]
     fn write(&mut self, kind: Kind, write: impl FnOnce(u64, &mut BytesMut) -> Range<usize>) {
         let start = self.tail.len();
         let name = write(self.next, &mut self.tail);

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::engineio::{Details, Phase, TransportKind};
 use crate::json;
 use crate::manager::{Lifecycle, Source};
-use crate::socketio::{Args, Name};
+use crate::socketio::{Args, ArgsView, Name, NameView};
 
 /// A moment as consumers read it: RFC 3339, UTC, milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,7 @@ impl Encoder {
     }
 
     /// About how long an event's line will be; never too little by much.
-    pub fn event_size(&self, name: &Name, args: &Args) -> usize {
+    pub fn event_size(&self, name: NameView<'_>, args: ArgsView<'_>) -> usize {
         self.event_prefix.len()
             + name.as_json().len()
             + args.size()
@@ -90,8 +90,8 @@ impl Encoder {
         &self,
         out: &mut BytesMut,
         seq: u64,
-        name: &Name,
-        args: &Args,
+        name: NameView<'_>,
+        args: ArgsView<'_>,
         ack: Option<u64>,
     ) -> Range<usize> {
         out.put_slice(&self.event_prefix);
@@ -122,7 +122,7 @@ impl Encoder {
         out.put_slice(br#"{"jsonrpc":"2.0","method":"outgoing","params":{"connection":"#);
         out.put_slice(self.connection.as_bytes());
         out.put_slice(br#","event":"#);
-        let name = put_event(out, name, args);
+        let name = put_event(out, name.view(), args.view());
         out.put_slice(br#","consumer":"#);
         let mut text = Vec::new();
         json::push_string(&mut text, consumer);
@@ -348,7 +348,7 @@ fn put_members(out: &mut BytesMut, change: &Change<'_>) -> Range<usize> {
     start..start + change.name().len() + 2
 }
 
-fn put_event(out: &mut BytesMut, name: &Name, args: &Args) -> Range<usize> {
+fn put_event(out: &mut BytesMut, name: NameView<'_>, args: ArgsView<'_>) -> Range<usize> {
     let start = out.len();
     name.write_string(out);
     let range = start..out.len();

@@ -1,9 +1,16 @@
 //! The quick pass: whether a text is JSON, and nothing about why it is not.
 
+use std::ops::Range;
+
+use memchr::memchr2;
+
 use super::{MAX_DEPTH, Seen};
 
 /// Bytes of a string that are looked at together.
 const BLOCK: usize = 32;
+
+/// A string that goes on so far is long, in bytes.
+const LONG: usize = 256;
 
 // One bit for each open array or object.
 const _: () = assert!(MAX_DEPTH == u128::BITS as usize);
@@ -11,8 +18,45 @@ const _: () = assert!(MAX_DEPTH == u128::BITS as usize);
 /// What there is to see in a text that is one JSON value, not deeper than [`MAX_DEPTH`]; `None` for any other.
 pub(super) fn scan(text: &[u8]) -> Option<Seen> {
     let mut scanner = Scanner { rest: text, line_breaks: false };
-    scanner.document()?;
+    scanner.value(0)?;
+    scanner.end()?;
     Some(Seen { line_breaks: scanner.line_breaks })
+}
+
+/// [`scan`] for an array that is not empty: where its first value ends and the others begin as well.
+pub(super) fn scan_array(text: &[u8]) -> Option<(Places, Seen)> {
+    let mut scanner = Scanner { rest: text, line_breaks: false };
+    let place = |scanner: &Scanner<'_>| text.len() - scanner.rest.len();
+    if scanner.token()? != b'[' {
+        return None;
+    }
+    scanner.space();
+    let start = place(&scanner);
+    scanner.value(1)?;
+    let first = start..place(&scanner);
+    let mut others = first.end..first.end;
+    let mut token = scanner.token()?;
+    if token == b',' {
+        scanner.space();
+        others.start = place(&scanner);
+        while token == b',' {
+            scanner.value(1)?;
+            others.end = place(&scanner);
+            token = scanner.token()?;
+        }
+    }
+    if token != b']' {
+        return None;
+    }
+    scanner.end()?;
+    Some((Places { first, others }, Seen { line_breaks: scanner.line_breaks }))
+}
+
+/// Where the values of an array stand, without the white space around them.
+pub(super) struct Places {
+    pub(super) first: Range<usize>,
+    /// With their commas; empty where there is no other.
+    pub(super) others: Range<usize>,
 }
 
 struct Scanner<'a> {
@@ -21,9 +65,10 @@ struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
-    fn document(&mut self) -> Option<()> {
+    /// A value around which this many arrays and objects are open.
+    fn value(&mut self, around: usize) -> Option<()> {
         // The lowest bit is set where the innermost of what is open is an object.
-        let (mut objects, mut depth) = (0_u128, 0);
+        let (mut objects, mut depth) = (0_u128, around);
         loop {
             match self.token()? {
                 b'"' => self.string()?,
@@ -55,9 +100,8 @@ impl Scanner<'_> {
                 _ => return None,
             }
             loop {
-                if depth == 0 {
-                    self.space();
-                    return self.rest.is_empty().then_some(());
+                if depth == around {
+                    return Some(());
                 }
                 let in_object = objects & 1 == 1;
                 match self.token()? {
@@ -75,6 +119,12 @@ impl Scanner<'_> {
                 objects >>= 1;
             }
         }
+    }
+
+    /// Nothing but white space may follow.
+    fn end(&mut self) -> Option<()> {
+        self.space();
+        self.rest.is_empty().then_some(())
     }
 
     fn next(&mut self) -> Option<u8> {
@@ -166,6 +216,19 @@ impl Scanner<'_> {
 
 /// How many bytes stand in a string before the first that means something: a quote, a backslash, a control character.
 fn plain(text: &[u8]) -> usize {
+    let (start, others) = text.split_at(text.len().min(LONG));
+    let at = plain_start(start);
+    if at < LONG || others.is_empty() {
+        return at;
+    }
+    // A long string: two passes, each with a loop that has less to do, take half the time of one.
+    let end = memchr2(b'"', b'\\', others).unwrap_or(others.len());
+    let least = others[..end].iter().fold(u8::MAX, |least, byte| least.min(*byte));
+    if least < 0x20 { at + plain_start(others) } else { at + end }
+}
+
+/// [`plain`] for what is not long.
+fn plain_start(text: &[u8]) -> usize {
     // Names and most strings end soon, and a look at a whole block would be work for nothing.
     let mut at = 0;
     if let Some(word) = text.first_chunk() {
@@ -221,9 +284,11 @@ mod tests {
             plain_bytes in proptest::collection::vec(prop_oneof![Just(b'x'), Just(b' '), Just(b'!'), Just(b'#'), Just(b'['), Just(b']'), 0x7f..=0xff_u8], 0..80),
             others in any::<Vec<u8>>(),
         ) {
-            let text = [plain_bytes, others].concat();
-            let expected = text.iter().position(|byte| is_special(*byte)).unwrap_or(text.len());
-            prop_assert_eq!(plain(&text), expected);
+            for before in [0, LONG - 40, 2 * LONG] {
+                let text = [vec![b'x'; before], plain_bytes.clone(), others.clone()].concat();
+                let expected = text.iter().position(|byte| is_special(*byte)).unwrap_or(text.len());
+                prop_assert_eq!(plain(&text), expected);
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ use super::{
 use crate::engineio::{Details, Packet, TransportKind};
 use crate::secret::Secrets;
 use crate::socketio::{Emit, Recoverable, Sent, Step, StepArgs};
-use crate::transport::{self, Connector, Received, Transport};
+use crate::transport::{self, Arrival, Connector, Received, Transport};
 
 /// How long a transport may take to send its last words.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -37,6 +37,10 @@ const AFTER_PANIC: Duration = Duration::from_millis(100);
 
 /// Packets or commands taken in a row before everybody else has a turn.
 const BATCH: usize = 128;
+
+/// An event that is passed on as it lies costs that much less than another packet, until its bytes weigh more.
+const PLAIN: usize = 4;
+const PLAIN_BYTES: usize = 256;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -80,6 +84,8 @@ enum Wanted {
 /// What came of a transport.
 enum Heard {
     Opened,
+    /// Texts are there to be taken.
+    Texts,
     Received(Received),
     Lost(transport::Error),
 }
@@ -93,6 +99,24 @@ enum Link {
 impl Link {
     /// Opens, sends what is queued and receives, all at once. Nothing is lost when it is not polled to the end.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
+        self.poll_by(cx, |transport, cx| {
+            transport.poll_arrival(cx).map_ok(|arrival| match arrival {
+                Arrival::Texts => Heard::Texts,
+                Arrival::Received(received) => Heard::Received(received),
+            })
+        })
+    }
+
+    /// The same, save that texts are received as well.
+    fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
+        self.poll_by(cx, |transport, cx| transport.poll_recv(cx).map_ok(Heard::Received))
+    }
+
+    fn poll_by(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Transport, &mut Context<'_>) -> Poll<Result<Heard, transport::Error>>,
+    ) -> Poll<Heard> {
         let heard = match self {
             Self::Down => return Poll::Pending,
             Self::Dialling(dialling) => match std::task::ready!(dialling.as_mut().poll(cx)) {
@@ -102,8 +126,8 @@ impl Link {
                 }
                 Err(error) => Heard::Lost(error),
             },
-            Self::Up(transport) => match std::task::ready!(transport.poll_recv(cx)) {
-                Ok(received) => return Poll::Ready(Heard::Received(received)),
+            Self::Up(transport) => match std::task::ready!(poll(transport, cx)) {
+                Ok(heard) => return Poll::Ready(heard),
                 Err(error) => Heard::Lost(error),
             },
         };
@@ -163,6 +187,8 @@ pub(super) struct Driver {
     in_flight: Option<OwnedSemaphorePermit>,
     /// The observer without room, and when to ask it again.
     blocked: Option<(Arc<dyn Observer>, Instant)>,
+    /// More has come than one turn takes.
+    is_pressed: bool,
     /// The daemon ends: nothing is connected any more, and what is left to say does not wait for room.
     suspended: bool,
     alarm: Alarm,
@@ -220,6 +246,7 @@ impl Driver {
             asked: HashMap::new(),
             in_flight: None,
             blocked: None,
+            is_pressed: false,
             suspended: false,
             alarm: Alarm::default(),
             awake: waking(common.awake.subscribe()),
@@ -253,6 +280,10 @@ impl Driver {
                 self.state.handle_timeout(now);
             }
             self.settle();
+            if std::mem::take(&mut self.is_pressed) {
+                // Whoever listens takes what has come while it is in the processor's caches, and the ring stays short.
+                tokio::task::yield_now().await;
+            }
             let wake = self.wait().await;
             // It sleeps, if it does, during the wait; what comes first afterwards must not be taken for earlier.
             if self.clock.look() {
@@ -267,22 +298,7 @@ impl Driver {
                         self.command(*command);
                     }
                 }
-                Wake::Link(heard) => {
-                    let now = self.clock.now();
-                    self.heard(now, heard);
-                    for _ in 1..BATCH {
-                        // More only when the state has taken this one in whole: it may want another transport now.
-                        self.deliver(now);
-                        self.act();
-                        if self.blocked.is_some() {
-                            break;
-                        }
-                        let Poll::Ready(heard) = poll_fn(|cx| Poll::Ready(self.link.poll(cx))).await else {
-                            break;
-                        };
-                        self.heard(now, heard);
-                    }
-                }
+                Wake::Link(heard) => self.receive(heard).await,
                 Wake::Probe(heard) => self.probe_heard(heard),
                 Wake::Asked { key, question, outcome } => {
                     let now = self.clock.now();
@@ -307,6 +323,74 @@ impl Driver {
         }
     }
 
+    /// Takes what has come, for one turn.
+    async fn receive(&mut self, first: Heard) {
+        let now = self.clock.now();
+        let (mut left, mut heard) = (BATCH * PLAIN, first);
+        loop {
+            if let Heard::Texts = heard {
+                if !self.pass_texts_on(now, &mut left) {
+                    let whole = poll_fn(|cx| Poll::Ready(self.link.poll_whole(cx))).await;
+                    if let Poll::Ready(whole) = whole {
+                        self.heard(now, whole);
+                    }
+                    left = left.saturating_sub(PLAIN);
+                }
+            } else {
+                self.heard(now, heard);
+                left = left.saturating_sub(PLAIN);
+            }
+            // More only when the state has taken this one in whole: it may want another transport now.
+            self.deliver(now);
+            self.act();
+            self.is_pressed = left == 0;
+            if self.blocked.is_some() || self.is_pressed {
+                return;
+            }
+            let Poll::Ready(next) = poll_fn(|cx| Poll::Ready(self.link.poll(cx))).await else { return };
+            heard = next;
+        }
+    }
+
+    /// Passes the events on that come next and need nothing else to be done; false where there was none.
+    fn pass_texts_on(&mut self, now: Instant, left: &mut usize) -> bool {
+        let mut any = false;
+        while *left > 0 && self.pass_run_on(now, left) {
+            any = true;
+        }
+        any
+    }
+
+    /// [`Driver::pass_texts_on`] as long as they are for one socket.
+    fn pass_run_on(&mut self, now: Instant, left: &mut usize) -> bool {
+        let Self { link, state, clients, suspended, .. } = self;
+        let Some(transport) = link.transport().filter(|_| !*suspended) else { return false };
+        let mut key = None;
+        transport.peek_message(&mut |text| key = state.addressee(text));
+        let Some(key) = key else { return false };
+        let (Some(client), Some(mut shortcut)) = (clients.get_mut(&key), state.shortcut(key)) else {
+            return false;
+        };
+        if !client.finds_room(now) {
+            return false;
+        }
+        let mut any = false;
+        let observer = Arc::clone(&client.observer);
+        observer.events(&mut |pass_on| {
+            transport.take_messages(&mut |text| {
+                if *left == 0 || !client.has_room {
+                    return false;
+                }
+                let Some((event, ack)) = shortcut.receive(text) else { return false };
+                client.passed_on(ack, pass_on(event.name, event.args(), ack));
+                *left = left.saturating_sub(1 + text.len() / PLAIN_BYTES);
+                any = true;
+                true
+            });
+        });
+        any
+    }
+
     async fn wait(&mut self) -> Wake {
         let Self {
             commands, link, probe, asked, state, blocked, alarm, awake, clock, stop, in_flight, ..
@@ -329,7 +413,7 @@ impl Driver {
             () = stop => Wake::Stop,
             wake = traffic => wake,
             () = room(blocked.as_ref(), clock), if !reading => Wake::Room,
-            heard = poll_fn(|cx| probe.poll(cx)) => Wake::Probe(heard),
+            heard = poll_fn(|cx| probe.poll_whole(cx)) => Wake::Probe(heard),
             wake = poll_fn(|cx| poll_asked(asked, cx)) => wake,
             receiver = &mut *awake => {
                 *awake = waking(receiver);
@@ -386,9 +470,7 @@ impl Driver {
         let client = self.clients.get_mut(&key);
         match (output, client) {
             (Output::Event { name, args, ack }, Some(client)) => {
-                client.last_ack = client.last_ack.max(ack.unwrap_or_default());
-                client.has_room = client.observer.event(&name, &args, ack);
-                client.unpublished = true;
+                client.passed_on(ack, client.observer.event(name.view(), args.view(), ack));
             }
             (Output::Lifecycle { event, status }, Some(client)) => {
                 let status = self.clock.shown(status);
@@ -562,7 +644,7 @@ impl Driver {
 
     fn heard(&mut self, now: Instant, heard: Heard) {
         match heard {
-            Heard::Opened => {}
+            Heard::Opened | Heard::Texts => {}
             Heard::Received(Received::Packet(packet)) => self.state.handle_packet(now, packet),
             Heard::Received(Received::Paused) => self.state.handle_paused(now),
             Heard::Lost(error) => {
@@ -613,6 +695,7 @@ impl Driver {
 
     fn probe_heard(&mut self, heard: Heard) {
         match heard {
+            Heard::Texts => {}
             Heard::Opened => self.state.handle_probe_opened(),
             Heard::Received(Received::Packet(packet)) => {
                 self.state.handle_probe_packet(self.clock.now(), &packet);
@@ -783,6 +866,18 @@ impl Driver {
 }
 
 impl Client {
+    fn finds_room(&mut self, now: Instant) -> bool {
+        self.has_room = self.has_room || self.observer.room(now) == Room::Free;
+        self.has_room
+    }
+
+    /// The observer has heard an event.
+    fn passed_on(&mut self, ack: Option<u64>, has_room: bool) {
+        self.last_ack = self.last_ack.max(ack.unwrap_or_default());
+        self.has_room = has_room;
+        self.unpublished = true;
+    }
+
     /// Whether it says the auth of the configuration.
     fn is_as_configured(&self) -> bool {
         self.auth == self.settings.auth

@@ -30,8 +30,8 @@ use tracing::{Instrument, debug_span};
 
 use crate::engineio::{Details, Handshake, TransportKind};
 use crate::socketio::{
-    AckError, AnswerError, Args, DisconnectReason, Emit, EmitError, Loss, Name, Parser, Recoverable, Sent,
-    Step, socket,
+    AckError, AnswerError, Args, ArgsView, DisconnectReason, Emit, EmitError, Loss, Name, NameView, Parser,
+    Recoverable, Sent, Step, socket,
 };
 use crate::transport::{self, Connector};
 
@@ -311,10 +311,18 @@ pub enum Room {
     },
 }
 
+/// [`Observer::event`], for one of several.
+pub type Hear<'a> = dyn FnMut(NameView<'_>, ArgsView<'_>, Option<u64>) -> bool + 'a;
+
 /// Who hears what happens on a socket. Called from the Manager's task, so nothing here may wait.
 pub trait Observer: Send + Sync {
     /// The server's event; [`Observer::room`] was free. True where it is known to be free for another one.
-    fn event(&self, name: &Name, args: &Args, ack: Option<u64>) -> bool;
+    fn event(&self, name: NameView<'_>, args: ArgsView<'_>, ack: Option<u64>) -> bool;
+    /// Several events in one go: `speak` gets what is otherwise [`Observer::event`], and calls nothing else of this.
+    fn events(&self, speak: &mut dyn FnMut(&mut Hear<'_>)) {
+        speak(&mut |name, args, ack| self.event(name, args, ack));
+    }
+
     /// A lifecycle event, and where the connection stands after it.
     fn lifecycle(&self, event: &Lifecycle, status: &Status);
     /// What [`Observer::is_watched`] asked for.

@@ -20,7 +20,7 @@ use super::pace::Pace;
 use super::{ConnectionState, Lifecycle, Settings, Source, Status};
 use crate::engineio::{self, CloseReason, Details, Message, Revision, Session, TransportKind};
 use crate::socketio::socket::{self, DisconnectReason, Emit, EmitError, Sent, Socket};
-use crate::socketio::{AnswerError, Args, Decoder, Limit, OldServer, Recoverable};
+use crate::socketio::{AnswerError, Args, Decoder, Limit, OldServer, PlainEvent, Recoverable};
 use crate::transport::encode_query;
 
 /// Attachments taken in one incoming packet, as the official decoder does.
@@ -70,6 +70,27 @@ impl<T> Entry<T> {
         self.comeback = None;
         self.reconnecting = false;
         self.auth = AuthState::Idle;
+    }
+}
+
+/// Takes the events of one socket, which its owner hears of at once.
+#[derive(Debug)]
+pub struct Shortcut<'a, T> {
+    decoder: &'a Decoder,
+    socket: &'a mut Socket<T>,
+}
+
+impl<T> Shortcut<'_, T> {
+    /// The event that this message is, and our number for the ack it asks for. `None` for anything else, of which nothing
+    /// has been taken.
+    pub fn receive<'a>(&mut self, message: &'a str) -> Option<(PlainEvent<'a>, Option<u64>)> {
+        let header = self.decoder.plain_header(message)?;
+        if *header.namespace() != **self.socket.namespace() {
+            return None;
+        }
+        let event = self.decoder.plain_event(&header)?;
+        let ack = self.socket.receive(event.id, event.args());
+        Some((event, ack))
     }
 }
 
@@ -370,6 +391,26 @@ impl<T> State<T> {
             Some(message) => self.handle_message(now, message),
             None => self.pump_session(now),
         }
+    }
+
+    /// The socket that this message is for, if [`State::shortcut`] may have it. `None` for whatever
+    /// [`State::handle_packet`] has to see.
+    pub fn addressee(&self, message: &str) -> Option<Key> {
+        let Phase::Open { session, .. } = &self.phase else { return None };
+        let is_free = self.old_server.is_none() && self.outputs.is_empty();
+        if !is_free || !session.lets_messages_pass() {
+            return None;
+        }
+        let header = self.decoder.plain_header(message)?;
+        let key = *self.by_namespace.get(header.namespace())?;
+        self.sockets.get(&key).is_some_and(|entry| entry.socket.is_connected()).then_some(key)
+    }
+
+    /// The way past everything else for the events of the socket that [`State::addressee`] has found, as long as nothing
+    /// else is done.
+    pub fn shortcut(&mut self, key: Key) -> Option<Shortcut<'_, T>> {
+        let socket = &mut self.sockets.get_mut(&key)?.socket;
+        Some(Shortcut { decoder: &self.decoder, socket })
     }
 
     /// The transport could not be opened, or is lost; `closed` when the peer ended it in order.

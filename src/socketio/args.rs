@@ -52,6 +52,11 @@ impl Args {
         &self.attachments
     }
 
+    /// The arguments where they lie.
+    pub fn view(&self) -> ArgsView<'_> {
+        ArgsView { json: &self.json, attachments: &self.attachments }
+    }
+
     /// Whether there are no arguments.
     pub fn is_empty(&self) -> bool {
         self.json.is_empty()
@@ -62,18 +67,9 @@ impl Args {
         !self.attachments.is_empty()
     }
 
-    /// The last argument, if it is a text.
-    pub fn last_string(&self) -> Option<String> {
-        // Most events end in something else, which one byte tells.
-        if !self.json.trim_end().ends_with('"') {
-            return None;
-        }
-        json::values(&self.json).last().and_then(json::unquote).map(std::borrow::Cow::into_owned)
-    }
-
     /// Bytes of the JSON and the attachments together.
     pub fn size(&self) -> usize {
-        self.json.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
+        self.view().size()
     }
 
     /// In buffers of their own, where they were slices of messages.
@@ -82,12 +78,45 @@ impl Args {
         Self { json: self.json().into(), attachments }
     }
 
+    /// Appends the arguments as one JSON array; see [`ArgsView::write_array`].
+    pub fn write_array(&self, out: &mut impl BufMut) {
+        self.view().write_array(out);
+    }
+}
+
+/// [`Args`] that lie in somebody else's text.
+#[derive(Clone, Copy, Debug)]
+pub struct ArgsView<'a> {
+    pub(super) json: &'a str,
+    pub(super) attachments: &'a [Bytes],
+}
+
+impl ArgsView<'_> {
+    /// Whether some argument is, or holds, a binary value.
+    pub fn has_binary(self) -> bool {
+        !self.attachments.is_empty()
+    }
+
+    /// Bytes of the JSON and the attachments together.
+    pub fn size(self) -> usize {
+        self.json.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    /// The last argument, if it is a text.
+    pub fn last_string(self) -> Option<String> {
+        // Most events end in something else, which one byte tells.
+        if !self.json.trim_end().ends_with('"') {
+            return None;
+        }
+        json::values(self.json).last().and_then(json::unquote).map(std::borrow::Cow::into_owned)
+    }
+
     /// Appends the arguments as one JSON array, binary values as `{"$binary":"<padded standard base64>"}`. All other
     /// bytes stay as they are.
-    pub fn write_array(&self, out: &mut impl BufMut) {
+    pub fn write_array(self, out: &mut impl BufMut) {
         out.put_u8(b'[');
         if self.has_binary() {
-            binary::attach(&self.json, &self.attachments, out);
+            binary::attach(self.json, self.attachments, out);
         } else {
             out.put_slice(self.json.as_bytes());
         }

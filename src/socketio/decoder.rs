@@ -5,7 +5,8 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::{Args, Packet, Parser, binary, msgpack, text};
+use super::text::{self, Header, PlainEvent};
+use super::{Args, Packet, Parser, binary, msgpack};
 use crate::engineio::{Message, Revision};
 use crate::json;
 
@@ -145,6 +146,20 @@ impl Decoder {
             (Message::Text(_), Some(_)) => Err(DecodeError::UnexpectedText),
             (Message::Binary(_), None) => Err(DecodeError::UnexpectedBinary),
         }
+    }
+
+    /// The beginning of `text`, if it is that of an event which [`Decoder::plain_event`] may take as it lies there.
+    #[inline]
+    pub fn plain_header<'a>(&self, text: &'a str) -> Option<Header<'a>> {
+        let is_next = self.parser == Parser::Json && self.unfinished.is_none();
+        if is_next && self.check_size(text.len()).is_ok() { Header::of_plain_event(text) } else { None }
+    }
+
+    /// The event that goes on behind this beginning, which is then done with. `None` for whatever [`Decoder::decode`] has
+    /// more to say about.
+    #[inline]
+    pub fn plain_event<'a>(&self, header: &Header<'a>) -> Option<PlainEvent<'a>> {
+        header.event(self.revision).ok()
     }
 
     /// Whether a packet lacks attachments, so that the next message must be one.

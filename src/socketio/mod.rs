@@ -18,12 +18,13 @@ pub mod socket;
 mod text;
 
 pub use acks::AckError;
-pub use args::Args;
+pub use args::{Args, ArgsView};
 pub use binary::BinaryError;
 pub use decoder::{DecodeError, Decoder};
 pub use limit::{Limit, TooLarge};
-pub use name::{Name, RESERVED, RESERVED_V4};
+pub use name::{Name, NameView, RESERVED, RESERVED_V4};
 pub use old_server::OldServer;
 pub use packet::{Body, Packet, Parser};
 pub use script::{Step, StepArgs};
 pub use socket::{AnswerError, DisconnectReason, Emit, EmitError, Loss, Recoverable, Sent, Socket};
+pub use text::{Header, PlainEvent};

@@ -48,7 +48,13 @@ impl Name {
 
     /// [`Name::from_json`] for valid JSON without white space around it.
     pub(super) fn from_valid(text: ByteString) -> Option<Self> {
-        matches!(text.as_bytes().first()?, b'"' | b'-' | b'0'..=b'9').then_some(Self(text))
+        NameView::from_valid(&text)?;
+        Some(Self(text))
+    }
+
+    /// One that stands in `text`.
+    pub(super) fn shared(text: &ByteString, name: NameView<'_>) -> Self {
+        Self(text.slice_ref(name.0))
     }
 
     /// The name as it stands on the wire.
@@ -56,25 +62,67 @@ impl Name {
         &self.0
     }
 
-    /// The name itself, without quotes and escapes; a lone surrogate reads U+FFFD.
-    ///
-    /// A number reads as JavaScript's `String()` would give it (`1.0` is `1`, `1e3` is `1000`), but an integer keeps
-    /// all its digits.
-    pub fn decoded(&self) -> Cow<'_, str> {
-        json::unquote(&self.0).unwrap_or_else(|| decimal(&self.0))
+    /// The name where it lies.
+    pub fn view(&self) -> NameView<'_> {
+        NameView(&self.0)
     }
 
-    /// Appends the name as a JSON string: the bytes of the wire, a number in quotes.
-    pub fn write_string(&self, out: &mut impl BufMut) {
-        if self.is_string() {
-            out.put_slice(self.0.as_bytes());
-        } else {
-            json::push_string(out, &decimal(&self.0));
-        }
+    /// The name itself; see [`NameView::decoded`].
+    pub fn decoded(&self) -> Cow<'_, str> {
+        self.view().decoded()
     }
 
     /// Whether it is one of [`RESERVED`], however it is written.
     pub fn is_reserved(&self) -> bool {
+        self.view().is_reserved()
+    }
+
+    /// Whether no program may emit it to a server of this revision: [`RESERVED`], and [`RESERVED_V4`] in protocol 4.
+    pub fn is_reserved_in(&self, revision: Revision) -> bool {
+        let old = revision == Revision::V3 && self.view().is_string();
+        self.is_reserved() || (old && RESERVED_V4.contains(&self.decoded().as_ref()))
+    }
+
+    /// In a buffer of its own, where it was a slice of a message.
+    pub(super) fn detached(&self) -> Self {
+        Self(self.as_json().into())
+    }
+}
+
+/// A [`Name`] that lies in somebody else's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameView<'a>(&'a str);
+
+impl<'a> NameView<'a> {
+    /// A name as valid JSON text without white space around it; `None` where that is neither a string nor a number.
+    pub(super) fn from_valid(text: &'a str) -> Option<Self> {
+        matches!(text.as_bytes().first()?, b'"' | b'-' | b'0'..=b'9').then_some(Self(text))
+    }
+
+    /// The name as it stands on the wire.
+    pub fn as_json(self) -> &'a str {
+        self.0
+    }
+
+    /// The name itself, without quotes and escapes; a lone surrogate reads U+FFFD.
+    ///
+    /// A number reads as JavaScript's `String()` would give it (`1.0` is `1`, `1e3` is `1000`), but an integer keeps
+    /// all its digits.
+    pub fn decoded(self) -> Cow<'a, str> {
+        json::unquote(self.0).unwrap_or_else(|| decimal(self.0))
+    }
+
+    /// Appends the name as a JSON string: the bytes of the wire, a number in quotes.
+    pub fn write_string(self, out: &mut impl BufMut) {
+        if self.is_string() {
+            out.put_slice(self.0.as_bytes());
+        } else {
+            json::push_string(out, &decimal(self.0));
+        }
+    }
+
+    /// Whether it is one of [`RESERVED`], however it is written.
+    pub fn is_reserved(self) -> bool {
         // Most names cannot be one already by how they begin.
         let may_be = match self.0.as_bytes()[..] {
             [b'"', b'\\', ..] => true,
@@ -87,18 +135,7 @@ impl Name {
         may_be && RESERVED.contains(&self.decoded().as_ref())
     }
 
-    /// Whether no program may emit it to a server of this revision: [`RESERVED`], and [`RESERVED_V4`] in protocol 4.
-    pub fn is_reserved_in(&self, revision: Revision) -> bool {
-        let old = revision == Revision::V3 && self.is_string();
-        self.is_reserved() || (old && RESERVED_V4.contains(&self.decoded().as_ref()))
-    }
-
-    /// In a buffer of its own, where it was a slice of a message.
-    pub(super) fn detached(&self) -> Self {
-        Self(self.as_json().into())
-    }
-
-    fn is_string(&self) -> bool {
+    fn is_string(self) -> bool {
         self.0.as_bytes().first() == Some(&b'"')
     }
 }
@@ -154,7 +191,7 @@ mod tests {
             assert_eq!(name.as_json(), text.trim());
             assert_eq!(name.decoded(), decoded, "{text}");
             let mut out = Vec::new();
-            name.write_string(&mut out);
+            name.view().write_string(&mut out);
             assert_eq!(out, written.as_bytes(), "{text}");
         }
     }

@@ -24,7 +24,7 @@ use self::recovery::Recovery;
 use self::setup::Setup;
 use super::acks::{AckError, Owed, Pending};
 use super::retry::Queue;
-use super::{Args, Body, Limit, Name, Packet, TooLarge};
+use super::{Args, ArgsView, Body, Limit, Name, Packet, TooLarge};
 use crate::engineio::{Details, Message};
 
 /// Events that may come before the CONNECT answer, in bytes; recovered sessions send what was missed there.
@@ -327,7 +327,7 @@ impl<T> Socket<T> {
                 self.events.push_back(Event::Refused { message, data: None });
             }
             Body::Event { id, name, args } if self.is_connected() => {
-                let ack = self.receive(id, &args);
+                let ack = self.receive(id, args.view());
                 self.events.push_back(Event::Event { name, args, ack });
             }
             Body::Event { id, name, args } if self.is_joining() => {
@@ -364,7 +364,7 @@ impl<T> Socket<T> {
 
     /// The server's event came, and its owner hears of it at once; gives our number for the ack it asks for. For a
     /// socket that is connected and has no event to give; else [`Socket::handle_packet`].
-    pub fn receive(&mut self, id: Option<u64>, args: &Args) -> Option<u64> {
+    pub fn receive(&mut self, id: Option<u64>, args: ArgsView<'_>) -> Option<u64> {
         debug_assert!(self.is_connected(), "nothing is delivered before the socket is joined");
         if id.is_none() {
             self.recovery.note(args);
@@ -448,7 +448,7 @@ impl<T> Socket<T> {
         self.state = State::Joined { id: id.clone() };
         self.early_bytes = 0;
         for (ack, name, args) in std::mem::take(&mut self.early) {
-            let ack = self.receive(ack, &args);
+            let ack = self.receive(ack, args.view());
             self.events.push_back(Event::Event { name, args, ack });
         }
         self.was_set_up &= recovered;

@@ -3,11 +3,97 @@
 //! As strict as the official decoder, and stricter where that one takes numbers loosely: spaces, signs, hexadecimal and
 //! exponents are no digits here. What placeholders stand for is not looked at.
 
+use std::borrow::Cow;
+
 use bytestring::ByteString;
 
-use super::{Args, Body, DecodeError, Name, Packet};
+use super::{Args, ArgsView, Body, DecodeError, Name, NameView, Packet};
 use crate::engineio::Revision;
 use crate::json::{self, Seen};
+
+/// An event as it stands in the text of its message: looked at, and not copied.
+#[derive(Debug)]
+pub struct PlainEvent<'a> {
+    /// The ack's id, where one is asked for.
+    pub id: Option<u64>,
+    /// Its name.
+    pub name: NameView<'a>,
+    json: Cow<'a, str>,
+}
+
+impl PlainEvent<'_> {
+    /// All other arguments.
+    pub fn args(&self) -> ArgsView<'_> {
+        ArgsView { json: &self.json, attachments: &[] }
+    }
+}
+
+/// What stands before a packet's payload, which has not been looked at yet.
+#[derive(Debug)]
+pub struct Header<'a> {
+    kind: char,
+    attachments: usize,
+    namespace: Option<&'a str>,
+    id: Option<u64>,
+    payload: &'a str,
+}
+
+impl<'a> Header<'a> {
+    fn parse(text: &'a str, max_attachments: usize) -> Result<Self, DecodeError> {
+        let kind = text.chars().next().ok_or(DecodeError::Payload("the packet is empty"))?;
+        let rest = &text[kind.len_utf8()..];
+        let (attachments, rest) = match kind {
+            '0'..='4' => (0, rest),
+            '5' | '6' => split_count(rest, max_attachments)?,
+            _ => return Err(DecodeError::UnknownType(kind)),
+        };
+        Self::behind(kind, attachments, rest)
+    }
+
+    #[inline]
+    fn behind(kind: char, attachments: usize, rest: &'a str) -> Result<Self, DecodeError> {
+        let (namespace, rest) = split_namespace(rest);
+        let (id, payload) = split_id(rest)?;
+        Ok(Self { kind, attachments, namespace, id, payload })
+    }
+
+    /// That of an event without attachments; `None` for anything else.
+    #[inline]
+    pub(super) fn of_plain_event(text: &'a str) -> Option<Self> {
+        // Matched as a byte, since a comparison of characters is a call into the C library.
+        if text.as_bytes().first() == Some(&b'2') { Self::behind('2', 0, &text[1..]).ok() } else { None }
+    }
+
+    /// The namespace it belongs to.
+    pub fn namespace(&self) -> &'a str {
+        self.namespace.unwrap_or("/")
+    }
+
+    /// The event whose payload this is.
+    pub(super) fn event(&self, revision: Revision) -> Result<PlainEvent<'a>, DecodeError> {
+        let Some((first, others, seen)) =
+            json::inspect_array(self.payload).filter(|_| self.payload.starts_with('['))
+        else {
+            return Err(no_event(self.payload));
+        };
+        let name = NameView::from_valid(first)
+            .ok_or(DecodeError::Payload("an event's name must be a string or a number"))?;
+        if revision == Revision::V4 && name.is_reserved() {
+            return Err(DecodeError::Payload("an event must not have a reserved name"));
+        }
+        let json = if seen.line_breaks { json::minify(others) } else { Cow::Borrowed(others) };
+        Ok(PlainEvent { id: self.id, name, json })
+    }
+}
+
+/// Why a payload is not that of an event.
+#[cold]
+fn no_event(payload: &str) -> DecodeError {
+    match array_items(payload, "an event takes an array") {
+        Ok(_) => DecodeError::Payload("an event needs a name"),
+        Err(error) => error,
+    }
+}
 
 /// The packet that `text` begins, and how many attachments are to follow. `lenient`: DISCONNECT may have a payload.
 pub(super) fn parse(
@@ -16,16 +102,8 @@ pub(super) fn parse(
     revision: Revision,
     lenient: bool,
 ) -> Result<(Packet, usize), DecodeError> {
-    let kind = text.chars().next().ok_or(DecodeError::Payload("the packet is empty"))?;
-    let rest = &text[kind.len_utf8()..];
-    let (attachments, rest) = match kind {
-        '0'..='4' => (0, rest),
-        '5' | '6' => split_count(rest, max_attachments)?,
-        _ => return Err(DecodeError::UnknownType(kind)),
-    };
-    let (namespace, rest) = split_namespace(rest);
-    let (id, payload) = split_id(rest)?;
-
+    let header = Header::parse(text, max_attachments)?;
+    let Header { kind, attachments, namespace, id, payload } = header;
     let body = match kind {
         '0' => {
             let (starts, demand) = match revision {
@@ -40,7 +118,14 @@ pub(super) fn parse(
             Body::Disconnect
         }
         '1' => return Err(DecodeError::Payload("DISCONNECT takes none")),
-        '2' | '5' => event(text, id, payload, revision)?,
+        '2' | '5' => {
+            let PlainEvent { id, name, json } = header.event(revision)?;
+            let json = match json {
+                Cow::Borrowed(json) => text.slice_ref(json),
+                Cow::Owned(json) => json.into(),
+            };
+            Body::Event { id, name: Name::shared(text, name), args: Args { json, attachments: Vec::new() } }
+        }
         '3' | '6' => Body::Ack { id, args: ack(text, payload)? },
         _ => {
             let (starts, demand) = match revision {
@@ -78,10 +163,10 @@ fn split_namespace(rest: &str) -> (Option<&str>, &str) {
 }
 
 fn split_id(rest: &str) -> Result<(Option<u64>, &str), DecodeError> {
-    let (digits, rest) = split_digits(rest);
-    if digits.is_empty() {
+    if !rest.as_bytes().first().is_some_and(u8::is_ascii_digit) {
         return Ok((None, rest));
     }
+    let (digits, rest) = split_digits(rest);
     let id = digits.parse().map_err(|_| DecodeError::Payload("the ack id exceeds 64 bits"))?;
     Ok((Some(id), rest))
 }
@@ -107,23 +192,12 @@ fn optional(
     Ok(Some(shared(text, payload.trim_ascii_end(), seen)))
 }
 
-fn event(text: &ByteString, id: Option<u64>, payload: &str, revision: Revision) -> Result<Body, DecodeError> {
-    let (items, seen) = array_items(payload, "an event takes an array")?;
-    let (first, others) = json::split_first(items).ok_or(DecodeError::Payload("an event needs a name"))?;
-    let name = Name::from_valid(text.slice_ref(first))
-        .ok_or(DecodeError::Payload("an event's name must be a string or a number"))?;
-    if revision == Revision::V4 && name.is_reserved() {
-        return Err(DecodeError::Payload("an event must not have a reserved name"));
-    }
-    Ok(Body::Event { id, name, args: plain(text, others, seen) })
-}
-
 fn ack(text: &ByteString, payload: &str) -> Result<Args, DecodeError> {
     if payload.is_empty() {
         return Ok(Args::default());
     }
     let (items, seen) = array_items(payload, "an ack takes an array")?;
-    Ok(plain(text, items, seen))
+    Ok(Args { json: shared(text, items, seen), attachments: Vec::new() })
 }
 
 /// The inside of a payload that must be an array. White space before it is none of the header's grammar.
@@ -133,10 +207,6 @@ fn array_items<'a>(payload: &'a str, demand: &'static str) -> Result<(&'a str, S
     }
     let seen = json::inspect(payload)?;
     Ok((json::array_items(payload).ok_or(DecodeError::Payload(demand))?, seen))
-}
-
-fn plain(text: &ByteString, items: &str, seen: Seen) -> Args {
-    Args { json: shared(text, items, seen), attachments: Vec::new() }
 }
 
 /// A part of the message, on one line.

@@ -38,6 +38,14 @@ pub(super) enum Incoming {
     Binary(Bytes),
 }
 
+/// What came, and may be here still.
+pub(super) enum Front {
+    /// Text messages, of which [`Frames::take_texts`] and [`Frames::take`] have the first.
+    Texts,
+    /// A message that was not to be left where it lay.
+    Message(Incoming),
+}
+
 /// Text and binary messages over a connection whose WebSocket handshake is done. After an error it is of no more use.
 pub(super) struct Frames<S> {
     stream: S,
@@ -73,8 +81,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         }
     }
 
-    /// The next message. Pings are answered on the way. A close frame is answered and is [`Error::Closed`].
+    /// The next message.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, Error>> {
+        loop {
+            match ready!(self.poll_front(cx))? {
+                Front::Message(message) => return Poll::Ready(Ok(message)),
+                Front::Texts => {
+                    if let Some(message) = self.take() {
+                        return Poll::Ready(Ok(message));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the next message. Pings are answered on the way. A close frame is answered and is [`Error::Closed`].
+    pub(super) fn poll_front(&mut self, cx: &mut Context<'_>) -> Poll<Result<Front, Error>> {
         if self.owing
             && let Poll::Ready(flushed) = self.poll_flush(cx)
         {
@@ -82,10 +104,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         }
         loop {
             match self.input.next() {
-                Next::Message(message) => return Poll::Ready(Ok(message)),
+                Next::Text => return Poll::Ready(Ok(Front::Texts)),
+                Next::Binary => {
+                    if let Some(message) = self.input.take() {
+                        return Poll::Ready(Ok(Front::Message(message)));
+                    }
+                }
                 Next::Other => {
                     if let Some(message) = ready!(self.poll_other(cx))? {
-                        return Poll::Ready(Ok(message));
+                        return Poll::Ready(Ok(Front::Message(message)));
                     }
                 }
                 Next::Missing(missing) => match ready!(self.input.poll_fill(cx, &mut self.stream, missing)) {
@@ -182,6 +209,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
 }
 
 impl<S> Frames<S> {
+    /// Takes the first message of [`Front::Texts`].
+    pub(super) fn take(&mut self) -> Option<Incoming> {
+        self.input.take()
+    }
+
+    /// Takes text messages for as long as `take` wants them; they are not copied.
+    pub(super) fn take_texts(&mut self, take: &mut dyn FnMut(&[u8]) -> bool) {
+        self.input.take_texts(take);
+    }
+
     /// The end of the connection is the peer's doing, however it came about; what breaks the protocol is an error.
     fn failed(&self, error: tungstenite::Error) -> Error {
         use tungstenite::Error as E;

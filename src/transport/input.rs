@@ -31,11 +31,22 @@ const BINARY: u8 = FINAL | 2;
 
 /// What comes next.
 pub(super) enum Next {
-    /// A message.
-    Message(Incoming),
+    /// A text message that is whole.
+    Text,
+    /// A binary one.
+    Binary,
     /// A frame that is the library's to read.
     Other,
     /// Nothing that is whole; this many bytes more would help at least.
+    Missing(usize),
+}
+
+/// What stands at some place.
+enum Found {
+    /// A message of one frame without anything special: whether it is text, where its payload begins, and where it ends.
+    Message(bool, usize, usize),
+    /// Any other frame.
+    Other(FrameStart),
     Missing(usize),
 }
 
@@ -57,31 +68,67 @@ impl Input {
         Self { bytes: read.into(), room: ROOM, max_message, passing: 0, fragmented: false }
     }
 
-    /// Takes the next message, if it is one frame without anything special and all of it is there.
+    /// What there is to take now.
     pub(super) fn next(&mut self) -> Next {
         if self.passing > 0 {
             return Next::Other;
         }
-        let Some(frame) = FrameStart::parse(&self.bytes) else {
-            return Next::Missing(1);
-        };
+        match self.find(0) {
+            Found::Message(true, ..) => Next::Text,
+            Found::Message(false, ..) => Next::Binary,
+            Found::Missing(missing) => Next::Missing(missing),
+            Found::Other(frame) => {
+                self.pass(&frame);
+                Next::Other
+            }
+        }
+    }
+
+    /// Takes the message that [`Input::next`] has found, as a slice.
+    pub(super) fn take(&mut self) -> Option<Incoming> {
+        let Found::Message(is_text, start, end) = self.find(0) else { return None };
+        self.bytes.advance(start);
+        let payload = self.bytes.split_to(end - start).freeze();
+        self.spare_memory(end);
+        Some(if is_text { Incoming::Text(payload) } else { Incoming::Binary(payload) })
+    }
+
+    /// Takes the text messages that are there for as long as `take` wants them. They lie where they were read, and what
+    /// it does not want stays.
+    pub(super) fn take_texts(&mut self, take: &mut dyn FnMut(&[u8]) -> bool) {
+        if self.passing > 0 {
+            return;
+        }
+        let mut taken = 0;
+        while let Found::Message(true, start, end) = self.find(taken)
+            && take(&self.bytes[start..end])
+        {
+            taken = end;
+        }
+        self.bytes.advance(taken);
+        self.spare_memory(taken);
+    }
+
+    /// What stands at this place, which is where a frame begins.
+    fn find(&self, at: usize) -> Found {
+        let bytes = &self.bytes[at..];
+        let Some(frame) = FrameStart::parse(bytes) else { return Found::Missing(1) };
         let is_plain = matches!(frame.first, TEXT | BINARY) && !frame.masked && !self.fragmented;
         let length = usize::try_from(frame.length).ok().filter(|length| *length <= self.max_message);
-        let Some(length) = length.filter(|_| is_plain) else {
-            self.pass(&frame);
-            return Next::Other;
-        };
-        let there = self.bytes.len() - frame.head;
+        let Some(length) = length.filter(|_| is_plain) else { return Found::Other(frame) };
+        let there = bytes.len() - frame.head;
         if there < length {
-            return Next::Missing(length - there);
+            return Found::Missing(length - there);
         }
-        self.bytes.advance(frame.head);
-        let payload = self.bytes.split_to(length).freeze();
-        if length > MAX_ROOM {
-            // What follows must not keep the memory of a large message.
+        let start = at + frame.head;
+        Found::Message(frame.first == TEXT, start, start + length)
+    }
+
+    /// What follows must not keep the memory of much that is gone.
+    fn spare_memory(&mut self, taken: usize) {
+        if taken > MAX_ROOM {
             self.bytes = BytesMut::from(&self.bytes[..]);
         }
-        Next::Message(if frame.first == TEXT { Incoming::Text(payload) } else { Incoming::Binary(payload) })
     }
 
     /// The library has taken all of the frame that it was given.

@@ -34,7 +34,7 @@ use std::future::poll_fn;
 use std::path::PathBuf;
 use std::task::{Context, Poll};
 
-use tracing::trace;
+use tracing::{Level, enabled, trace};
 
 pub use connect::Connector;
 pub use error::{Error, Failure};
@@ -160,6 +160,15 @@ pub enum Received {
     Paused,
 }
 
+/// What [`Transport::poll_arrival`] yields.
+#[derive(Debug)]
+pub enum Arrival {
+    /// Texts came and are here still: [`Transport::take_messages`] and [`Transport::poll_recv`] have them.
+    Texts,
+    /// Anything else.
+    Received(Received),
+}
+
 impl Transport {
     /// Which one it is.
     pub fn kind(&self) -> TransportKind {
@@ -201,6 +210,33 @@ impl Transport {
             trace!(target: "siod::wire", transport = self.kind().name(), ?packet, "received");
         }
         polled
+    }
+
+    /// [`poll_recv`](Self::poll_recv), but for texts that can be taken as they lie.
+    pub fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrival, Error>> {
+        match self {
+            Self::WebSocket(websocket) if !enabled!(target: "siod::wire", Level::TRACE) => {
+                websocket.poll_arrival(cx)
+            }
+            _ => self.poll_recv(cx).map_ok(Arrival::Received),
+        }
+    }
+
+    /// Shows the text that [`Transport::take_messages`] would give first, if there is one.
+    pub fn peek_message(&mut self, look: &mut dyn FnMut(&str)) {
+        self.take_messages(&mut |text| {
+            look(text);
+            false
+        });
+    }
+
+    /// Gives the texts of the message packets that are here to `take`, without a copy, until it does not want one, or
+    /// something else comes first. What was not taken is still to come.
+    pub fn take_messages(&mut self, take: &mut dyn FnMut(&str) -> bool) {
+        match self {
+            Self::Polling(_) => {}
+            Self::WebSocket(websocket) => websocket.take_messages(take),
+        }
     }
 
     /// [`poll_recv`](Self::poll_recv) as a future. Cancel safe: all state is in the transport.

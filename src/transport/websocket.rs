@@ -12,8 +12,8 @@ use tracing::debug;
 
 use super::dial::Stream;
 use super::error::Failure;
-use super::frames::{Frames, Incoming};
-use super::{Error, Received};
+use super::frames::{Frames, Front, Incoming};
+use super::{Arrival, Error, Received};
 use crate::engineio::{DecodeError, Frame, Packet, Phase, Revision};
 
 /// How long a close frame's answer is waited for.
@@ -72,6 +72,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Error>> {
+        loop {
+            match ready!(self.poll_arrival(cx))? {
+                Arrival::Received(received) => return Poll::Ready(Ok(received)),
+                Arrival::Texts => {
+                    if let Some(message) = self.frames.take() {
+                        return Poll::Ready(self.received(message));
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrival, Error>> {
         if let Some(error) = &self.failed {
             return Poll::Ready(Err(error.clone()));
         }
@@ -81,23 +94,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         {
             return Poll::Ready(self.fail(error));
         }
-        let received = ready!(self.frames.poll_next(cx)).and_then(|message| {
-            let packet = match message {
-                Incoming::Text(text) => self.revision.decode_bytes(text),
-                Incoming::Binary(bytes) => self.revision.decode_frame(Frame::Binary(bytes)),
-            };
-            packet.map_err(|error| match error {
-                // It is the WebSocket's rule that is broken.
-                DecodeError::Utf8 => {
-                    let detail = format!("UTF-8 encoding error: {error}");
-                    Error::WebSocket(Failure::new(Phase::Engine, detail))
-                }
-                error => error.into(),
-            })
-        });
-        match received {
-            Ok(packet) => Poll::Ready(Ok(Received::Packet(packet))),
-            Err(error) => Poll::Ready(self.fail(error)),
+        Poll::Ready(match ready!(self.frames.poll_front(cx)) {
+            Ok(Front::Texts) => Ok(Arrival::Texts),
+            Ok(Front::Message(message)) => self.received(message).map(Arrival::Received),
+            Err(error) => self.fail(error),
+        })
+    }
+
+    /// The texts of message packets, for as long as `take` wants them.
+    pub(super) fn take_messages(&mut self, take: &mut dyn FnMut(&str) -> bool) {
+        let revision = self.revision;
+        self.frames.take_texts(&mut |packet| revision.message_text(packet).is_some_and(&mut *take));
+    }
+
+    fn received(&mut self, message: Incoming) -> Result<Received, Error> {
+        let packet = match message {
+            Incoming::Text(text) => self.revision.decode_bytes(text),
+            Incoming::Binary(bytes) => self.revision.decode_frame(Frame::Binary(bytes)),
+        };
+        match packet {
+            Ok(packet) => Ok(Received::Packet(packet)),
+            // It is the WebSocket's rule that is broken.
+            Err(error @ DecodeError::Utf8) => {
+                let detail = format!("UTF-8 encoding error: {error}");
+                self.fail(Error::WebSocket(Failure::new(Phase::Engine, detail)))
+            }
+            Err(error) => self.fail(error.into()),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::*;
 use crate::manager::state::tests as state_tests;
 use crate::manager::{self, Effects, Lifecycle, Returns};
-use crate::socketio::{AckError, Args, EmitError, Loss, Name};
+use crate::socketio::{AckError, Args, ArgsView, EmitError, Loss, Name, NameView};
 
 const OPEN: &str = r#"0{"sid":"S","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#;
 
@@ -24,7 +24,7 @@ struct Ear {
 }
 
 impl Observer for Ear {
-    fn event(&self, name: &Name, _: &Args, ack: Option<u64>) -> bool {
+    fn event(&self, name: NameView<'_>, _: ArgsView<'_>, ack: Option<u64>) -> bool {
         assert!(name.decoded() != "boom", "a defect that the test made");
         let _ = self.heard.send(format!("{} {ack:?}", name.decoded()));
         true

@@ -56,7 +56,7 @@ impl<T> State<T> {
         let body = match packet.body {
             // Nearly all that ever comes, and it changes nothing but a number or two.
             Body::Event { id, name, args } if entry.socket.is_connected() => {
-                let ack = entry.socket.receive(id, &args);
+                let ack = entry.socket.receive(id, args.view());
                 return self.outputs.push_back((key, Output::Event { name, args, ack }));
             }
             body => body,

@@ -4,7 +4,7 @@ use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::socketio::Args;
+use crate::socketio::ArgsView;
 
 /// Bytes of an id or an offset that is worth keeping: what is longer was some text of an event.
 const LONGEST: usize = 1024;
@@ -88,7 +88,7 @@ impl Recovery {
     }
 
     /// An event without an ack was delivered: a text as its last argument is the offset.
-    pub(super) fn note(&mut self, args: &Args) {
+    pub(super) fn note(&mut self, args: ArgsView<'_>) {
         if self.private_id.is_some()
             && let Some(last) = args.last_string()
         {
