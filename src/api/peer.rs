@@ -51,6 +51,7 @@ async fn converse(stream: &UnixStream, context: &Arc<Context>, consumer: &Arc<Co
     let requests = async {
         let read = read_requests(stream, context, consumer).await;
         done_reading.store(true, Ordering::Relaxed);
+        consumer.write_nothing_at_once();
         inbox.ring();
         // The other direction may still be wanted, so this half waits for the whole to end.
         read?;
