@@ -10,7 +10,7 @@ use super::reply;
 use super::results::{EmitResult, EmitStatus};
 use crate::hub::{Consumer, Inbox};
 use crate::manager::{Asker, Effects, Id};
-use crate::socketio::{AckError, Args, EmitError, Sent};
+use crate::socketio::{AckError, ArgsView, EmitError, Sent};
 
 /// One program that emits on one connection.
 pub(super) struct Asking {
@@ -64,14 +64,14 @@ impl Asker for Asking {
         self.answer(id, |id, out| reply::put_result(out, id, &EmitResult { status, active }))
     }
 
-    fn answered(&self, id: &Id, result: Result<Args, AckError>) -> bool {
+    fn answered(&self, id: &Id, result: Result<ArgsView<'_>, AckError>) -> bool {
         let name = &self.connection;
         // As in the official client, what the server said before its answer is heard before it.
         if id.is_some() {
             self.consumer.hear_first(name);
         }
         match result {
-            Ok(args) => self.answer(id, |id, out| put_answer(out, id, &args)),
+            Ok(args) => self.answer(id, |id, out| put_answer(out, id, args)),
             Err(AckError::Timeout) => {
                 let message = format!("the server of {name:?} did not answer in time");
                 self.refuse(id, ErrorKind::AckTimeout, message)
@@ -99,7 +99,7 @@ impl Asker for Asking {
 }
 
 /// The server's answer.
-fn put_answer(out: &mut BytesMut, id: &[u8], args: &Args) {
+fn put_answer(out: &mut BytesMut, id: &[u8], args: ArgsView<'_>) {
     const AROUND: usize = 96;
     let size = AROUND + id.len() + args.size() * if args.has_binary() { 2 } else { 1 };
     out.reserve(size);

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::engineio::{Details, Packet, TransportKind};
 use crate::secret::Secrets;
-use crate::socketio::{Emit, Recoverable, Step, StepArgs};
+use crate::socketio::{Args, Emit, Recoverable, Step, StepArgs};
 use crate::transport::{self, Arrival, Connector, Received, Transport};
 
 /// How long a transport may take to send its last words.
@@ -362,17 +362,41 @@ impl Driver {
         }
     }
 
-    /// Passes the events on that come next and need nothing else to be done; false where there was none.
+    /// Passes on what comes next, events and answers, and needs nothing else to be done; false where there was none.
     fn pass_texts_on(&mut self, now: Instant, left: &mut usize) -> bool {
         let mut any = false;
-        while *left > 0 && self.pass_run_on(now, left) {
+        while *left > 0 && (self.pass_events_on(now, left) || self.pass_answers_on(left)) {
             any = true;
         }
         any
     }
 
-    /// [`Driver::pass_texts_on`] as long as they are for one socket.
-    fn pass_run_on(&mut self, now: Instant, left: &mut usize) -> bool {
+    /// The answers that come next and are for one socket. They need no room; and an observer may be asked where it stands
+    /// before each of them.
+    fn pass_answers_on(&mut self, left: &mut usize) -> bool {
+        let Self { link, state, answered, suspended, .. } = self;
+        let Some(transport) = link.transport().filter(|_| !*suspended) else { return false };
+        let mut key = None;
+        transport.peek_message(&mut |text| key = state.addressee(text));
+        let Some(mut shortcut) = key.and_then(|key| state.shortcut(key)) else { return false };
+        let mut any = false;
+        transport.take_messages(&mut |text| {
+            if *left == 0 {
+                return false;
+            }
+            let Some((waiter, answer)) = shortcut.answer(text) else { return false };
+            if let Waiter::Emit(ticket) = waiter {
+                answered.extend(ticket.answered(Ok(answer.args())));
+            }
+            *left = left.saturating_sub(1 + text.len() / PLAIN_BYTES);
+            any = true;
+            true
+        });
+        any
+    }
+
+    /// The events that come next and are for one socket.
+    fn pass_events_on(&mut self, now: Instant, left: &mut usize) -> bool {
         let Self { link, state, clients, suspended, .. } = self;
         let Some(transport) = link.transport().filter(|_| !*suspended) else { return false };
         let mut key = None;
@@ -515,6 +539,7 @@ impl Driver {
             }
             (Output::Lost { name, loss }, Some(client)) => client.observer.lost(&name, loss),
             (Output::Answer { ticket: Waiter::Emit(ticket), result }, _) => {
+                let result = result.as_ref().map(Args::view).map_err(|error| *error);
                 self.answered.extend(ticket.answered(result));
             }
             (Output::Done(Waiter::Done(done)), _) => {

@@ -44,6 +44,8 @@ pub(super) struct Sender(Arc<Shared>);
 pub(super) struct Receiver {
     shared: Arc<Shared>,
     taken: VecDeque<Command>,
+    /// How often nothing was there since the room was last looked at.
+    calm: u8,
 }
 
 /// What bounds the emits in the queue and behind it.
@@ -52,7 +54,7 @@ pub(super) struct Gate(Arc<Shared>);
 /// An empty queue.
 pub(super) fn channel() -> (Sender, Receiver) {
     let shared = Arc::new(Shared { queue: Mutex::default(), gate: Semaphore::new(IN_FLIGHT) });
-    (Sender(Arc::clone(&shared)), Receiver { shared, taken: VecDeque::new() })
+    (Sender(Arc::clone(&shared)), Receiver { shared, taken: VecDeque::new(), calm: 0 })
 }
 
 impl Sender {
@@ -124,9 +126,14 @@ impl Receiver {
                 Some(waker) => waker.clone_from(cx.waker()),
                 waiting @ None => *waiting = Some(cx.waker().clone()),
             }
-            drop(queue);
-            // By halves, for another burst may follow.
-            self.taken.shrink_to((self.taken.capacity() / 2).max(FEW));
+            // By and by, for another burst may follow.
+            self.calm = self.calm.wrapping_add(1);
+            if self.calm.is_multiple_of(16) {
+                let half =
+                    |commands: &mut VecDeque<_>| commands.shrink_to((commands.capacity() / 2).max(FEW));
+                half(&mut queue.commands);
+                half(&mut self.taken);
+            }
             return Poll::Pending;
         }
         std::mem::swap(&mut queue.commands, &mut self.taken);

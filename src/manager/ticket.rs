@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::socketio::{AckError, Args, EmitError, Sent};
+use crate::socketio::{AckError, ArgsView, EmitError, Sent};
 
 /// Whoever emits: one for all emits that a program makes on a connection. It tells them apart by the ids it gave them.
 pub trait Asker: Send + Sync {
@@ -13,7 +13,7 @@ pub trait Asker: Send + Sync {
     /// [`Asker::publish`] is wanted that was not wanted before.
     fn settled(&self, id: &Id, result: Result<Sent, EmitError>, active: bool) -> bool;
     /// The answer to an emit with an ack; true as above.
-    fn answered(&self, id: &Id, result: Result<Args, AckError>) -> bool;
+    fn answered(&self, id: &Id, result: Result<ArgsView<'_>, AckError>) -> bool;
     /// Nothing will be heard of this one: the Manager is gone, or something broke.
     fn forgotten(&self, id: &Id);
     /// All answers of this moment are said, and whoever looks sees what they tell of.
@@ -48,7 +48,7 @@ impl Ticket {
     }
 
     /// See [`Asker::answered`]; gives who is to publish it.
-    pub(super) fn answered(mut self, result: Result<Args, AckError>) -> Option<Arc<dyn Asker>> {
+    pub(super) fn answered(mut self, result: Result<ArgsView<'_>, AckError>) -> Option<Arc<dyn Asker>> {
         self.open = false;
         self.asker.answered(&self.id, result).then(|| Arc::clone(&self.asker))
     }

@@ -72,7 +72,7 @@ impl Asker for Lost {
         false
     }
 
-    fn answered(&self, _: &Id, _: Result<Args, AckError>) -> bool {
+    fn answered(&self, _: &Id, _: Result<ArgsView<'_>, AckError>) -> bool {
         false
     }
 

@@ -154,7 +154,9 @@ impl<T> Socket<T> {
             let (name, args) = (outgoing.name.clone(), outgoing.args.clone());
             self.events.push_back(Event::Outgoing { name, args, sender: outgoing.sender });
         }
-        self.outbox.extend(messages.drain(..).map(Transmit::Message));
+        for message in messages.drain(..) {
+            self.outbox.push_back(Transmit::Message(message));
+        }
     }
 
     /// What was taken while the server's limit was not known, or another, is not sent; nobody is left waiting.
