@@ -38,6 +38,7 @@ async fn converse(stream: UnixStream, context: &Arc<Context>, consumer: &Arc<Con
     let requests = async {
         let read = read_requests(&socket, context, consumer).await;
         done_reading.store(true, Ordering::Relaxed);
+        consumer.write_nothing_at_once();
         inbox.ring();
         // The other direction may still be wanted, so this half waits for the whole to end.
         read?;

@@ -433,6 +433,26 @@ impl Consumer {
         std::mem::take(&mut state.unwritten)
     }
 
+    /// From now on only the task that has the socket writes to it, for it has to see when all is said.
+    pub fn write_nothing_at_once(&self) {
+        self.lock().outlet = None;
+    }
+
+    /// Answers were put in line, and maybe more: they are written at once where nothing else is being written.
+    pub fn write_at_once(&self) {
+        let mut state = self.lock();
+        let may = state.resting && self.inbox.goodbye().is_none();
+        let Some(outlet) = state.outlet.clone().filter(|_| may) else { return self.inbox.ring() };
+        let mut batch = std::mem::take(&mut state.unwritten);
+        self.take_new(&state, 0, &mut batch);
+        // A failure shows again when the rest is written.
+        if outlet.write(&mut batch).is_err() || !batch.is_empty() || !self.inbox.is_idle() {
+            state.resting = false;
+            self.inbox.ring();
+        }
+        state.unwritten = batch;
+    }
+
     /// There is something to read in a channel: if nothing else is to be written, it is written at once. Gives how many
     /// bytes that was.
     pub(super) fn hear(&self, channel: usize) -> usize {
