@@ -11,7 +11,10 @@ use bytestring::ByteString;
 use memchr::{memchr, memchr2, memchr2_iter};
 use serde_json::value::RawValue;
 
+mod reader;
 mod scan;
+
+pub use reader::Reader;
 
 /// Most arrays and objects that may stand within one another; common parsers go no deeper.
 pub const MAX_DEPTH: usize = 128;

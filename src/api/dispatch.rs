@@ -13,13 +13,14 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::asking::Asking;
+use super::emit::PlainEmit;
 use super::lines::Line;
 use super::message::{self, API_VERSION, Error, ErrorKind, Malformed, Request};
 use super::reload::{Reloaded, Reloader};
 use super::reply::{self, Reply};
 use super::results::{
-    DaemonStatus, EmitResult, EmitStatus, Empty, HelloResult, Limits, ListResult, OpenResult, StatusResult,
-    SubscribeResult,
+    DaemonStatus, Empty, HelloResult, Limits, ListResult, OpenResult, StatusResult, SubscribeResult,
 };
 use crate::engineio::Revision;
 use crate::hub::channel::ConnectFailure;
@@ -28,8 +29,8 @@ use crate::hub::options::{ConnectionOptions, NO_AUTH, check_name};
 use crate::hub::subscription::{Filter, LifecycleFilter, Pattern};
 use crate::hub::{self, Connection, Consumer, Hub, Opener, Rights, Role, Rules, Start, Subscription, inbox};
 use crate::json;
-use crate::manager::{self, Auth, Effect, Effects, Manager, Ticket};
-use crate::socketio::{AckError, AnswerError, Args, Emit, EmitError, Name, Sent};
+use crate::manager::{self, Asker, Auth, Effects, Id, Manager, Ticket};
+use crate::socketio::{AnswerError, Args, Emit, Name};
 
 /// What all consumers share.
 #[derive(Debug)]
@@ -63,6 +64,17 @@ pub(super) struct Dispatcher {
     effects: Effects,
     /// Where emits are on their way.
     emitting: Option<Arc<Manager>>,
+    /// Where the last emit went.
+    route: Option<Route>,
+}
+
+/// A connection on which the program may emit, unless something was withdrawn since.
+struct Route {
+    connection: Connection,
+    asking: Arc<Asking>,
+    withdrawals: u64,
+    /// The last event's name.
+    event: Option<Name>,
 }
 
 /// A method, and what it takes to call it.
@@ -122,12 +134,14 @@ impl Method {
 impl Dispatcher {
     /// `max_line` is what this consumer's lines may have.
     pub(super) fn new(context: Arc<Context>, consumer: Arc<Consumer>, max_line: usize) -> Self {
-        Self { context, consumer, max_line, effects: Effects::default(), emitting: None }
+        Self { context, consumer, max_line, effects: Effects::default(), emitting: None, route: None }
     }
 
-    /// Carries one line out, and returns when the next may be looked at. The answer may come later.
-    pub(super) async fn handle(&mut self, line: Line) {
+    /// Carries one line out, and returns when the next may be looked at. The answer may come later. What is rare has a box, so
+    /// that what is frequent takes little.
+    pub(super) async fn handle(&mut self, line: Line<'_>) {
         let text = match line {
+            Line::Text(text) if self.emit_at_once(text).is_some() => return,
             Line::Text(text) => text,
             Line::TooLarge => {
                 let max = self.max_line;
@@ -136,7 +150,7 @@ impl Dispatcher {
                 return self.refuse_line(None, &Error::new(ErrorKind::TooLarge, message));
             }
         };
-        let request = match Request::parse(&text) {
+        let request = match Request::parse(text) {
             Ok(request) => request,
             Err(Malformed { is_notification: true, error, .. }) => return self.complain(&error),
             Err(malformed) => return self.refuse_line(malformed.id, &malformed.error),
@@ -176,6 +190,8 @@ impl Dispatcher {
                 }
             };
         }
+        // Asked before anything else: what is withdrawn from here on makes a route void.
+        let withdrawals = self.context.hub.withdrawals();
         let method = check!(Method::of(&request.method).ok_or_else(|| {
             Error::new(ErrorKind::UnknownMethod, format!("there is no method {:?}", request.method))
         }));
@@ -216,8 +232,7 @@ impl Dispatcher {
             Method::Emit => {
                 let params = check!(request.params::<message::Emit<'_>>());
                 let (connection, emit) = check!(self.prepare_emit(&params));
-                let name = params.connection;
-                self.emit(connection, name, emit, reply).await;
+                self.emit(connection, withdrawals, emit, reply).await;
             }
             Method::Ack => {
                 let params = check!(request.params::<message::Ack<'_>>());
@@ -252,16 +267,16 @@ impl Dispatcher {
                 reply.ok(&Empty {});
             }
             Method::Open => {
-                let result = check!(self.open(request).await);
+                let result = check!(Box::pin(self.open(request)).await);
                 reply.ok(&result);
             }
             Method::Close => {
                 let params = check!(request.params::<message::Named>());
-                check!(self.close(request, &params.connection).await);
+                check!(Box::pin(self.close(request, &params.connection)).await);
                 reply.ok(&Empty {});
             }
             Method::Reload => {
-                let reloaded = check!(self.reload(request).await);
+                let reloaded = check!(Box::pin(self.reload(request)).await);
                 reply.ok(&reloaded);
             }
         }
@@ -405,8 +420,8 @@ impl Dispatcher {
         // Where there is an id, the answer is put in line together with what it starts.
         let mut reply = Some(reply);
         let result = hub.subscribe(&self.consumer, subscription, start, |subscribed, out| {
-            if let Some(id) = reply.take().and_then(Reply::into_id) {
-                reply::begin(out, &id);
+            if let Some(id) = reply.take().map(Reply::into_id).as_ref().and_then(Id::get) {
+                reply::begin(out, id);
                 out.put_slice(br#","result":"#);
                 let missed = known.then_some(subscribed.missed);
                 reply::put_json(
@@ -473,12 +488,51 @@ impl Dispatcher {
         Ok((connection, emit))
     }
 
-    async fn emit(&mut self, connection: Connection, name: String, emit: Emit, reply: Reply) {
-        let effect = self.effect_on(connection.socket.manager()).await;
+    /// Carries out what is most of all that is ever asked, if nothing is to be waited for: a plain emit on the same
+    /// connection as the one before. `None` where it was not carried out.
+    fn emit_at_once(&mut self, line: &[u8]) -> Option<()> {
+        let route = self.route.as_mut()?;
+        let plain = PlainEmit::read(line)?;
+        let Route { connection, asking, withdrawals, event } = route;
+        let holds = connection.channel.name() == plain.connection
+            && *withdrawals == self.context.hub.withdrawals()
+            && self.emitting.as_ref().is_some_and(|last| Arc::ptr_eq(last, connection.socket.manager()));
+        if !holds {
+            return None;
+        }
+        let name = match event {
+            Some(name) if name.as_json() == plain.event => name.clone(),
+            _ => event.insert(Name::from_plain(plain.event)).clone(),
+        };
+        if name.is_reserved_in(connection.settings.manager.transport.revision) {
+            return None;
+        }
+        let args = Args::from_consumer(plain.args, false, 0).ok()?;
+        let ack = plain.ack.then(|| plain.timeout.map(Duration::from_millis));
+        let emit = Emit { name, args, ack, volatile: false, sender: self.consumer.id() };
+        let admission = connection.socket.admit(&emit)?;
+        if plain.id.is_some() {
+            self.consumer.inbox().expect_answer();
+        }
+        self.effects.set_out();
+        let ticket = Ticket::new(Arc::clone(asking) as Arc<dyn Asker>, Id::new(plain.id));
+        connection.socket.emit_admitted(emit, admission, ticket);
+        Some(())
+    }
+
+    async fn emit(&mut self, connection: Connection, withdrawals: u64, emit: Emit, reply: Reply) {
+        self.follow(connection.socket.manager()).await;
         let waits = emit.volatile;
-        let consumer = Arc::clone(&self.consumer);
-        let ticket = Box::new(EmitTicket { reply, connection: name, consumer });
-        connection.socket.emit(emit, ticket, effect).await;
+        let known =
+            self.route.take().filter(|route| Arc::ptr_eq(&route.connection.channel, &connection.channel));
+        let asking = known.map_or_else(
+            || Arc::new(Asking::new(&self.consumer, connection.channel.name(), &self.effects)),
+            |route| route.asking,
+        );
+        self.effects.set_out();
+        let ticket = Ticket::new(Arc::clone(&asking) as Arc<dyn Asker>, reply.into_id());
+        connection.socket.emit(emit, ticket).await;
+        self.route = Some(Route { connection, asking, withdrawals, event: None });
         if waits {
             // It passed the gate without a permit, so that it is this consumer's only one on the way.
             self.effects.settled().await;
@@ -486,7 +540,8 @@ impl Dispatcher {
     }
 
     async fn ack(&mut self, connection: Connection, number: u64, args: Args, reply: Reply) {
-        let effect = self.effect_on(connection.socket.manager()).await;
+        self.follow(connection.socket.manager()).await;
+        let effect = self.effects.begin();
         let done = Box::new(move |result: Result<(), AnswerError>| {
             match result {
                 Ok(()) => reply.ok(&Empty {}),
@@ -504,12 +559,11 @@ impl Dispatcher {
     }
 
     /// Commands to one Manager stay in order by themselves; before those to another one, all must have taken effect.
-    async fn effect_on(&mut self, manager: &Arc<Manager>) -> Effect {
+    async fn follow(&mut self, manager: &Arc<Manager>) {
         if self.emitting.as_ref().is_none_or(|last| !Arc::ptr_eq(last, manager)) {
             self.effects.settled().await;
             self.emitting = Some(Arc::clone(manager));
         }
-        self.effects.begin()
     }
 
     async fn connect(&self, connection: &Connection, wait: Option<u64>, reply: Reply) {
@@ -598,61 +652,6 @@ impl Dispatcher {
             self.consumer.hear_first(name);
         }
         Ok(reloaded)
-    }
-}
-
-/// Whoever waits for an emit, as the API answers.
-struct EmitTicket {
-    reply: Reply,
-    connection: String,
-    consumer: Arc<Consumer>,
-}
-
-impl Ticket for EmitTicket {
-    fn settled(self: Box<Self>, result: Result<Sent, EmitError>, active: bool) {
-        let status = match result {
-            Ok(Sent::Sent) => EmitStatus::Sent,
-            Ok(Sent::Buffered) => EmitStatus::Buffered,
-            Ok(Sent::Dropped) => EmitStatus::Dropped,
-            Err(error @ (EmitError::BufferFull(_) | EmitError::TooManyPending)) => {
-                return self.reply.error(&Error::new(ErrorKind::BufferFull, error.to_string()));
-            }
-            Err(EmitError::TooLarge(error)) => {
-                return self.reply.error(&Error::new(ErrorKind::InvalidParams, error.to_string()));
-            }
-        };
-        self.reply.ok(&EmitResult { status, active });
-    }
-
-    fn answered(self: Box<Self>, result: Result<Args, AckError>) {
-        let name = &self.connection;
-        // As in the official client, what the server said before its answer is heard before it.
-        if self.reply.is_expected() {
-            self.consumer.hear_first(name);
-        }
-        match result {
-            Ok(args) => self.reply.write(|out| {
-                out.put_slice(br#"{"args":"#);
-                args.write_array(out);
-                if args.has_binary() {
-                    out.put_slice(br#","binary":true"#);
-                }
-                out.put_slice(b"}");
-            }),
-            Err(AckError::Timeout) => {
-                let message = format!("the server of {name:?} did not answer in time");
-                self.reply.error(&Error::new(ErrorKind::AckTimeout, message));
-            }
-            Err(AckError::TooLarge(error)) => {
-                self.reply.error(&Error::new(ErrorKind::InvalidParams, error.to_string()));
-            }
-            Err(AckError::Disconnected) => {
-                let message = format!(
-                    "{name:?} was disconnected before the server answered; it may have got the event"
-                );
-                self.reply.error(&Error::new(ErrorKind::Disconnected, message));
-            }
-        }
     }
 }
 
@@ -769,7 +768,7 @@ mod tests {
             hub.set_rights(&consumer, rights);
             drop(turn);
         };
-        tokio::join!(biased; dispatcher.handle(Line::Text(request.to_owned().into())), changing);
+        tokio::join!(biased; dispatcher.handle(Line::Text(request.as_bytes())), changing);
         assert_eq!(hub.connection_count(), 1, "{request}");
         let mut out = Vec::new();
         consumer.take(&mut out);

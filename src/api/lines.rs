@@ -1,22 +1,25 @@
 //! One JSON value per line, bounded in length.
 
-use bytes::{Bytes, BytesMut};
+use std::ops::Range;
+
 use memchr::memchr;
 
 /// What a consumer's bytes hold next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum Line<'a> {
     /// A line without its end; never blank.
-    Text(Bytes),
+    Text(&'a [u8]),
     /// One that was too long and is not kept.
     TooLarge,
 }
 
-/// Cuts bytes into lines. Holds one line at the most, and of one that is too long nothing.
+/// Cuts bytes into lines. Holds one line at the most beside what was added last, and of one that is too long nothing.
 #[derive(Debug)]
 pub(super) struct Lines {
     max: usize,
-    buffer: BytesMut,
+    buffer: Vec<u8>,
+    /// Where the line begins that comes next.
+    start: usize,
     /// How far no newline was found.
     scanned: usize,
     /// Throwing away up to the next newline.
@@ -26,54 +29,54 @@ pub(super) struct Lines {
 impl Lines {
     /// Lines of `max` bytes at the most, their end not counted.
     pub(super) fn new(max: usize) -> Self {
-        Self { max, buffer: BytesMut::new(), scanned: 0, discarding: false }
+        Self { max, buffer: Vec::new(), start: 0, scanned: 0, discarding: false }
     }
 
-    /// Where the next bytes go.
-    pub(super) fn buffer(&mut self) -> &mut BytesMut {
-        &mut self.buffer
+    /// The next bytes.
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
     }
 
     /// The next whole line.
-    pub(super) fn next(&mut self) -> Option<Line> {
+    pub(super) fn next(&mut self) -> Option<Line<'_>> {
         loop {
-            let Some(length) = memchr(b'\n', &self.buffer[self.scanned..]).map(|at| self.scanned + at) else {
-                self.scanned = self.buffer.len();
+            let Some(length) = memchr(b'\n', &self.buffer[self.scanned..]) else {
                 return self.incomplete();
             };
-            let line = self.buffer.split_to(length + 1);
-            self.scanned = 0;
-            if std::mem::take(&mut self.discarding) {
+            let end = self.scanned + length;
+            let line = self.trimmed(self.start..end);
+            (self.start, self.scanned) = (end + 1, end + 1);
+            if std::mem::take(&mut self.discarding) || self.is_blank(&line) {
                 continue;
             }
-            if let Some(line) = self.judge(line.freeze().slice(..length)) {
-                return Some(line);
-            }
+            return Some(self.judge(line));
         }
     }
 
     /// The rest, when no more bytes come.
-    pub(super) fn finish(&mut self) -> Option<Line> {
-        let rest = self.buffer.split().freeze();
-        self.scanned = 0;
-        if std::mem::take(&mut self.discarding) {
-            return None;
-        }
-        self.judge(rest)
+    pub(super) fn finish(&mut self) -> Option<Line<'_>> {
+        let end = self.buffer.len();
+        let rest = self.trimmed(self.start..end);
+        (self.start, self.scanned) = (end, end);
+        (!std::mem::take(&mut self.discarding) && !self.is_blank(&rest)).then(|| self.judge(rest))
     }
 
-    /// Gives memory back that a long line took.
+    /// Keeps no more memory than the line takes that is yet to be whole. To be called when there is no whole one.
     pub(super) fn shrink(&mut self) {
-        if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
+        self.buffer.drain(..self.start);
+        self.scanned -= std::mem::take(&mut self.start);
+        // One that grows is not copied for each piece of it.
+        if self.buffer.len() < self.buffer.capacity() / 2 {
+            self.buffer.shrink_to_fit();
         }
     }
 
-    fn incomplete(&mut self) -> Option<Line> {
+    fn incomplete(&mut self) -> Option<Line<'_>> {
+        self.scanned = self.buffer.len();
         // A carriage return before the newline is not part of the line.
-        if self.discarding || self.buffer.len() > self.max + 1 {
+        if self.discarding || self.buffer.len() - self.start > self.max + 1 {
             self.buffer.clear();
-            self.scanned = 0;
+            (self.start, self.scanned) = (0, 0);
             if !std::mem::replace(&mut self.discarding, true) {
                 return Some(Line::TooLarge);
             }
@@ -81,15 +84,18 @@ impl Lines {
         None
     }
 
-    fn judge(&self, line: Bytes) -> Option<Line> {
-        let line = if line.last() == Some(&b'\r') { line.slice(..line.len() - 1) } else { line };
-        if line.len() > self.max {
-            Some(Line::TooLarge)
-        } else if line.iter().all(u8::is_ascii_whitespace) {
-            None
-        } else {
-            Some(Line::Text(line))
-        }
+    /// A line without what may stand before its newline.
+    fn trimmed(&self, line: Range<usize>) -> Range<usize> {
+        let returns = self.buffer[line.clone()].ends_with(b"\r");
+        line.start..line.end - usize::from(returns)
+    }
+
+    fn is_blank(&self, line: &Range<usize>) -> bool {
+        line.len() <= self.max && self.buffer[line.clone()].iter().all(u8::is_ascii_whitespace)
+    }
+
+    fn judge(&self, line: Range<usize>) -> Line<'_> {
+        if line.len() > self.max { Line::TooLarge } else { Line::Text(&self.buffer[line]) }
     }
 }
 
@@ -100,16 +106,17 @@ mod tests {
     fn lines(max: usize, chunks: &[&str]) -> Vec<String> {
         let mut lines = Lines::new(max);
         let mut found = Vec::new();
-        let mut note = |line| match line {
-            Line::Text(text) => found.push(String::from_utf8_lossy(&text).into_owned()),
+        let mut note = |line: Line<'_>| match line {
+            Line::Text(text) => found.push(String::from_utf8_lossy(text).into_owned()),
             Line::TooLarge => found.push("!".into()),
         };
         for chunk in chunks {
-            lines.buffer().extend_from_slice(chunk.as_bytes());
+            lines.add(chunk.as_bytes());
             while let Some(line) = lines.next() {
                 note(line);
             }
-            assert!(lines.buffer().len() <= max + 1, "more than a line is held");
+            lines.shrink();
+            assert!(lines.buffer.len() <= max + 1, "more than a line is held");
         }
         if let Some(line) = lines.finish() {
             note(line);
@@ -131,10 +138,26 @@ mod tests {
             (3, &["abcdefgh"], &["!"]),
             (3, &["abcde", "fgh"], &["!"]),
             (3, &["abc", "\r", "\nx\n"], &["abc", "x"]),
+            (3, &["   \r\n    \n"], &["!"]),
         ] {
             let expected: Vec<_> =
                 if expected.is_empty() && chunks.len() == 3 { vec!["!", "k"] } else { expected.to_vec() };
             assert_eq!(lines(max, chunks), expected, "{chunks:?}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_between_two_reads_is_the_rest_of_a_line() {
+        let mut lines = Lines::new(1 << 20);
+        lines.add(&b"some line\n".repeat(1000));
+        lines.add(b"rest");
+        while lines.next().is_some() {}
+        lines.shrink();
+        assert_eq!((lines.buffer.as_slice(), lines.buffer.capacity()), (&b"rest"[..], 4));
+        lines.add(b"\n");
+        assert_eq!(lines.next(), Some(Line::Text(b"rest")));
+        assert_eq!(lines.next(), None);
+        lines.shrink();
+        assert_eq!(lines.buffer.capacity(), 0);
     }
 }

@@ -1,6 +1,8 @@
 //! The local API: newline-delimited JSON-RPC 2.0 on a Unix socket.
 
+mod asking;
 mod dispatch;
+mod emit;
 mod lines;
 pub mod message;
 mod peer;
@@ -9,6 +11,7 @@ mod reply;
 mod results;
 pub mod schema;
 pub mod server;
+mod socket;
 
 use crate::hub::options::ConnectionOptions;
 use crate::hub::{Lag, Rules};

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::message::{Error, ErrorKind};
 use crate::hub::Inbox;
+use crate::manager::Id;
 
 /// The answer owed to one request; nothing is written for a notification. Dropped unanswered, it says that
 /// something broke, so that nobody waits for ever.
@@ -15,7 +16,7 @@ use crate::hub::Inbox;
 pub(super) struct Reply {
     inbox: Arc<Inbox>,
     /// The id to the byte, until the answer is written.
-    id: Option<Box<str>>,
+    id: Id,
 }
 
 impl Reply {
@@ -24,58 +25,47 @@ impl Reply {
         if id.is_some() {
             inbox.expect_answer();
         }
-        Self { inbox: Arc::clone(inbox), id: id.map(Into::into) }
-    }
-
-    /// Whether anything will be written at all.
-    pub(super) fn is_expected(&self) -> bool {
-        self.id.is_some()
+        Self { inbox: Arc::clone(inbox), id: Id::new(id) }
     }
 
     /// Answers with a result.
-    pub(super) fn ok(self, result: &impl Serialize) {
-        self.write(|out| put_json(out, result));
-    }
-
-    /// Answers with a result that `write` adds.
-    pub(super) fn write(mut self, write: impl FnOnce(&mut BytesMut)) {
-        if let Some(id) = self.id.take() {
-            self.inbox.answer(|out| {
-                begin(out, &id);
-                out.put_slice(br#","result":"#);
-                write(out);
-                out.put_slice(b"}\n");
-            });
-        }
+    pub(super) fn ok(mut self, result: &impl Serialize) {
+        self.write(|id, out| put_result(out, id, result));
     }
 
     /// Answers with an error.
     pub(super) fn error(mut self, error: &Error) {
-        if let Some(id) = self.id.take() {
-            put_error(&self.inbox, &id, error);
-        }
+        self.write(|id, out| put_error(out, id, error));
     }
 
-    /// Hands the answer over to `write`, which puts it in line itself.
-    pub(super) fn into_id(mut self) -> Option<Box<str>> {
+    /// Leaves the answer to somebody who puts it in line under this id.
+    pub(super) fn into_id(mut self) -> Id {
         self.id.take()
+    }
+
+    fn write(&mut self, write: impl FnOnce(&[u8], &mut BytesMut)) {
+        if let Some(id) = self.id.take().get() {
+            self.inbox.answer(|out| write(id, out));
+        }
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            let message =
-                "the connection broke before this was answered; whether it was carried out is not known";
-            put_error(&self.inbox, &id, &Error::new(ErrorKind::Internal, message));
-        }
+        self.write(|id, out| put_error(out, id, &broken()));
     }
 }
 
+/// What is said where nobody is left to answer.
+pub(super) fn broken() -> Error {
+    let message = "the connection broke before this was answered; whether it was carried out is not known";
+    Error::new(ErrorKind::Internal, message)
+}
+
 /// The line up to the result.
-pub(super) fn begin(out: &mut BytesMut, id: &str) {
+pub(super) fn begin(out: &mut BytesMut, id: &[u8]) {
     out.put_slice(br#"{"jsonrpc":"2.0","id":"#);
-    out.put_slice(id.as_bytes());
+    out.put_slice(id);
 }
 
 /// Adds a value; what it is made of cannot fail, nor can writing into memory.
@@ -85,11 +75,18 @@ pub(super) fn put_json(out: &mut BytesMut, value: &impl Serialize) {
     let _ = writer.flush();
 }
 
-fn put_error(inbox: &Inbox, id: &str, error: &Error) {
-    inbox.answer(|out| {
-        begin(out, id);
-        out.put_slice(br#","error":"#);
-        put_json(out, error);
-        out.put_slice(b"}\n");
-    });
+/// The line of a result.
+pub(super) fn put_result(out: &mut BytesMut, id: &[u8], result: &impl Serialize) {
+    begin(out, id);
+    out.put_slice(br#","result":"#);
+    put_json(out, result);
+    out.put_slice(b"}\n");
+}
+
+/// The line of an error.
+pub(super) fn put_error(out: &mut BytesMut, id: &[u8], error: &Error) {
+    begin(out, id);
+    out.put_slice(br#","error":"#);
+    put_json(out, error);
+    out.put_slice(b"}\n");
 }

@@ -2,11 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +25,10 @@ use crate::hub::{Consumer, Goodbye, Hub, Identity, Lag, Rights, Rules, Verdict, 
 
 /// How long accepting rests when there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Descriptors that are not for programs but for what serves them: the system's list of groups, what is said to
+/// servers, the state. Of few descriptors it is a quarter of them.
+const RESERVE: u64 = 16;
 
 /// Programs that may wait to have their groups looked up.
 const UNDECIDED: usize = 1024;
@@ -159,7 +167,7 @@ impl Server {
 
     /// Takes consumers until `stop`, and answers to `pulses` meanwhile.
     pub async fn accept(self, listener: UnixListener, mut pulses: Pulses, stop: CancellationToken) {
-        let mut failing = false;
+        let (mut complained, mut resting) = (false, false);
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
@@ -168,23 +176,31 @@ impl Server {
                     let _ = answer.send(());
                     continue;
                 }
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    if std::mem::take(&mut failing) {
-                        info!("consumers are accepted again");
-                    }
-                    self.attach(stream, &stop);
+                () = tokio::time::sleep(ACCEPT_PAUSE), if resting => {
+                    resting = !has_room(&listener);
+                    continue;
                 }
-                Err(error) => {
-                    // Most likely no descriptor is left. Those who are attached go on meanwhile, and who comes now waits.
-                    if !std::mem::replace(&mut failing, true) {
+                accepted = listener.accept(), if !resting => accepted,
+            };
+            let refusal = match accepted {
+                Ok((stream, _)) => {
+                    let number = stream.as_raw_fd();
+                    self.attach(stream, &stop);
+                    (!is_for_programs(number)).then(|| Errno::MFILE.into())
+                }
+                Err(error) => Some(error),
+            };
+            resting = refusal.is_some();
+            match refusal {
+                // Those who are attached go on meanwhile, and who comes now waits.
+                Some(error) => {
+                    if !std::mem::replace(&mut complained, true) {
                         warn!(%error, "no consumer can be accepted for now");
                     }
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                }
+                None => {
+                    if std::mem::take(&mut complained) {
+                        info!("consumers are accepted again");
                     }
                 }
             }
@@ -259,8 +275,8 @@ impl Server {
         let context = Arc::clone(context);
         let serve = async move {
             debug!("attached");
-            peer::serve(stream, Arc::clone(&context), Arc::clone(&consumer)).await;
-            context.hub.detach(&consumer).await;
+            let hub = Arc::clone(&context.hub);
+            attended(&hub, &consumer, peer::serve(stream, context, Arc::clone(&consumer))).await;
             debug!("gone");
         };
         self.context.tasks.spawn(serve.instrument(span));
@@ -277,6 +293,28 @@ impl Server {
     fn turn_away(&self, stream: UnixStream, goodbye: Goodbye) {
         self.context.tasks.spawn(peer::turn_away(stream, goodbye));
     }
+}
+
+/// Serves a program and lets it go. A panic costs the program its attachment, and the daemon nothing.
+async fn attended(hub: &Hub, consumer: &Consumer, serve: impl Future<Output = ()>) {
+    if let Err(panic) = AssertUnwindSafe(serve).catch_unwind().await {
+        // The log has where it was; its words can quote what was worked on.
+        drop(panic);
+        consumer.write_no_more();
+    }
+    hub.detach(consumer).await;
+}
+
+/// Whether a program may have the descriptor of this number. The system gives the lowest that is free, so that a high one
+/// says that all below are in use.
+fn is_for_programs(number: RawFd) -> bool {
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return true };
+    u64::try_from(number).is_ok_and(|number| number < limit - RESERVE.min(limit / 4))
+}
+
+/// Whether one more program could have a descriptor.
+fn has_room(listener: &UnixListener) -> bool {
+    listener.as_fd().try_clone_to_owned().is_ok_and(|next| is_for_programs(next.as_raw_fd()))
 }
 
 /// Who is at the other end, by the kernel's word.
@@ -296,8 +334,6 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
-
     use super::*;
     use crate::hub::options::ConnectionOptions;
     use crate::hub::{Role, Rule};
@@ -361,6 +397,17 @@ mod tests {
             assert_eq!(consumer.rights(), Rights::none());
             assert_eq!(consumer.inbox().farewell().now_or_never(), Some(Goodbye::Forbidden));
         }
+    }
+
+    #[tokio::test]
+    async fn a_panic_keeps_no_place() {
+        let server = server();
+        let hub = &server.context.hub;
+        let identity = Identity { pid: None, uid: 1000, gid: 1000 };
+        let consumer = hub.attach(identity, Rights::everywhere(Role::Write), Lag::Skip).unwrap();
+        assert_eq!(hub.consumers().len(), 1);
+        attended(hub, &consumer, async { panic!("a defect") }).await;
+        assert!(hub.consumers().is_empty());
     }
 
     #[test]

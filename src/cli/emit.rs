@@ -208,13 +208,16 @@ impl Tally {
     /// What the user should know about events that have not gone out.
     fn text(&self, connection: &str) -> Option<String> {
         let events = |count: u64| {
-            if count == 1 { "the event".into() } else { format!("{count} events") }
+            if count == 1 { "the event was".into() } else { format!("{count} events were") }
         };
         let (what, then) = match (self.buffered, self.dropped) {
             (0, 0) => return None,
             (0, dropped) => (format!("{} dropped", events(dropped)), ""),
-            (buffered, 0) => (format!("{} buffered", events(buffered)), " and goes out when it is"),
-            (buffered, dropped) => (format!("{buffered} events buffered, {dropped} dropped"), ""),
+            (1, 0) => ("the event was buffered".to_owned(), ", and it goes out on the next connect"),
+            (buffered, 0) => {
+                (format!("{buffered} events were buffered"), ", and they go out on the next connect")
+            }
+            (buffered, dropped) => (format!("{} buffered, {dropped} dropped", events(buffered)), ""),
         };
         Some(if self.inactive {
             format!(
@@ -234,17 +237,22 @@ mod tests {
     fn what_did_not_go_out_is_told() {
         for (buffered, dropped, inactive, expected) in [
             (0, 0, false, None),
-            (1, 0, false, Some("the event buffered: chat is not connected and goes out when it is")),
+            (
+                1,
+                0,
+                false,
+                Some("the event was buffered: chat is not connected, and it goes out on the next connect"),
+            ),
             (
                 5,
                 0,
                 true,
                 Some(
-                    "5 events buffered: chat is not connected and does not come up by itself; run 'siod connect chat'",
+                    "5 events were buffered: chat is not connected and does not come up by itself; run 'siod connect chat'",
                 ),
             ),
-            (0, 1, false, Some("the event dropped: chat is not connected")),
-            (2, 3, false, Some("2 events buffered, 3 dropped: chat is not connected")),
+            (0, 1, false, Some("the event was dropped: chat is not connected")),
+            (2, 3, false, Some("2 events were buffered, 3 dropped: chat is not connected")),
         ] {
             let tally = Tally { buffered, dropped, inactive };
             assert_eq!(tally.text("chat").as_deref(), expected);

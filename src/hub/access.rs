@@ -1,6 +1,6 @@
 //! Who may do what: what the rules of the configuration give to a program that attaches. Pure.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::subscription::Pattern;
 
@@ -40,7 +40,8 @@ pub struct Rights {
 impl Rights {
     /// This role on every connection.
     pub fn everywhere(role: Role) -> Self {
-        Self { role, connections: [Pattern::new("*")].into() }
+        static EVERYTHING: LazyLock<Arc<[Pattern]>> = LazyLock::new(|| [Pattern::new("*")].into());
+        Self { role, connections: Arc::clone(&EVERYTHING) }
     }
 
     /// What is left to a program that may not be here any more.

@@ -1,6 +1,7 @@
 //! The system's users and groups, from wherever it keeps them: files, LDAP, a domain. Look-ups can take long.
 
 use std::io;
+use std::os::fd::AsFd as _;
 
 use nix::errno::Errno;
 use nix::unistd::{Group, Uid, User};
@@ -17,8 +18,13 @@ pub fn group(name: &str) -> io::Result<Option<u32>> {
 
 /// The groups of this user, the one of its account among them. A user without an account has none.
 pub fn groups_of(uid: u32) -> io::Result<Vec<u32>> {
-    let Some(user) = found(User::from_uid(Uid::from_raw(uid)))? else { return Ok(Vec::new()) };
-    all_groups(user)
+    let groups = match found(User::from_uid(Uid::from_raw(uid)))? {
+        Some(user) => all_groups(user)?,
+        None => Vec::new(),
+    };
+    // Where no file can be opened, the system may answer that there is no such user, or no such group.
+    io::stderr().as_fd().try_clone_to_owned()?;
+    Ok(groups)
 }
 
 #[cfg(not(target_vendor = "apple"))]

@@ -537,6 +537,19 @@ impl Channel {
         self.tell_room(inner);
     }
 
+    /// Gives the memory back that many consumers took who listen no more.
+    pub fn tidy(&self) {
+        let mut inner = self.lock();
+        inner.log.tidy();
+        inner.outgoing.tidy();
+        if log::is_sparse(inner.readers.len(), inner.readers.capacity()) {
+            inner.readers.shrink_to_fit();
+        }
+        if log::is_sparse(inner.parked.len(), inner.parked.capacity()) {
+            inner.parked.shrink_to_fit();
+        }
+    }
+
     /// A subscription begins here.
     pub fn join(&self, start: Start, sticky: bool, filter: &Filter) -> Joined {
         let mut inner = self.lock();

@@ -1,6 +1,6 @@
 //! One attached program: its subscriptions, its places in the rings, and what is to be written to it next.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -126,9 +126,12 @@ struct Live {
 #[derive(Default)]
 struct State {
     next_subscription: u64,
-    subscriptions: BTreeMap<u64, Subscription>,
+    /// By their numbers, which only grow. Here and below a program with one subscription to one connection, as most are, has
+    /// no room for more.
+    subscriptions: Vec<(u64, Subscription)>,
     views: Slab<View>,
-    by_name: HashMap<String, usize>,
+    /// The keys of all views, by the names of their channels.
+    by_name: Vec<usize>,
     client: Option<String>,
     outlet: Option<Arc<dyn Outlet>>,
     /// All that was taken is written, and who writes waits for the bell.
@@ -278,7 +281,10 @@ impl Consumer {
         let number = state.next_subscription;
         state.next_subscription += 1;
         let (filter, sticky) = (Arc::clone(&subscription.filter), subscription.sticky);
-        state.subscriptions.insert(number, subscription);
+        if state.subscriptions.is_empty() {
+            state.subscriptions.reserve_exact(1);
+        }
+        state.subscriptions.push((number, subscription));
         let mut subscribed =
             Subscribed { subscription: number, connections: Vec::new(), replayed: 0, missed: 0 };
         let mut replays = Vec::new();
@@ -311,17 +317,18 @@ impl Consumer {
     /// The answer that comes next stands behind what this connection has said so far.
     pub fn hear_first(&self, connection: &str) {
         let state = self.lock();
-        if let Some(key) = state.by_name.get(connection)
-            && let Some(view) = state.views.get(*key)
-        {
-            self.inbox.push_live(*key, view.channel.head());
+        if let Some(key) = state.key_of(connection) {
+            self.inbox.push_live(key, state.views[key].channel.head());
         }
     }
 
     /// Ends a subscription; false if there is none of that number. What it wrote before is all of it.
     pub fn unsubscribe(&self, number: u64) -> bool {
         let mut state = self.lock();
-        let Some(subscription) = state.subscriptions.remove(&number) else { return false };
+        let Ok(place) = state.subscriptions.binary_search_by_key(&number, |(number, _)| *number) else {
+            return false;
+        };
+        let (_, subscription) = state.subscriptions.remove(place);
         for replaying in self.inbox.take_replays(|replaying| replaying.subscription == number) {
             replaying.end();
         }
@@ -356,7 +363,7 @@ impl Consumer {
             .collect();
         let since = channel.head();
         for (number, filter) in matching {
-            let known = state.by_name.get(channel.name()).and_then(|key| state.views.get(*key));
+            let known = state.key_of(channel.name()).map(|key| &state.views[key]);
             if known.is_none_or(|view| view.heard.iter().all(|heard| heard.subscription != number)) {
                 state.listen(channel, self, number, since, &filter);
             }
@@ -367,7 +374,7 @@ impl Consumer {
     /// is not waited for any longer is detached.
     pub(super) fn leave_closed(&self, channel: &Arc<Channel>, must: bool) -> bool {
         let mut state = self.lock();
-        let Some(key) = state.by_name.get(channel.name()).copied() else { return true };
+        let Some(key) = state.key_of(channel.name()) else { return true };
         let behind = channel.behind(&state.views[key].seat) > 0;
         if (behind || self.inbox.replays(channel)) && !must {
             return false;
@@ -408,8 +415,8 @@ impl Consumer {
 
     /// Ends everything: the program is gone.
     pub(super) fn detach(&self) {
-        let mut numbers: Vec<u64> = self.lock().subscriptions.keys().copied().collect();
-        for number in numbers.drain(..) {
+        let numbers: Vec<u64> = self.lock().subscriptions.iter().map(|(number, _)| *number).collect();
+        for number in numbers.into_iter().rev() {
             self.unsubscribe(number);
         }
     }
@@ -424,6 +431,26 @@ impl Consumer {
         let mut state = self.lock();
         (state.outlet, state.resting) = (None, false);
         std::mem::take(&mut state.unwritten)
+    }
+
+    /// From now on only the task that has the socket writes to it, for it has to see when all is said.
+    pub fn write_nothing_at_once(&self) {
+        self.lock().outlet = None;
+    }
+
+    /// Answers were put in line, and maybe more: they are written at once where nothing else is being written.
+    pub fn write_at_once(&self) {
+        let mut state = self.lock();
+        let may = state.resting && self.inbox.goodbye().is_none();
+        let Some(outlet) = state.outlet.clone().filter(|_| may) else { return self.inbox.ring() };
+        let mut batch = std::mem::take(&mut state.unwritten);
+        self.take_new(&state, 0, &mut batch);
+        // A failure shows again when the rest is written.
+        if outlet.write(&mut batch).is_err() || !batch.is_empty() || !self.inbox.is_idle() {
+            state.resting = false;
+            self.inbox.ring();
+        }
+        state.unwritten = batch;
     }
 
     /// There is something to read in a channel: if nothing else is to be written, it is written at once. Gives how many
@@ -597,6 +624,16 @@ impl State {
         self.views.get(key).is_none_or(|view| view.channel.stands_after(&view.seat, seq))
     }
 
+    /// Where the channel of this name stands in `by_name`, or would stand.
+    fn place_of(&self, name: &str) -> Result<usize, usize> {
+        self.by_name.binary_search_by(|key| self.views[*key].channel.name().cmp(name))
+    }
+
+    /// The view of the channel of this name.
+    fn key_of(&self, name: &str) -> Option<usize> {
+        self.place_of(name).ok().map(|place| self.by_name[place])
+    }
+
     /// Whichever subscriptions heard this channel do so no more.
     fn unhear(&mut self, key: usize) {
         let heard = std::mem::take(&mut self.views[key].heard);
@@ -608,9 +645,11 @@ impl State {
 
     /// Nobody hears this channel any more.
     fn leave(&mut self, key: usize) {
+        if let Ok(place) = self.place_of(self.views[key].channel.name()) {
+            self.by_name.remove(place);
+        }
         let view = self.views.remove(key);
         view.channel.detach(&view.seat);
-        self.by_name.remove(view.channel.name());
     }
 
     fn listen(
@@ -621,14 +660,18 @@ impl State {
         since: u64,
         filter: &Arc<Filter>,
     ) -> &mut Heard {
-        let key = match self.by_name.get(channel.name()) {
-            Some(key) => *key,
-            None => {
+        let key = match self.place_of(channel.name()) {
+            Ok(place) => self.by_name[place],
+            Err(place) => {
+                if self.views.is_empty() {
+                    self.views.reserve_exact(1);
+                    self.by_name.reserve_exact(1);
+                }
                 let entry = self.views.vacant_entry();
                 let key = entry.key();
                 let seat = channel.attach(Arc::downgrade(consumer), key);
-                entry.insert(View { channel: Arc::clone(channel), seat, heard: Vec::new() });
-                self.by_name.insert(channel.name().to_owned(), key);
+                entry.insert(View { channel: Arc::clone(channel), seat, heard: Vec::with_capacity(1) });
+                self.by_name.insert(place, key);
                 // The first reading finds nothing and waits for what comes.
                 consumer.inbox.news(key);
                 key

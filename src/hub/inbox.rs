@@ -165,6 +165,12 @@ impl Inbox {
 
     /// Puts an expected answer in line; `write` adds it with its newline, or nothing where none is expected.
     pub fn answer(&self, write: impl FnOnce(&mut BytesMut)) {
+        self.put_answer(write);
+        self.ring();
+    }
+
+    /// [`Inbox::answer`] for one who sees to it that it will be written.
+    pub fn put_answer(&self, write: impl FnOnce(&mut BytesMut)) {
         let mut queue = self.lock();
         let appends = matches!(queue.items.back(), Some(Item::Answers { .. }));
         if !appends {
@@ -188,8 +194,6 @@ impl Inbox {
         if added > 0 && self.expected.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.answered.notify_one();
         }
-        drop(queue);
-        self.bell.notify_one();
     }
 
     /// A channel has lines to read.

@@ -117,6 +117,11 @@ struct Line {
     kind: Kind,
 }
 
+/// Whether so many have so much more room than they need that it is worth to take it from them.
+pub(super) fn is_sparse(len: usize, capacity: usize) -> bool {
+    capacity > 64 && len < capacity / 4
+}
+
 /// Sealed lines that lie beside each other.
 #[derive(Debug)]
 struct Segment {
@@ -398,6 +403,13 @@ impl Log {
             self.holders -= usize::from(!cursor.stalled && cursor.next == self.floor);
         }
         self.evict();
+    }
+
+    /// Gives the memory back that many cursors took who are gone.
+    pub fn tidy(&mut self) {
+        if is_sparse(self.cursors.len(), self.cursors.capacity()) {
+            self.cursors.shrink_to_fit();
+        }
     }
 
     /// Lines that the cursor has yet to take.

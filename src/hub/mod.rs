@@ -22,7 +22,7 @@ mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -254,6 +254,8 @@ pub struct Hub {
     /// Told when something was left out of the log.
     left_out: Arc<Notify>,
     departures: Departures,
+    /// Counts what takes something away: connections, rights, and at the end everything.
+    withdrawals: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -301,6 +303,7 @@ impl Hub {
             complaints: Mutex::default(),
             left_out: Arc::default(),
             departures: Departures::default(),
+            withdrawals: AtomicU64::new(0),
             tasks,
             stop,
         }
@@ -390,6 +393,13 @@ impl Hub {
         self.departures.count.store(0, Ordering::Relaxed);
     }
 
+    /// Gives the memory back that programs took in lists that outlive them.
+    pub fn tidy(&self) {
+        for channel in self.lock().channels.values() {
+            channel.tidy();
+        }
+    }
+
     /// A program is gone, and with it the connections that only it kept open.
     pub async fn detach(&self, consumer: &Consumer) {
         consumer.detach();
@@ -428,6 +438,7 @@ impl Hub {
     pub fn set_rights(&self, consumer: &Arc<Consumer>, rights: Rights) {
         let state = self.lock();
         consumer.set_rights(rights);
+        self.withdraw();
         for entry in state.connections.values() {
             consumer.connection_opening(&entry.connection.channel);
         }
@@ -442,6 +453,16 @@ impl Hub {
     pub fn connection(&self, name: &str, rights: &Rights) -> Result<Connection, Error> {
         let state = self.lock();
         Ok(state.entry(name, rights)?.connection.clone())
+    }
+
+    /// As long as this is the same, whoever has found a connection, and might use it, need not ask again. To be asked
+    /// before that.
+    pub fn withdrawals(&self) -> u64 {
+        self.withdrawals.load(Ordering::Acquire)
+    }
+
+    fn withdraw(&self) {
+        self.withdrawals.fetch_add(1, Ordering::Release);
     }
 
     /// All connections that these rights reach, by name.
@@ -670,6 +691,7 @@ impl Hub {
         let managers = {
             let mut state = self.lock();
             state.ending = true;
+            self.withdraw();
             for entry in state.connections.values() {
                 entry.connection.channel.give_up_waiting();
             }
@@ -847,6 +869,7 @@ impl Hub {
             let mut state = self.lock();
             let entry = if state.ending { None } else { state.connections.remove(name) };
             if entry.is_some() {
+                self.withdraw();
                 state.closed.push_back(name.to_owned());
             }
             entry

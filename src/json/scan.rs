@@ -17,7 +17,7 @@ const _: () = assert!(MAX_DEPTH == u128::BITS as usize);
 
 /// What there is to see in a text that is one JSON value, not deeper than [`MAX_DEPTH`]; `None` for any other.
 pub(super) fn scan(text: &[u8]) -> Option<Seen> {
-    let mut scanner = Scanner { rest: text, line_breaks: false };
+    let mut scanner = Scanner::new(text);
     scanner.value(0)?;
     scanner.end()?;
     Some(Seen { line_breaks: scanner.line_breaks })
@@ -25,7 +25,7 @@ pub(super) fn scan(text: &[u8]) -> Option<Seen> {
 
 /// [`scan`] for an array that is not empty: where its first value ends and the others begin as well.
 pub(super) fn scan_array(text: &[u8]) -> Option<(Places, Seen)> {
-    let mut scanner = Scanner { rest: text, line_breaks: false };
+    let mut scanner = Scanner::new(text);
     let place = |scanner: &Scanner<'_>| text.len() - scanner.rest.len();
     if scanner.token()? != b'[' {
         return None;
@@ -59,14 +59,23 @@ pub(super) struct Places {
     pub(super) others: Range<usize>,
 }
 
-struct Scanner<'a> {
+pub(super) struct Scanner<'a> {
     rest: &'a [u8],
     line_breaks: bool,
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self { rest: text, line_breaks: false }
+    }
+
+    /// How many bytes have not been looked at.
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// A value around which this many arrays and objects are open.
-    fn value(&mut self, around: usize) -> Option<()> {
+    pub(super) fn value(&mut self, around: usize) -> Option<()> {
         // The lowest bit is set where the innermost of what is open is an object.
         let (mut objects, mut depth) = (0_u128, around);
         loop {
@@ -134,12 +143,12 @@ impl Scanner<'_> {
     }
 
     /// The next byte that is no white space.
-    fn token(&mut self) -> Option<u8> {
+    pub(super) fn token(&mut self) -> Option<u8> {
         self.space();
         self.next()
     }
 
-    fn space(&mut self) {
+    pub(super) fn space(&mut self) {
         while let [byte @ (b' ' | b'\t' | b'\n' | b'\r'), rest @ ..] = self.rest {
             self.line_breaks |= matches!(byte, b'\n' | b'\r');
             self.rest = rest;
@@ -192,7 +201,7 @@ impl Scanner<'_> {
     }
 
     /// A string whose opening quote has been taken.
-    fn string(&mut self) -> Option<()> {
+    pub(super) fn string(&mut self) -> Option<()> {
         loop {
             self.rest = &self.rest[plain(self.rest)..];
             match self.next()? {

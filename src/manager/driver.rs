@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
@@ -20,13 +20,14 @@ use tracing::{debug, error};
 use super::auth::{self, Auth};
 use super::clock::Clock;
 use super::state::{Action, Key, Output, State};
+use super::ticket::{Asker, Ticket};
 use super::{
-    Command, Common, Counters, Done, Observer, Room, Sessions, Settings, SocketSettings, Status, Ticket,
-    Witness,
+    Command, Common, Counters, Done, Observer, Room, Sessions, Settings, SocketSettings, Status, Witness,
+    queue,
 };
 use crate::engineio::{Details, Packet, TransportKind};
 use crate::secret::Secrets;
-use crate::socketio::{Emit, Recoverable, Sent, Step, StepArgs};
+use crate::socketio::{Args, Emit, Recoverable, Step, StepArgs};
 use crate::transport::{self, Arrival, Connector, Received, Transport};
 
 /// How long a transport may take to send its last words.
@@ -46,7 +47,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Whoever waits for a command or an emit.
 enum Waiter {
-    Emit(Box<dyn Ticket>),
+    Emit(Ticket),
     Done(Done),
     /// The socket's observer is let go with it.
     Removed(Key, Done),
@@ -161,7 +162,7 @@ impl Link {
 
 /// What woke the task.
 enum Wake {
-    Command(Option<Box<Command>>),
+    Command(Option<Command>),
     Link(Heard),
     Probe(Heard),
     Asked { key: Key, question: u64, outcome: auth::Outcome },
@@ -178,13 +179,18 @@ pub(super) struct Driver {
     connector: Connector,
     witness: Option<Arc<dyn Witness>>,
     clients: BTreeMap<Key, Box<Client>>,
-    commands: mpsc::UnboundedReceiver<Box<Command>>,
+    commands: queue::Receiver,
+    gate: queue::Gate,
     link: Link,
     probe: Link,
     /// What is being read or run for a socket: one thing at a time, for a later question makes an earlier one void.
     asked: HashMap<Key, Asked>,
     /// The gate's share of what the transport has not sent yet, or does not have yet: an upgrade may pause it.
-    in_flight: Option<OwnedSemaphorePermit>,
+    in_flight: usize,
+    /// Whose emits have taken effect in this turn, and how many.
+    taken: Vec<(Arc<dyn Asker>, usize)>,
+    /// Who is to publish answers at its end.
+    answered: Vec<Arc<dyn Asker>>,
     /// The observer without room, and when to ask it again.
     blocked: Option<(Arc<dyn Observer>, Instant)>,
     /// More has come than one turn takes.
@@ -226,7 +232,7 @@ impl Driver {
         settings: Settings,
         connector: Connector,
         witness: Option<Arc<dyn Witness>>,
-        commands: mpsc::UnboundedReceiver<Box<Command>>,
+        commands: queue::Receiver,
         common: &Common,
         tasks: TaskTracker,
         stop: CancellationToken,
@@ -240,11 +246,14 @@ impl Driver {
             state: State::new(settings.clone(), Arc::clone(&common.pace), fastrand::u64(..)),
             settings,
             clients: BTreeMap::new(),
+            gate: commands.gate(),
             commands,
             link: Link::Down,
             probe: Link::Down,
             asked: HashMap::new(),
-            in_flight: None,
+            in_flight: 0,
+            taken: Vec::new(),
+            answered: Vec::new(),
             blocked: None,
             is_pressed: false,
             suspended: false,
@@ -292,10 +301,11 @@ impl Driver {
             match wake {
                 Wake::Command(None) | Wake::Stop => return,
                 Wake::Command(Some(command)) => {
-                    self.command(*command);
+                    let now = self.clock.now();
+                    self.command(now, command);
                     for _ in 1..BATCH {
-                        let Ok(command) = self.commands.try_recv() else { break };
-                        self.command(*command);
+                        let Some(command) = self.commands.take() else { break };
+                        self.command(now, command);
                     }
                 }
                 Wake::Link(heard) => self.receive(heard).await,
@@ -352,17 +362,41 @@ impl Driver {
         }
     }
 
-    /// Passes the events on that come next and need nothing else to be done; false where there was none.
+    /// Passes on what comes next, events and answers, and needs nothing else to be done; false where there was none.
     fn pass_texts_on(&mut self, now: Instant, left: &mut usize) -> bool {
         let mut any = false;
-        while *left > 0 && self.pass_run_on(now, left) {
+        while *left > 0 && (self.pass_events_on(now, left) || self.pass_answers_on(left)) {
             any = true;
         }
         any
     }
 
-    /// [`Driver::pass_texts_on`] as long as they are for one socket.
-    fn pass_run_on(&mut self, now: Instant, left: &mut usize) -> bool {
+    /// The answers that come next and are for one socket. They need no room; and an observer may be asked where it stands
+    /// before each of them.
+    fn pass_answers_on(&mut self, left: &mut usize) -> bool {
+        let Self { link, state, answered, suspended, .. } = self;
+        let Some(transport) = link.transport().filter(|_| !*suspended) else { return false };
+        let mut key = None;
+        transport.peek_message(&mut |text| key = state.addressee(text));
+        let Some(mut shortcut) = key.and_then(|key| state.shortcut(key)) else { return false };
+        let mut any = false;
+        transport.take_messages(&mut |text| {
+            if *left == 0 {
+                return false;
+            }
+            let Some((waiter, answer)) = shortcut.answer(text) else { return false };
+            if let Waiter::Emit(ticket) = waiter {
+                answered.extend(ticket.answered(Ok(answer.args())));
+            }
+            *left = left.saturating_sub(1 + text.len() / PLAIN_BYTES);
+            any = true;
+            true
+        });
+        any
+    }
+
+    /// The events that come next and are for one socket.
+    fn pass_events_on(&mut self, now: Instant, left: &mut usize) -> bool {
         let Self { link, state, clients, suspended, .. } = self;
         let Some(transport) = link.transport().filter(|_| !*suspended) else { return false };
         let mut key = None;
@@ -394,7 +428,19 @@ impl Driver {
 
     async fn wait(&mut self) -> Wake {
         let Self {
-            commands, link, probe, asked, state, blocked, alarm, awake, clock, stop, in_flight, ..
+            commands,
+            link,
+            probe,
+            asked,
+            state,
+            blocked,
+            alarm,
+            awake,
+            clock,
+            stop,
+            in_flight,
+            gate,
+            ..
         } = self;
         alarm.set(state.poll_timeout().map(|at| clock.timer(at)));
         let reading = blocked.is_none();
@@ -407,7 +453,7 @@ impl Driver {
                 (false, 0) => Poll::Pending,
                 (false, _) => link.poll_flush(cx).map(|()| Wake::Flushed),
             };
-            release_gate(in_flight, held_back + link.queued());
+            release_gate(gate, in_flight, held_back + link.queued());
             wake
         });
         tokio::select! {
@@ -420,7 +466,7 @@ impl Driver {
                 *awake = waking(receiver);
                 Wake::Awake
             }
-            command = commands.recv() => Wake::Command(command),
+            command = poll_fn(|cx| commands.poll(cx)) => Wake::Command(command),
             () = poll_fn(|cx| alarm.poll(cx)) => Wake::Time,
         }
     }
@@ -429,7 +475,7 @@ impl Driver {
     fn settle(&mut self) {
         self.deliver(self.clock.now());
         self.act();
-        release_gate(&mut self.in_flight, self.state.queued() + self.link.queued());
+        release_gate(&self.gate, &mut self.in_flight, self.state.queued() + self.link.queued());
         for (key, client) in &mut self.clients {
             let Some(socket) = self.state.socket(*key) else { continue };
             let (status, counters) = (self.clock.shown(self.state.status(*key)), counters(socket));
@@ -437,10 +483,19 @@ impl Driver {
                 client.observer.update(&status, counters);
                 (client.status, client.counters) = (status, counters);
             }
+        }
+        // Now that all is to be seen, it is told.
+        self.tell_askers();
+        for client in self.clients.values_mut() {
             if std::mem::take(&mut client.unpublished) {
                 client.observer.publish();
             }
         }
+    }
+
+    fn tell_askers(&mut self) {
+        self.answered.drain(..).for_each(|asker| asker.publish());
+        self.taken.drain(..).for_each(|(asker, emits)| asker.taken(emits));
     }
 
     /// Passes on what happened, as far as there is room for it.
@@ -485,8 +540,8 @@ impl Driver {
             }
             (Output::Lost { name, loss }, Some(client)) => client.observer.lost(&name, loss),
             (Output::Answer { ticket: Waiter::Emit(ticket), result }, _) => {
-                self.update(key);
-                ticket.answered(result);
+                let result = result.as_ref().map(Args::view).map_err(|error| *error);
+                self.answered.extend(ticket.answered(result));
             }
             (Output::Done(Waiter::Done(done)), _) => {
                 self.update(key);
@@ -708,10 +763,10 @@ impl Driver {
         }
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Add { key, settings, first_ack, session, observer } => {
-                self.add(key, settings, first_ack, observer);
+                self.add(key, *settings, first_ack, observer);
                 if let Some(session) = session {
                     self.state.resume_session(key, session);
                 }
@@ -742,16 +797,10 @@ impl Driver {
                 }
                 done(());
             }
-            Command::Emit { key, emit, permit, ticket, effect } => {
-                self.emit(key, emit, permit, ticket);
-                drop(effect);
-            }
-            Command::Answer { key, number, args, permit, done } => {
-                let answered = self.state.answer(self.clock.now(), key, number, args);
-                if answered.is_ok() {
-                    self.keep_permit(permit);
-                }
-                done(answered);
+            Command::Emit { key, emit, share, ticket } => self.emit(now, key, emit, share, ticket),
+            Command::Answer { key, number, args, share, done } => {
+                self.in_flight += share as usize;
+                done(self.state.answer(now, key, number, args));
             }
             Command::AbandonAcks { done } => {
                 self.state.abandon_acks(self.clock.now());
@@ -780,28 +829,22 @@ impl Driver {
         self.clients.insert(key, Box::new(client));
     }
 
-    fn emit(&mut self, key: Key, emit: Emit, permit: Option<OwnedSemaphorePermit>, ticket: Box<dyn Ticket>) {
+    fn emit(&mut self, now: Instant, key: Key, emit: Emit, share: u32, mut ticket: Ticket) {
+        // The end of the turn gives back what is not on its way then.
+        self.in_flight += share as usize;
+        let asker = ticket.arrive();
+        match self.taken.last_mut() {
+            Some((last, emits)) if Arc::ptr_eq(last, asker) => *emits += 1,
+            _ => self.taken.push((Arc::clone(asker), 1)),
+        }
         let Some(client) = self.clients.get(&key) else { return };
         self.state.set_watched(key, client.observer.is_watched());
         let writable = self.link.transport().is_some_and(|transport| transport.is_writable());
-        let now = self.clock.now();
         let Some((outcome, ticket)) = self.state.emit(now, key, emit, Waiter::Emit(ticket), writable) else {
             return;
         };
-        if outcome == Ok(Sent::Sent) {
-            self.keep_permit(permit);
-        }
-        self.update(key);
         if let Some(Waiter::Emit(ticket)) = ticket {
-            ticket.settled(outcome, self.state.status(key).active);
-        }
-    }
-
-    fn keep_permit(&mut self, permit: Option<OwnedSemaphorePermit>) {
-        match (&mut self.in_flight, permit) {
-            (Some(held), Some(permit)) => held.merge(permit),
-            (held @ None, permit) => *held = permit,
-            (Some(_), None) => {}
+            self.answered.extend(ticket.settled(outcome, self.state.status(key).active));
         }
     }
 
@@ -833,6 +876,7 @@ impl Driver {
         self.clients.clear();
         self.deliver(self.clock.now());
         self.act();
+        self.tell_askers();
     }
 
     /// After a panic nothing that it may have left half done is used again. Whoever waits for an answer hears, as its
@@ -844,7 +888,9 @@ impl Driver {
         drop(std::mem::replace(&mut self.state, state));
         (self.link, self.probe) = (Link::Down, Link::Down);
         self.asked.clear();
-        (self.in_flight, self.blocked) = (None, None);
+        self.gate.give_back(std::mem::take(&mut self.in_flight));
+        self.blocked = None;
+        self.tell_askers();
         let details = Details {
             description: Some("the connection's task broke; the log says more".to_owned()),
             ..Details::new("internal error")
@@ -918,12 +964,10 @@ fn counters(socket: &crate::socketio::Socket<Waiter>) -> Counters {
 }
 
 /// Gives the gate back what is sent, or will never be.
-fn release_gate(in_flight: &mut Option<OwnedSemaphorePermit>, unsent: usize) {
-    if unsent == 0 {
-        *in_flight = None;
-    } else if let Some(permit) = in_flight {
-        drop(permit.split(permit.num_permits().saturating_sub(unsent)));
-    }
+fn release_gate(gate: &queue::Gate, in_flight: &mut usize, unsent: usize) {
+    let gone = in_flight.saturating_sub(unsent);
+    *in_flight -= gone;
+    gate.give_back(gone);
 }
 
 /// Ends when the machine is said to have woken up; never once nobody is left to say so.

@@ -11,8 +11,8 @@ struct Shared {
     none_open: Notify,
 }
 
-/// The commands of one consumer on their way.
-#[derive(Debug, Default)]
+/// The commands of one consumer on their way; clones are the same.
+#[derive(Clone, Debug, Default)]
 pub struct Effects(Arc<Shared>);
 
 /// One command on its way; dropped when it has taken effect.
@@ -22,8 +22,18 @@ pub struct Effect(Arc<Shared>);
 impl Effects {
     /// A command sets out.
     pub fn begin(&self) -> Effect {
-        self.0.open.fetch_add(1, Ordering::Relaxed);
+        self.set_out();
         Effect(Arc::clone(&self.0))
+    }
+
+    /// A command sets out of which [`Effects::end`] will tell.
+    pub fn set_out(&self) {
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many that [`Effects::set_out`] told of have taken effect.
+    pub fn end(&self, commands: usize) {
+        self.0.end(commands);
     }
 
     /// All commands so far have taken effect.
@@ -39,10 +49,16 @@ impl Effects {
     }
 }
 
+impl Shared {
+    fn end(&self, commands: usize) {
+        if self.open.fetch_sub(commands, Ordering::AcqRel) == commands {
+            self.none_open.notify_one();
+        }
+    }
+}
+
 impl Drop for Effect {
     fn drop(&mut self) {
-        if self.0.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.none_open.notify_one();
-        }
+        self.0.end(1);
     }
 }

@@ -9,13 +9,16 @@ mod clock;
 mod driver;
 mod effects;
 pub mod pace;
+mod queue;
 pub mod state;
+mod ticket;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod wakeup;
 
 pub use auth::Auth;
 pub use effects::{Effect, Effects};
 pub use state::Returns;
+pub use ticket::{Asker, Id, Ticket};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,15 +26,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug_span};
 
 use crate::engineio::{Details, Handshake, TransportKind};
 use crate::socketio::{
-    AckError, AnswerError, Args, ArgsView, DisconnectReason, Emit, EmitError, Loss, Name, NameView, Parser,
-    Recoverable, Sent, Step, socket,
+    AnswerError, Args, ArgsView, DisconnectReason, Emit, Loss, Name, NameView, Parser, Recoverable, Step,
+    socket,
 };
 use crate::transport::{self, Connector};
 
@@ -350,14 +353,6 @@ pub trait Witness: transport::Watch {
     fn opened(&self, handshake: &Handshake);
 }
 
-/// Whoever waits for what becomes of an emit. Dropped unused when the Manager is gone.
-pub trait Ticket: Send {
-    /// Nothing more comes: no ack was asked for, or the emit was dropped or refused.
-    fn settled(self: Box<Self>, result: Result<Sent, EmitError>, active: bool);
-    /// The answer to an emit with an ack.
-    fn answered(self: Box<Self>, result: Result<Args, AckError>);
-}
-
 /// Called once a command has taken effect and everything it caused has been passed on.
 pub type Done<R = ()> = Box<dyn FnOnce(R) + Send>;
 
@@ -374,7 +369,8 @@ pub fn done<R: Default + Send + 'static>() -> (Done<R>, impl Future<Output = R> 
 enum Command {
     Add {
         key: u64,
-        settings: SocketSettings,
+        /// Boxed, for it is large, and there is room for more than one command.
+        settings: Box<SocketSettings>,
         first_ack: u64,
         session: Option<Recoverable>,
         observer: Arc<dyn Observer>,
@@ -403,15 +399,15 @@ enum Command {
     Emit {
         key: u64,
         emit: Emit,
-        permit: Option<OwnedSemaphorePermit>,
-        ticket: Box<dyn Ticket>,
-        effect: Effect,
+        /// Its share of the gate.
+        share: u32,
+        ticket: Ticket,
     },
     Answer {
         key: u64,
         number: u64,
         args: Args,
-        permit: Option<OwnedSemaphorePermit>,
+        share: u32,
         done: Done<Result<(), AnswerError>>,
     },
     AbandonAcks {
@@ -426,14 +422,9 @@ enum Command {
 pub type Sessions = HashMap<u64, Recoverable>;
 
 /// The handle of one Manager; its task ends with the last handle.
-///
-/// The commands' queue has no bound of its own: an emit brings a permit of the gate with it, and of everything else
-/// each consumer has one on the way at most.
 #[derive(Debug)]
 pub struct Manager {
-    /// Boxed, for the queue has room for 32 at the least, and mostly nothing is in it.
-    commands: mpsc::UnboundedSender<Box<Command>>,
-    gate: Arc<Semaphore>,
+    commands: queue::Sender,
     next_key: AtomicU64,
 }
 
@@ -470,13 +461,12 @@ impl Manager {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let (commands, receiver) = mpsc::unbounded_channel();
-        let gate = Arc::new(Semaphore::new(IN_FLIGHT));
+        let (commands, receiver) = queue::channel();
         let transport::Settings { host, port, .. } = &settings.transport;
         let span = debug_span!("manager", host, port);
         let driver = driver::Driver::new(settings, connector, witness, receiver, common, tasks.clone(), stop);
         tasks.spawn(driver.run().instrument(span));
-        Arc::new(Self { commands, gate, next_key: AtomicU64::new(0) })
+        Arc::new(Self { commands, next_key: AtomicU64::new(0) })
     }
 
     /// Adds an inactive socket for a namespace that is not taken. `first_ack`: where our numbers for the server's
@@ -489,7 +479,7 @@ impl Manager {
         observer: Arc<dyn Observer>,
     ) -> SocketHandle {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
-        self.send(Command::Add { key, settings, first_ack, session, observer });
+        self.send(Command::Add { key, settings: Box::new(settings), first_ack, session, observer });
         SocketHandle { manager: Arc::clone(self), key }
     }
 
@@ -506,9 +496,14 @@ impl Manager {
 
     fn send(&self, command: Command) {
         // A task that is gone drops the command, and with it the ticket, whose owner notices.
-        let _ = self.commands.send(Box::new(command));
+        self.commands.send(command);
     }
 }
+
+/// What [`SocketHandle::admit`] has admitted, until it is emitted.
+#[must_use]
+#[derive(Debug)]
+pub struct Admission(u32);
 
 /// One socket of a Manager. Commands take effect in the order in which they are given.
 #[derive(Clone, Debug)]
@@ -518,18 +513,31 @@ pub struct SocketHandle {
 }
 
 impl SocketHandle {
+    /// Whether the transport takes this one now; then it has to be given to [`SocketHandle::emit_admitted`].
+    pub fn admit(&self, emit: &Emit) -> Option<Admission> {
+        self.manager.commands.try_share(share_of(emit)).map(Admission)
+    }
+
+    /// Emits what was admitted.
+    pub fn emit_admitted(&self, emit: Emit, Admission(share): Admission, ticket: Ticket) {
+        self.manager.send(Command::Emit { key: self.key, emit, share, ticket });
+    }
+
     /// Waits until the transport takes more, then emits. A volatile emit does not wait.
-    /// `effect` ends when the emit has taken effect.
-    pub async fn emit(&self, emit: Emit, ticket: Box<dyn Ticket>, effect: Effect) {
-        let size = emit.name.as_json().len() + emit.args.size();
-        let permit = if emit.volatile { self.try_permit(size) } else { self.permit(size).await };
-        self.manager.send(Command::Emit { key: self.key, emit, permit, ticket, effect });
+    pub async fn emit(&self, emit: Emit, ticket: Ticket) {
+        let (wanted, commands) = (share_of(&emit), &self.manager.commands);
+        let share = if emit.volatile {
+            commands.try_share(wanted).unwrap_or(0)
+        } else {
+            commands.share(wanted).await
+        };
+        self.manager.send(Command::Emit { key: self.key, emit, share, ticket });
     }
 
     /// Waits until the transport takes more, then answers the server's question; `done` hears what became of it.
     pub async fn answer(&self, number: u64, args: Args, done: Done<Result<(), AnswerError>>) {
-        let permit = self.permit(args.size()).await;
-        self.manager.send(Command::Answer { key: self.key, number, args, permit, done });
+        let share = self.manager.commands.share(share(args.size())).await;
+        self.manager.send(Command::Answer { key: self.key, number, args, share, done });
     }
 
     /// Connects the socket if it is not active.
@@ -567,19 +575,15 @@ impl SocketHandle {
     pub fn manager(&self) -> &Arc<Manager> {
         &self.manager
     }
+}
 
-    async fn permit(&self, size: usize) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.manager.gate).acquire_many_owned(permits(size)).await.ok()
-    }
-
-    fn try_permit(&self, size: usize) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.manager.gate).try_acquire_many_owned(permits(size)).ok()
-    }
+fn share_of(emit: &Emit) -> u32 {
+    share(emit.name.as_json().len() + emit.args.size())
 }
 
 /// What an emit takes of the gate. The least bounds how many small ones can be on the way; one that is larger than
 /// the gate goes when it has it to itself.
-fn permits(size: usize) -> u32 {
+fn share(size: usize) -> u32 {
     const LEAST: usize = 256;
     u32::try_from(size.clamp(LEAST, IN_FLIGHT)).unwrap_or(u32::MAX)
 }

@@ -20,7 +20,7 @@ use super::pace::Pace;
 use super::{ConnectionState, Lifecycle, Settings, Source, Status};
 use crate::engineio::{self, CloseReason, Details, Message, Revision, Session, TransportKind};
 use crate::socketio::socket::{self, DisconnectReason, Emit, EmitError, Sent, Socket};
-use crate::socketio::{AnswerError, Args, Decoder, Limit, OldServer, PlainEvent, Recoverable};
+use crate::socketio::{AnswerError, Args, Decoder, Limit, OldServer, PlainAnswer, PlainEvent, Recoverable};
 use crate::transport::encode_query;
 
 /// Attachments taken in one incoming packet, as the official decoder does.
@@ -73,7 +73,7 @@ impl<T> Entry<T> {
     }
 }
 
-/// Takes the events of one socket, which its owner hears of at once.
+/// Takes the events and answers of one socket, which its owner hears of at once.
 #[derive(Debug)]
 pub struct Shortcut<'a, T> {
     decoder: &'a Decoder,
@@ -95,6 +95,17 @@ impl<T> Shortcut<'_, T> {
         let ack = self.socket.receive(event.id, event.args());
         pass_on(event, ack);
         true
+    }
+
+    /// The answer that this message is, and whoever waits for it. `None` for anything else, of which nothing has been
+    /// taken.
+    pub fn answer<'a>(&mut self, message: &'a str) -> Option<(T, PlainAnswer<'a>)> {
+        let header = self.decoder.plain_answer_header(message)?;
+        if *header.namespace() != **self.socket.namespace() {
+            return None;
+        }
+        let (id, answer) = self.decoder.plain_answer(&header)?;
+        Some((self.socket.take_answered(id)?, answer))
     }
 }
 
@@ -405,12 +416,14 @@ impl<T> State<T> {
         if !is_free || !session.lets_messages_pass() {
             return None;
         }
-        let header = self.decoder.plain_header(message)?;
-        let key = *self.by_namespace.get(header.namespace())?;
+        let plain = |message| {
+            self.decoder.plain_header(message).or_else(|| self.decoder.plain_answer_header(message))
+        };
+        let key = *self.by_namespace.get(plain(message)?.namespace())?;
         self.sockets.get(&key).is_some_and(|entry| entry.socket.is_connected()).then_some(key)
     }
 
-    /// The way past everything else for the events of the socket that [`State::addressee`] has found, as long as nothing
+    /// The way past everything else for the events and answers of the socket that [`State::addressee`] has found, as long as nothing
     /// else is done.
     pub fn shortcut(&mut self, key: Key) -> Option<Shortcut<'_, T>> {
         let socket = &mut self.sockets.get_mut(&key)?.socket;

@@ -105,6 +105,11 @@ impl Listener {
         Self::bind_own(path, mode, group, runtime.as_deref())
     }
 
+    /// The path it listens on; none where it has no name.
+    pub fn path(&self) -> Option<PathBuf> {
+        self.socket.local_addr().ok()?.as_pathname().map(Path::to_owned)
+    }
+
     /// Whether the socket came from the service manager, which then also owns its file.
     pub fn is_inherited(&self) -> bool {
         self.file.is_none()
@@ -436,7 +441,9 @@ mod tests {
             return;
         };
         match Listener::bind(Path::new(&path), 0o600, None) {
-            Ok(listener) => println!("inherited: {}", listener.is_inherited()),
+            Ok(listener) => {
+                println!("inherited: {} {}", listener.is_inherited(), listener.path().unwrap().display());
+            }
             Err(error) => println!("error: {error}"),
         }
     }
@@ -466,11 +473,13 @@ mod tests {
         let given = folder.path().join("given");
         let listener = UnixListener::bind(&given).unwrap();
         let listening = || OwnedFd::from(listener.try_clone().unwrap());
-        assert_eq!(child(listening(), "LISTEN_PID=$$ LISTEN_FDS=1", &path), "inherited: true");
+        let (inherited, own) =
+            (format!("inherited: true {}", given.display()), format!("inherited: false {}", path.display()));
+        assert_eq!(child(listening(), "LISTEN_PID=$$ LISTEN_FDS=1", &path), inherited);
         assert!(given.exists(), "its file belongs to who bound it");
-        assert_eq!(child(listening(), "LISTEN_PID=1 LISTEN_FDS=1", &path), "inherited: false");
-        assert_eq!(child(listening(), "LISTEN_FDS=1", &path), "inherited: false");
-        assert_eq!(child(listening(), "LISTEN_PID=$$ LISTEN_FDS=0", &path), "inherited: false");
+        assert_eq!(child(listening(), "LISTEN_PID=1 LISTEN_FDS=1", &path), own);
+        assert_eq!(child(listening(), "LISTEN_FDS=1", &path), own);
+        assert_eq!(child(listening(), "LISTEN_PID=$$ LISTEN_FDS=0", &path), own);
         let refusal = "error: the socket handed over by the service manager cannot be used: ";
         for (variables, what) in [
             ("LISTEN_PID=$$ LISTEN_FDS=2", "LISTEN_FDS=2, expected one socket"),

@@ -183,13 +183,14 @@ async fn serve_reloading(
     if let Some(keeper) = &mut keeper {
         keeper.begin(&hub).await?;
     }
+    let path = listener.path().unwrap_or_default();
     let (socket, file) = listener.into_parts();
     let socket = tokio::net::UnixListener::from_std(socket)?;
     let (reloader, requests) = Reloader::new();
     let server = Server::new(Arc::clone(&hub), api_settings(&config), reloader, consumers.clone());
     let (pulse, pulses) = Pulse::new();
     consumers.spawn(server.clone().accept(socket, pulses, stop.clone()));
-    info!(socket = %config.api.socket.display(), connections = hub.connection_count(), "ready");
+    info!(socket = %path.display(), connections = hub.connection_count(), "ready");
     let teller = Arc::new(Teller::new(Arc::clone(&hub), server.clone()));
     teller.tell(Word::Ready);
     hub.release_attempts();
@@ -208,8 +209,10 @@ async fn serve_reloading(
             // Those who leave together have left by then, and their tasks have ended.
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(TIDY_PAUSE) => give_memory_back(),
+                () = tokio::time::sleep(TIDY_PAUSE) => {}
             }
+            hub.tidy();
+            give_memory_back();
         }
     };
     let keeping = async {

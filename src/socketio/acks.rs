@@ -1,6 +1,7 @@
 //! Acks: the answers this side waits for, and those it owes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Instant;
 
 use super::TooLarge;
@@ -25,13 +26,34 @@ pub enum AckError {
 #[derive(Debug)]
 pub struct Pending<T> {
     next_id: u64,
-    waiting: HashMap<u64, (T, Option<Instant>)>,
+    waiting: HashMap<u64, (T, Option<Instant>), BuildHasherDefault<Count>>,
     deadlines: BTreeSet<(Instant, u64)>,
+}
+
+/// The hash of numbers that count up, and that nobody else chooses: they are spread as they are.
+#[derive(Debug, Default)]
+struct Count(u64);
+
+impl Hasher for Count {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Odd, so that neighbours keep places of their own, and large, for a part of the highest bits is looked at first.
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
 }
 
 impl<T> Default for Pending<T> {
     fn default() -> Self {
-        Self { next_id: 0, waiting: HashMap::new(), deadlines: BTreeSet::new() }
+        Self { next_id: 0, waiting: HashMap::default(), deadlines: BTreeSet::new() }
     }
 }
 

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::text::{self, Header, PlainEvent};
+use super::text::{self, Header, PlainAnswer, PlainEvent};
 use super::{Args, Packet, Parser, binary, msgpack};
 use crate::engineio::{Message, Revision};
 use crate::json;
@@ -159,6 +159,20 @@ impl Decoder {
     #[inline]
     pub fn plain_event<'a>(&self, header: &Header<'a>) -> Result<PlainEvent<'a>, DecodeError> {
         header.event(self.revision)
+    }
+
+    /// The beginning of `text`, if it is that of an answer which [`Decoder::plain_answer`] may take as it lies there.
+    #[inline]
+    pub fn plain_answer_header<'a>(&self, text: &'a str) -> Option<Header<'a>> {
+        let is_next = self.parser == Parser::Json && self.unfinished.is_none();
+        if is_next && self.check_size(text.len()).is_ok() { Header::of_plain_answer(text) } else { None }
+    }
+
+    /// The answer that goes on behind this beginning, and the id of its event. `None` for whatever [`Decoder::decode`] has
+    /// more to say about.
+    #[inline]
+    pub fn plain_answer<'a>(&self, header: &Header<'a>) -> Option<(u64, PlainAnswer<'a>)> {
+        Some((header.id()?, PlainAnswer(header.answer().ok()?)))
     }
 
     /// Whether a packet lacks attachments, so that the next message must be one.

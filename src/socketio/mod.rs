@@ -27,4 +27,4 @@ pub use old_server::OldServer;
 pub use packet::{Body, Packet, Parser};
 pub use script::{Step, StepArgs};
 pub use socket::{AnswerError, DisconnectReason, Emit, EmitError, Loss, Recoverable, Sent, Socket};
-pub use text::{Header, PlainEvent};
+pub use text::{Header, PlainAnswer, PlainEvent};

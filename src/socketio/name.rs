@@ -46,6 +46,12 @@ impl Name {
         Self::from_valid(text.trim_ascii().into())
     }
 
+    /// The event of this name, which is a JSON string in the spelling of [`Name::new`]: without escapes, for one.
+    pub fn from_plain(text: &str) -> Self {
+        debug_assert!(json::validate(text).is_ok() && text.starts_with('"') && !text.contains('\\'));
+        Self(text.into())
+    }
+
     /// [`Name::from_json`] for valid JSON without white space around it.
     pub(super) fn from_valid(text: ByteString) -> Option<Self> {
         NameView::from_valid(&text)?;

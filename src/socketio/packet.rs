@@ -70,13 +70,30 @@ impl Packet {
         if parser == Parser::Msgpack {
             return out.push(msgpack::encode(self));
         }
-        let namespace = &self.namespace;
+        let namespace: &str = &self.namespace;
         match &self.body {
             Body::Connect(payload) => encode_plain('0', namespace, payload.as_deref(), out),
             Body::Disconnect => encode_plain('1', namespace, None, out),
             Body::Event { id, name, args } => encode_event(namespace, *id, name, args, out),
             Body::Ack { id, args } => encode_ack(namespace, *id, args, out),
             Body::ConnectError(payload) => encode_plain('4', namespace, payload.as_deref(), out),
+        }
+    }
+}
+
+/// Appends the messages of an event as [`Packet::encode`] does.
+pub(super) fn encode_emit(
+    parser: Parser,
+    namespace: &ByteString,
+    id: Option<u64>,
+    (name, args): (&Name, &Args),
+    out: &mut Vec<Message>,
+) {
+    match parser {
+        Parser::Json => encode_event(namespace, id, name, args, out),
+        Parser::Msgpack => {
+            let body = Body::Event { id, name: name.clone(), args: args.clone() };
+            Packet { namespace: namespace.clone(), body }.encode(parser, out);
         }
     }
 }
@@ -94,23 +111,23 @@ impl Body {
 fn encode_event(namespace: &str, id: Option<u64>, name: &Name, args: &Args, out: &mut Vec<Message>) {
     let kind = if args.has_binary() { '5' } else { '2' };
     let comma = if args.is_empty() { "" } else { "," };
-    encode(kind, namespace, id, &["[", name.as_json(), comma, args.json(), "]"], args, out);
+    encode(kind, namespace, id, ["[", name.as_json(), comma, args.json(), "]"], args, out);
 }
 
 fn encode_ack(namespace: &str, id: Option<u64>, args: &Args, out: &mut Vec<Message>) {
     let kind = if args.has_binary() { '6' } else { '3' };
-    encode(kind, namespace, id, &["[", args.json(), "]"], args, out);
+    encode(kind, namespace, id, ["[", args.json(), "]"], args, out);
 }
 
 fn encode_plain(kind: char, namespace: &str, payload: Option<&str>, out: &mut Vec<Message>) {
-    encode(kind, namespace, None, &[payload.unwrap_or_default()], &Args::default(), out);
+    encode(kind, namespace, None, [payload.unwrap_or_default()], &Args::default(), out);
 }
 
-fn encode(
+fn encode<const N: usize>(
     kind: char,
     namespace: &str,
     id: Option<u64>,
-    payload: &[&str],
+    payload: [&str; N],
     args: &Args,
     out: &mut Vec<Message>,
 ) {
@@ -120,12 +137,13 @@ fn encode(
         count => [count_buffer.format(count), "-"],
     };
     let namespace = if namespace == "/" { ["", ""] } else { [namespace, ","] };
-    let id = [id.map_or("", |id| id_buffer.format(id))];
+    let id = id.map_or("", |id| id_buffer.format(id));
 
-    let parts = || [&count[..], &namespace, &id, payload].into_iter().flatten();
-    let mut text = String::with_capacity(1 + parts().map(|part| part.len()).sum::<usize>());
+    let head = [count[0], count[1], namespace[0], namespace[1], id];
+    let length: usize = head.iter().chain(&payload).map(|part| part.len()).sum();
+    let mut text = String::with_capacity(1 + length);
     text.push(kind);
-    text.extend(parts().copied());
+    head.iter().chain(&payload).for_each(|part| text.push_str(part));
 
     out.push(Message::Text(text.into()));
     out.extend(args.attachments().iter().cloned().map(Message::Binary));

@@ -95,6 +95,8 @@ pub struct Socket<T> {
     /// A script has failed, and its owner does not know yet.
     setup_failed: bool,
     sent: u64,
+    /// Where the messages of one emit are made.
+    encoded: Vec<Message>,
     outbox: VecDeque<Transmit>,
     events: VecDeque<Event<T>>,
 }
@@ -126,6 +128,7 @@ impl<T> Socket<T> {
             was_set_up: false,
             setup_failed: false,
             sent: 0,
+            encoded: Vec::new(),
             outbox: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -370,6 +373,12 @@ impl<T> Socket<T> {
             self.recovery.note(args);
         }
         id.map(|id| self.owed.ask(id))
+    }
+
+    /// The answer to `id` came on a socket that is connected: whoever waits for it. None where it is for
+    /// [`Socket::handle_packet`] to say what becomes of it.
+    pub fn take_answered(&mut self, id: u64) -> Option<T> {
+        self.pending.remove(id)
     }
 
     /// Nobody will be answered any more: the connection is closed for good, or the daemon ends.

@@ -64,6 +64,12 @@ impl<'a> Header<'a> {
         if text.as_bytes().first() == Some(&b'2') { Self::behind('2', 0, &text[1..]).ok() } else { None }
     }
 
+    /// That of an answer without attachments; `None` for anything else.
+    #[inline]
+    pub(super) fn of_plain_answer(text: &'a str) -> Option<Self> {
+        if text.as_bytes().first() == Some(&b'3') { Self::behind('3', 0, &text[1..]).ok() } else { None }
+    }
+
     /// The namespace it belongs to.
     pub fn namespace(&self) -> &'a str {
         self.namespace.unwrap_or("/")
@@ -83,6 +89,33 @@ impl<'a> Header<'a> {
         }
         let json = if seen.line_breaks { json::minify(others) } else { Cow::Borrowed(others) };
         Ok(PlainEvent { id: self.id, name, json })
+    }
+}
+
+impl<'a> Header<'a> {
+    /// The id of the event that is answered.
+    pub(super) fn id(&self) -> Option<u64> {
+        self.id
+    }
+
+    /// The arguments of the answer whose payload this is.
+    pub(super) fn answer(&self) -> Result<Cow<'a, str>, DecodeError> {
+        if self.payload.is_empty() {
+            return Ok(Cow::Borrowed(""));
+        }
+        let (items, seen) = array_items(self.payload, "an ack takes an array")?;
+        Ok(if seen.line_breaks { json::minify(items) } else { Cow::Borrowed(items) })
+    }
+}
+
+/// An answer as it stands in the text of its message: looked at, and not copied.
+#[derive(Debug)]
+pub struct PlainAnswer<'a>(pub(super) Cow<'a, str>);
+
+impl PlainAnswer<'_> {
+    /// Its arguments.
+    pub fn args(&self) -> ArgsView<'_> {
+        ArgsView { json: &self.0, attachments: &[] }
     }
 }
 
@@ -120,13 +153,12 @@ pub(super) fn parse(
         '1' => return Err(DecodeError::Payload("DISCONNECT takes none")),
         '2' | '5' => {
             let PlainEvent { id, name, json } = header.event(revision)?;
-            let json = match json {
-                Cow::Borrowed(json) => text.slice_ref(json),
-                Cow::Owned(json) => json.into(),
-            };
-            Body::Event { id, name: Name::shared(text, name), args: Args { json, attachments: Vec::new() } }
+            let args = Args { json: slice_of(text, json), attachments: Vec::new() };
+            Body::Event { id, name: Name::shared(text, name), args }
         }
-        '3' | '6' => Body::Ack { id, args: ack(text, payload)? },
+        '3' | '6' => {
+            Body::Ack { id, args: Args { json: slice_of(text, header.answer()?), attachments: Vec::new() } }
+        }
         _ => {
             let (starts, demand) = match revision {
                 Revision::V3 => (&b"{\"[n"[..], "ERROR takes an object, a string, an array or null"),
@@ -137,6 +169,14 @@ pub(super) fn parse(
     };
     let namespace = namespace.map_or(ByteString::from_static("/"), |name| text.slice_ref(name));
     Ok((Packet { namespace, body }, attachments))
+}
+
+/// A part of the message, where it was not changed.
+fn slice_of(text: &ByteString, part: Cow<'_, str>) -> ByteString {
+    match part {
+        Cow::Borrowed(part) => text.slice_ref(part),
+        Cow::Owned(part) => part.into(),
+    }
 }
 
 /// The number of attachments, and what follows its `-`.
@@ -200,14 +240,6 @@ fn optional(
     }
     let seen = json::inspect(payload)?;
     Ok(Some(shared(text, payload.trim_ascii_end(), seen)))
-}
-
-fn ack(text: &ByteString, payload: &str) -> Result<Args, DecodeError> {
-    if payload.is_empty() {
-        return Ok(Args::default());
-    }
-    let (items, seen) = array_items(payload, "an ack takes an array")?;
-    Ok(Args { json: shared(text, items, seen), attachments: Vec::new() })
 }
 
 /// The inside of a payload that must be an array. White space before it is none of the header's grammar.

@@ -5,7 +5,6 @@
 //! whole text and binary messages.
 
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -14,17 +13,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite;
 use tungstenite::Message;
 use tungstenite::error::{CapacityError, ProtocolError};
-use tungstenite::protocol::frame::Frame as WebSocketFrame;
-use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::error::{Error, Failure, lower_first};
 use super::hint;
 use super::input::{Input, Next};
-use crate::engineio::{Frame, Phase};
+use super::output::{Outgoing, Output};
+use crate::engineio::Phase;
 
-/// Gathered before a write, in bytes.
-const WRITE: usize = 16 * 1024;
 /// The library's own buffer of what it reads, in bytes.
 const READ: usize = 512;
 /// Codes of RFC 6455, section 7.4.1, for a close frame without code and for an end without close frame.
@@ -50,11 +46,12 @@ pub(super) enum Front {
 pub(super) struct Frames<S> {
     stream: S,
     input: Input,
+    output: Output,
     library: WebSocketContext,
     max_message: usize,
-    /// The library has taken a message that it could not write.
+    /// So much waits to be written that no message is taken.
     blocked: bool,
-    /// It has yet to write the answer to a ping.
+    /// A frame of the library is still to be written.
     owing: bool,
     closing: bool,
 }
@@ -62,17 +59,15 @@ pub(super) struct Frames<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     /// `read` is what the handshake had read beyond its end; `max_message` bounds incoming messages, in bytes.
     pub(super) fn new(stream: S, read: &[u8], max_message: usize) -> Self {
-        // The write buffer is bounded by the rule of `start_send`: it holds WRITE and one message at the most. A bound
-        // in the library would refuse a message larger than it instead of sending it.
         let config = WebSocketConfig::default()
             .read_buffer_size(READ)
-            .write_buffer_size(WRITE)
-            .max_write_buffer_size(usize::MAX)
+            .write_buffer_size(0)
             .max_message_size(Some(max_message))
             .max_frame_size(Some(max_message));
         Self {
             stream,
             input: Input::new(read, max_message),
+            output: Output::new(),
             library: WebSocketContext::new(Role::Client, Some(config)),
             max_message,
             blocked: false,
@@ -135,6 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             Message::Text(text) => Ok(Some(Incoming::Text(text.into()))),
             Message::Binary(bytes) => Ok(Some(Incoming::Binary(bytes))),
             Message::Close(frame) => {
+                self.owing = true;
                 // The answer is on its way; whether it arrives changes nothing.
                 let _ = self.poll_flush(cx);
                 let (code, reason) = match frame {
@@ -159,29 +155,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         if self.blocked { self.poll_flush(cx) } else { Poll::Ready(Ok(())) }
     }
 
-    /// Takes one message, after `poll_ready` was ready. It goes out at the latest with the next `poll_flush`.
-    pub(super) fn start_send(&mut self, cx: &mut Context<'_>, frame: Frame) -> Result<(), Error> {
-        let message = match frame {
-            // As a frame, since the library's text type would look for UTF-8 where there can be nothing else.
-            Frame::Text(text) => {
-                Message::Frame(WebSocketFrame::message(text.into_bytes(), OpCode::Data(Data::Text), true))
-            }
-            Frame::Binary(bytes) => Message::Binary(bytes),
-        };
-        match self.with_library(cx, |library, stream| library.write(stream, message)) {
-            Poll::Ready(written) => written,
-            Poll::Pending => {
-                self.blocked = true;
-                Ok(())
+    /// Takes one message, after `poll_ready` was ready. It goes out at the latest with the next `poll_flush`. What
+    /// waits is bounded by that: no message is taken while there is enough for a write.
+    pub(super) fn start_send(&mut self, cx: &mut Context<'_>, message: Outgoing<'_>) -> Result<(), Error> {
+        if self.closing || !self.library.can_write() {
+            return Err(lost(""));
+        }
+        self.output.push(message).map_err(|error| self.failed(error.into()))?;
+        if self.output.is_full() {
+            match self.output.poll_write(cx, &mut self.stream) {
+                Poll::Ready(written) => written.map_err(|error| self.failed(error.into()))?,
+                Poll::Pending => self.blocked = true,
             }
         }
+        Ok(())
+    }
+
+    /// Takes one message if that needs no waiting, and nothing to be written now.
+    pub(super) fn try_send(&mut self, message: Outgoing<'_>) -> bool {
+        let takes = !(self.blocked || self.closing || self.output.is_full()) && self.library.can_write();
+        takes && self.output.push(message).is_ok()
     }
 
     /// Ready when all messages taken are with the system.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let flushed = ready!(self.with_library(cx, |library, stream| library.flush(stream)));
-        (self.blocked, self.owing) = (false, false);
-        Poll::Ready(flushed)
+        loop {
+            // It has to wait while there is much before its frame.
+            let waits =
+                self.owing && self.with_library(cx, |library, stream| library.flush(stream))?.is_pending();
+            let flushed = ready!(self.output.poll_flush(cx, &mut self.stream));
+            flushed.map_err(|error| self.failed(error.into()))?;
+            (self.blocked, self.owing) = (false, waits);
+            if !waits {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 
     /// Sends a close frame without code, once; go on with `poll_next` for the answer.
@@ -190,7 +198,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             return self.poll_flush(cx);
         }
         self.closing = true;
-        self.with_library(cx, |library, stream| library.close(stream, None))
+        self.owing = true;
+        if let Poll::Ready(Err(error)) = self.with_library(cx, |library, stream| library.close(stream, None))
+        {
+            return Poll::Ready(Err(error));
+        }
+        self.poll_flush(cx)
     }
 
     /// Pending when the stream was not ready, or when the library has read what it was to read.
@@ -199,7 +212,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         cx: &mut Context<'_>,
         work: impl FnOnce(&mut WebSocketContext, &mut Blocking<'_, '_, S>) -> tungstenite::Result<T>,
     ) -> Poll<Result<T, Error>> {
-        let mut stream = Blocking { stream: &mut self.stream, input: &mut self.input, cx };
+        let mut stream =
+            Blocking { stream: &mut self.stream, input: &mut self.input, output: &mut self.output, cx };
         match work(&mut self.library, &mut stream) {
             Ok(done) => Poll::Ready(Ok(done)),
             Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
@@ -245,6 +259,7 @@ impl<S> Frames<S> {
 struct Blocking<'a, 'cx, S> {
     stream: &'a mut S,
     input: &'a mut Input,
+    output: &'a mut Output,
     cx: &'a mut Context<'cx>,
 }
 
@@ -265,20 +280,15 @@ impl<S: AsyncRead + Unpin> io::Read for Blocking<'_, '_, S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> io::Write for Blocking<'_, '_, S> {
+impl<S> io::Write for Blocking<'_, '_, S> {
+    /// Puts a frame of the library in line.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        or_would_block(Pin::new(&mut *self.stream).poll_write(self.cx, bytes))
+        if self.output.push_frame(bytes) { Ok(bytes.len()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
+    /// Whatever is in line goes out with the next [`Frames::poll_flush`].
     fn flush(&mut self) -> io::Result<()> {
-        or_would_block(Pin::new(&mut *self.stream).poll_flush(self.cx))
-    }
-}
-
-fn or_would_block<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
-    match polled {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        Ok(())
     }
 }
 

@@ -13,8 +13,9 @@ use tracing::debug;
 use super::dial::Stream;
 use super::error::Failure;
 use super::frames::{Frames, Front, Incoming};
+use super::output::Outgoing;
 use super::{Arrival, Error, Received};
-use crate::engineio::{DecodeError, Frame, Packet, Phase, Revision};
+use crate::engineio::{DecodeError, Frame, FrameParts, Packet, Phase, Revision};
 
 /// How long a close frame's answer is waited for.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
@@ -53,6 +54,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     pub(super) fn send(&mut self, packet: Packet) {
         if matches!(packet, Packet::Pong(_)) && Packet::ends_in_pong(&self.queue) {
             return;
+        }
+        if self.queue.is_empty() && self.unsendable.is_none() && self.failed.is_none() {
+            let FrameParts { is_text, kind, data } = self.revision.frame_parts(&packet);
+            if self.frames.try_send(Outgoing { is_text, kind, data }) {
+                self.unflushed += weight(&packet);
+                return;
+            }
         }
         self.queued += weight(&packet);
         self.queue.push_back(packet);
@@ -150,7 +158,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             let weight = weight(&packet);
             self.queued -= weight;
             self.unflushed += weight;
-            self.frames.start_send(cx, self.revision.encode_frame(&packet))?;
+            let FrameParts { is_text, kind, data } = self.revision.frame_parts(&packet);
+            self.frames.start_send(cx, Outgoing { is_text, kind, data })?;
         }
         if self.unflushed > 0 {
             ready!(self.frames.poll_flush(cx))?;

@@ -182,14 +182,14 @@ async fn an_event_is_emitted_and_what_becomes_of_it_is_told() {
             r#""event":"m","args":[],"volatile":true"#,
             r#""result":{"status":"dropped","active":true}"#,
             "",
-            "siod: the event dropped: chat is not connected\n",
+            "siod: the event was dropped: chat is not connected\n",
         ),
         (
             &["m"],
             r#""event":"m","args":[]"#,
             r#""result":{"status":"buffered","active":false}"#,
             "",
-            "siod: the event buffered: chat is not connected and does not come up by itself; run 'siod connect chat'\n",
+            "siod: the event was buffered: chat is not connected and does not come up by itself; run 'siod connect chat'\n",
         ),
     ] {
         let args = [&["emit", "chat"], args].concat();
@@ -334,7 +334,7 @@ async fn a_refused_line_is_named() {
     peer.answer(2, r#""error":{"code":-32002,"message":"the buffer is full","data":{"kind":"buffer_full"}}"#)
         .await;
     let output = within(child.wait_with_output()).await.unwrap();
-    let note = "siod: the event buffered: chat is not connected and goes out when it is\n";
+    let note = "siod: the event was buffered: chat is not connected, and it goes out on the next connect\n";
     check(&output, 1, "", &format!("{note}siod: line 3: the buffer is full\n"));
 }
 

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::common::daemon::Folder;
 use crate::common::transcript::compare;
-use crate::common::{Chat, Consumer, Daemon, QUICK, Upstream, Ws, event, refusal, within};
+use crate::common::{Chat, Consumer, DEADLINE, Daemon, QUICK, Upstream, Ws, event, refusal, within};
 
 const SUBSCRIBE: &[u8] = b"{\"id\":1,\"method\":\"subscribe\",\"params\":{\"connection\":\"chat\"}}\n";
 
@@ -63,7 +63,7 @@ fn raise_own_descriptors() {
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to the hard limit");
 }
 
-fn descriptors(daemon: &Daemon) -> usize {
+pub(crate) fn descriptors(daemon: &Daemon) -> usize {
     fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("it runs").count()
 }
 
@@ -86,9 +86,22 @@ async fn alone(daemon: &Daemon, consumer: &mut Consumer) -> (usize, u64) {
     (descriptors(daemon), rss)
 }
 
-fn is_back(after: (usize, u64), before: (usize, u64)) {
-    assert_eq!(after.0, before.0, "descriptors");
-    assert!(after.1 * 10 <= before.1 * 11, "{} bytes of memory became {}", before.1, after.1);
+/// Waits until the daemon, with `consumer` alone, takes no more than `before` again, but for a tenth of the memory: what
+/// those took who left together is given back a moment after they have left.
+async fn is_back(daemon: &Daemon, consumer: &mut Consumer, before: (usize, u64)) {
+    let mut least = u64::MAX;
+    let back = async {
+        loop {
+            let (descriptors, bytes) = alone(daemon, consumer).await;
+            assert_eq!(descriptors, before.0, "descriptors");
+            least = least.min(bytes);
+            if bytes * 10 <= before.1 * 11 {
+                return;
+            }
+        }
+    };
+    let over = tokio::time::timeout(DEADLINE, back).await;
+    assert!(over.is_ok(), "{} bytes of memory became {least}", before.1);
 }
 
 async fn say(ws: &mut Ws, count: u64, text: &str) {
@@ -102,17 +115,23 @@ async fn a_thousand_programs_at_once_hear_everything_and_leave_nothing_behind() 
     const PROGRAMS: usize = 1000;
     const EVENTS: u64 = 20;
     raise_own_descriptors();
-    // What the threads of a process have freed stays with the arena of each, up to what it once held. With a single arena
-    // the level shows what the daemon itself keeps.
+    // At the daemon's own level of the log: at `debug`, as other tests have it, tracing keeps a piece of a span for each
+    // program of the greatest crowd so far, and each lies on a page that cannot be given back.
     let upstream = Upstream::start().await;
     let config = format!("{QUICK}\n[connections.chat]\nurl = \"{}\"\n", upstream.url());
-    let daemon = Daemon::start_in(Folder::new(&config).variable("MALLOC_ARENA_MAX", "1")).await;
+    let daemon = Daemon::start_in(Folder::new(&config).variable("SIOD__LOG__LEVEL", "info")).await;
     let mut chat = Chat::with(upstream, daemon).await;
     chat.start().await;
     let mut ws = chat.join().await;
-    let mut next = 3;
-    let mut levels = Vec::new();
     let text = "x".repeat(200);
+    let mut next = 3;
+    // What traffic takes at first is not what programs leave behind.
+    say(&mut ws, EVENTS, &text).await;
+    for _ in 0..EVENTS {
+        chat.consumer.next_notification().await;
+    }
+    next += EVENTS;
+    let before = alone(&chat.daemon, &mut chat.consumer).await;
     for _round in 0..3 {
         let mut programs = Vec::new();
         for _ in 0..PROGRAMS {
@@ -130,16 +149,14 @@ async fn a_thousand_programs_at_once_hear_everything_and_leave_nothing_behind() 
         }
         next += EVENTS;
         drop(programs);
-        levels.push(alone(&chat.daemon, &mut chat.consumer).await);
+        is_back(&chat.daemon, &mut chat.consumer, before).await;
     }
-    is_back(levels[2], levels[0]);
 }
 
 #[tokio::test]
 async fn ten_thousand_programs_one_after_the_other_leave_nothing_behind() {
     let (mut chat, mut ws) = Chat::joined("").await;
     let before = alone(&chat.daemon, &mut chat.consumer).await;
-    let mut levels = vec![before];
     for thousand in 0..10 {
         for _ in 0..1000 {
             let mut program = Program::attach(&chat.daemon).await;
@@ -147,9 +164,8 @@ async fn ten_thousand_programs_one_after_the_other_leave_nothing_behind() {
         }
         ws.send(&format!(r#"42["still",{thousand}]"#)).await;
         chat.consumer.hear(&event(&format!(r#""event":"still","args":[{thousand}]"#))).await;
-        levels.push(alone(&chat.daemon, &mut chat.consumer).await);
+        is_back(&chat.daemon, &mut chat.consumer, before).await;
     }
-    is_back(levels[10], levels[1]);
 }
 
 /// Programs that do what none should, over and over. Each says once when it is at it.
@@ -266,7 +282,7 @@ async fn bad_programs_leave_the_streams_of_all_others_whole() {
 }
 
 /// Lets the daemon have so many descriptors at the most; those that it has stay.
-fn limit_descriptors(daemon: &Daemon, current: u64) {
+pub(crate) fn limit_descriptors(daemon: &Daemon, current: u64) {
     let pid = i32::try_from(daemon.pid()).ok().and_then(Pid::from_raw).expect("a process id");
     let maximum = getrlimit(Resource::Nofile).maximum;
     prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(current), maximum })
@@ -276,22 +292,15 @@ fn limit_descriptors(daemon: &Daemon, current: u64) {
 #[tokio::test]
 async fn without_descriptors_nobody_is_harmed_and_who_came_meanwhile_is_served_later() {
     const LIST: &[u8] = b"{\"id\":1,\"method\":\"list\"}\n";
-    let (mut chat, mut ws) = Chat::joined("").await;
+    // The daemon has to ask the system for the groups of each, which takes a descriptor as well.
+    let (mut chat, mut ws) = Chat::joined("[[access]]\ngid = 4242\nrole = \"read\"\n").await;
     let before = descriptors(&chat.daemon);
-    // A program takes two.
-    limit_descriptors(&chat.daemon, before as u64 + 7);
-    let mut served = Vec::new();
-    for _ in 0..3 {
+    limit_descriptors(&chat.daemon, before as u64 + 40);
+    let mut programs = Vec::new();
+    for _ in 0..60 {
         let mut program = Program::attach(&chat.daemon).await;
         program.write(LIST).await;
-        assert!(program.line().await.contains("result"));
-        served.push(program);
-    }
-    let mut waiting = Vec::new();
-    for _ in 0..10 {
-        let mut program = Program::attach(&chat.daemon).await;
-        program.write(LIST).await;
-        waiting.push(program);
+        programs.push(program);
     }
     within("the daemon to run out of them", chat.daemon.logged("no consumer can be accepted for now")).await;
     for i in 0..10 {
@@ -300,14 +309,14 @@ async fn without_descriptors_nobody_is_harmed_and_who_came_meanwhile_is_served_l
         chat.consumer.send(r#"{"method":"emit","params":{"connection":"chat","event":"tock"}}"#).await;
         ws.expect(r#"42["tock"]"#).await;
     }
-    for program in &mut served {
+    for program in &mut programs[..10] {
+        assert!(program.line().await.contains("result"));
         program.write(LIST).await;
-        assert!(program.line().await.contains("result"));
     }
-    drop(served);
     // Who left makes room for who waits, one after the other.
-    for mut program in waiting {
-        assert!(program.line().await.contains("result"));
+    for mut program in programs {
+        let line = program.line().await;
+        assert!(line.contains("result"), "{line}");
     }
     limit_descriptors(&chat.daemon, 1024);
     let (after, _) = alone(&chat.daemon, &mut chat.consumer).await;

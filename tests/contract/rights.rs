@@ -8,6 +8,7 @@ use rustix::process::{Signal, getegid, geteuid};
 
 use crate::common::daemon::Folder;
 use crate::common::{Consumer, Daemon, QUICK, Upstream, refusal, transcript, within};
+use crate::load::{descriptors, limit_descriptors};
 
 const FORBIDDEN: &str = r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"forbidden"}}"#;
 
@@ -547,5 +548,18 @@ async fn groups_of_the_system_count_beside_the_primary_one() {
     let Some(daemon) = for_everybody(test, &rule).await else { return };
     for (uid, gid, expected) in [(uid, OTHERS, "read"), (BOB, gid, "read"), (BOB, OTHERS, "write")] {
         assert_eq!(role(&mut attach_as(&daemon, uid, gid)).await, expected, "{uid} {gid}");
+    }
+}
+
+#[tokio::test]
+async fn groups_count_where_descriptors_run_out() {
+    let (uid, gid) = account();
+    let rule = format!("[[access]]\ngid = {gid}\nrole = \"read\"\n");
+    let Some(daemon) = for_everybody("groups_count_where_descriptors_run_out", &rule).await else { return };
+    limit_descriptors(&daemon, descriptors(&daemon) as u64 + 40);
+    // The system's list of groups takes one as well, and without it nobody is in any.
+    let programs: Vec<_> = (0..60).map(|_| attach_as(&daemon, uid, OTHERS)).collect();
+    for mut program in programs {
+        assert_eq!(role(&mut program).await, "read");
     }
 }

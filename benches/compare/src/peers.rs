@@ -120,17 +120,18 @@ impl Process {
         Ok(fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")?)
     }
 
-    /// Resident memory once it does not change any more, in KiB.
+    /// Resident memory once it does not change any more, in KiB. What a peer does not keep it may give back a little later,
+    /// the daemon after a second and Node when it collects, so that long it has to have stayed what it is.
     pub(crate) fn settled_rss(&self) -> Result<u64> {
-        const QUIET: u32 = 6;
-        let (mut last, mut same) = (self.rss()?, 0);
-        for _ in 0..60 {
-            std::thread::sleep(Duration::from_millis(50));
+        const STEP: Duration = Duration::from_millis(50);
+        const QUIET: Duration = Duration::from_millis(1750);
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let (begin, mut last, mut since) = (Instant::now(), self.rss()?, Instant::now());
+        while since.elapsed() < QUIET && begin.elapsed() < PATIENCE {
+            std::thread::sleep(STEP);
             let now = self.rss()?;
-            same = if now == last { same + 1 } else { 0 };
-            last = now;
-            if same == QUIET {
-                break;
+            if now != last {
+                (last, since) = (now, Instant::now());
             }
         }
         Ok(last)

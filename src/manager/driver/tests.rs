@@ -4,15 +4,15 @@ use std::sync::Mutex;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::*;
 use crate::manager::state::tests as state_tests;
-use crate::manager::{self, Effects, Lifecycle, Returns};
-use crate::socketio::{AckError, Args, ArgsView, EmitError, Loss, Name, NameView};
+use crate::manager::{self, Id, Lifecycle, Returns};
+use crate::socketio::{AckError, Args, ArgsView, EmitError, Loss, Name, NameView, Sent};
 
 const OPEN: &str = r#"0{"sid":"S","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#;
 
@@ -62,25 +62,31 @@ impl Observer for Ear {
     fn publish(&self) {}
 }
 
-/// Says that it was dropped without an answer.
+/// Says that it was forgotten.
 struct Lost(mpsc::UnboundedSender<String>);
 
-impl Ticket for Lost {
-    fn settled(self: Box<Self>, _: Result<Sent, EmitError>, _: bool) {}
+impl Asker for Lost {
+    fn taken(&self, _: usize) {}
 
-    fn answered(self: Box<Self>, _: Result<Args, AckError>) {}
-}
-
-impl Drop for Lost {
-    fn drop(&mut self) {
-        let _ = self.0.send("ticket dropped".to_owned());
+    fn settled(&self, _: &Id, _: Result<Sent, EmitError>, _: bool) -> bool {
+        false
     }
+
+    fn answered(&self, _: &Id, _: Result<ArgsView<'_>, AckError>) -> bool {
+        false
+    }
+
+    fn forgotten(&self, id: &Id) {
+        let _ = self.0.send(format!("{id:?} forgotten"));
+    }
+
+    fn publish(&self) {}
 }
 
 /// A Manager's task with one socket, and all around it.
 struct World {
     listener: TcpListener,
-    commands: mpsc::UnboundedSender<Box<Command>>,
+    commands: queue::Sender,
     heard: mpsc::UnboundedReceiver<String>,
     tell: mpsc::UnboundedSender<String>,
     common: Common,
@@ -99,7 +105,7 @@ impl World {
         let source = Arc::clone(&slept);
         let clock = Clock::with(Arc::new(move || (*source.lock().unwrap(), Duration::ZERO)));
         let common = Common { clock, ..Common::default() };
-        let (commands, receiver) = mpsc::unbounded_channel();
+        let (commands, receiver) = queue::channel();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let connector = Connector::new(settings.transport.clone()).unwrap();
         let driver = Driver::new(settings, connector, None, receiver, &common, tasks, stop);
@@ -118,13 +124,14 @@ impl World {
             returns: Returns::default(),
         };
         let world = Self { listener, commands, heard, tell, common, slept, _task: task };
+        let settings = Box::new(settings);
         world.command(Command::Add { key: 1, settings, first_ack: 7, session: None, observer });
         world.command(Command::Connect { key: 1, done: Box::new(|()| {}) });
         world
     }
 
     fn command(&self, command: Command) {
-        assert!(self.commands.send(Box::new(command)).is_ok(), "the Manager's task is gone");
+        self.commands.send(command);
     }
 
     /// Accepts the Manager's WebSocket and joins its socket.
@@ -152,12 +159,11 @@ async fn a_panic_costs_the_session_and_nothing_else() {
     world.hears(&["connect A true", "q Some(7)"]).await;
     let emit =
         Emit { name: Name::new("ask"), args: Args::default(), ack: Some(None), volatile: false, sender: 1 };
-    let ticket = Box::new(Lost(world.tell.clone()));
-    let effect = Effects::default().begin();
-    world.command(Command::Emit { key: 1, emit, permit: None, ticket, effect });
+    let ticket = Ticket::new(Arc::new(Lost(world.tell.clone())), Id::default());
+    world.command(Command::Emit { key: 1, emit, share: 0, ticket });
     assert_eq!(server.next().await.unwrap().unwrap(), Message::text(r#"420["ask"]"#));
     server.send(Message::text(r#"42["boom"]"#)).await.unwrap();
-    world.hears(&["ticket dropped", "disconnect transport error true", "reconnect_attempt  true"]).await;
+    world.hears(&["Id(None) forgotten", "disconnect transport error true", "reconnect_attempt  true"]).await;
     let mut server = world.join("B").await;
     server.send(Message::text(r#"420["q"]"#)).await.unwrap();
     world.hears(&["reconnect  true", "connect B true", "q Some(8)"]).await;
@@ -229,13 +235,15 @@ async fn an_attempt_that_is_held_begins_when_it_is_released() {
 
 #[tokio::test]
 async fn the_gate_gets_back_what_has_left() {
-    let gate = Arc::new(tokio::sync::Semaphore::new(100));
-    let mut in_flight = Arc::clone(&gate).try_acquire_many_owned(100).ok();
+    let (commands, receiver) = queue::channel();
+    let gate = receiver.gate();
+    let mut in_flight = commands.share(100).await as usize;
+    let others = gate.free();
     for (unsent, free) in [(500, 0), (100, 0), (60, 40), (70, 40), (1, 99), (0, 100)] {
-        release_gate(&mut in_flight, unsent);
-        assert_eq!(gate.available_permits(), free, "{unsent}");
+        release_gate(&gate, &mut in_flight, unsent);
+        assert_eq!(gate.free() - others, free, "{unsent}");
     }
-    assert!(in_flight.is_none());
+    assert_eq!(in_flight, 0);
 }
 
 #[tokio::test]

@@ -59,6 +59,14 @@ impl<T> State<T> {
                 let ack = entry.socket.receive(id, args.view());
                 return self.outputs.push_back((key, Output::Event { name, args, ack }));
             }
+            Body::Ack { id: Some(id), args } if entry.socket.is_connected() => {
+                match entry.socket.take_answered(id) {
+                    Some(ticket) => {
+                        return self.outputs.push_back((key, Output::Answer { ticket, result: Ok(args) }));
+                    }
+                    None => Body::Ack { id: Some(id), args },
+                }
+            }
             body => body,
         };
         let mut ends = matches!(body, Body::Disconnect | Body::Connect(_) | Body::ConnectError(_));
@@ -100,16 +108,8 @@ impl<T> State<T> {
         if failed && self.sockets.get(&key).is_some_and(|entry| entry.returns.refused) {
             self.come_back(now, key);
         }
-        while let Some(transmit) = self.sockets.get_mut(&key).and_then(|entry| entry.socket.poll_transmit()) {
-            let answer = match transmit {
-                Transmit::Packet(packet) => self.send(packet),
-                Transmit::Message(message) => {
-                    if let Phase::Open { session, .. } = &mut self.phase {
-                        session.send(message);
-                    }
-                    None
-                }
-            };
+        while let Some(packet) = self.pump_messages(key) {
+            let answer = self.send(packet);
             if let Some(answer) = answer
                 && let Some(entry) = self.sockets.get_mut(&key)
                 && let Err(details) = entry.socket.handle_packet(now, answer)
@@ -123,6 +123,19 @@ impl<T> State<T> {
         if failed {
             self.stop_when_idle(now);
         }
+    }
+
+    /// Sends the messages that a socket has, up to a packet that takes more than that.
+    fn pump_messages(&mut self, key: Key) -> Option<socketio::Packet> {
+        let socket = &mut self.sockets.get_mut(&key)?.socket;
+        while let Some(transmit) = socket.poll_transmit() {
+            match (transmit, &mut self.phase) {
+                (Transmit::Packet(packet), _) => return Some(packet),
+                (Transmit::Message(message), Phase::Open { session, .. }) => session.send(message),
+                (Transmit::Message(_), _) => {}
+            }
+        }
+        None
     }
 
     /// A socket that was sent away connects again by itself, after the longest delay or more.

@@ -6,7 +6,7 @@ use super::{
     AnswerError, Emit, EmitError, Event, Loss, MAX_PENDING, Outgoing, Sent, Setup, Socket, Transmit,
 };
 use crate::engineio::Message;
-use crate::socketio::{AckError, Args, Body, Limit, Name, TooLarge, retry};
+use crate::socketio::{AckError, Args, Body, Limit, Name, TooLarge, packet, retry};
 
 impl<T> Socket<T> {
     /// Sends an event, or lets it wait. The ticket comes back with [`Event::Answer`] where an ack is wanted and the
@@ -35,8 +35,10 @@ impl<T> Socket<T> {
             }
             outgoing.id = Some(self.pending.next_id());
         }
-        let messages = self.encode_event(&outgoing);
-        if let Err(too_large) = self.check(&messages) {
+        let mut messages = std::mem::take(&mut self.encoded);
+        self.encode_event(&outgoing, &mut messages);
+        let checked = self.check(&messages);
+        if let Err(too_large) = checked {
             return (Err(too_large.into()), Some(ticket));
         }
         let mut rest = Some(ticket);
@@ -46,7 +48,8 @@ impl<T> Socket<T> {
             outgoing.id = rest.take().map(|ticket| self.pending.insert(ticket, deadline));
         }
         if connected {
-            self.hand_over(&outgoing, messages);
+            self.hand_over(&outgoing, &mut messages);
+            self.encoded = messages;
             (Ok(Sent::Sent), rest)
         } else {
             self.send_buffer_bytes += outgoing.size();
@@ -70,9 +73,10 @@ impl<T> Socket<T> {
         self.setup = Setup::Done;
         self.send_buffer_bytes = 0;
         for outgoing in std::mem::take(&mut self.send_buffer) {
-            let messages = self.encode_event(&outgoing);
+            let mut messages = Vec::new();
+            self.encode_event(&outgoing, &mut messages);
             match self.limit.check(&messages) {
-                Ok(()) => self.hand_over(&outgoing, messages),
+                Ok(()) => self.hand_over(&outgoing, &mut messages),
                 Err(too_large) => {
                     let ticket = outgoing.id.and_then(|id| self.pending.remove(id));
                     self.lose(outgoing.name, ticket, too_large);
@@ -98,7 +102,9 @@ impl<T> Socket<T> {
         if emit.ack.is_some() && self.pending_acks() >= MAX_PENDING {
             return (Err(EmitError::TooManyPending), Some(ticket));
         }
-        if let Err(too_large) = self.check(&self.encode_event(&outgoing)) {
+        let mut messages = Vec::new();
+        self.encode_event(&outgoing, &mut messages);
+        if let Err(too_large) = self.check(&messages) {
             return (Err(too_large.into()), Some(ticket));
         }
         outgoing.id = None;
@@ -115,10 +121,11 @@ impl<T> Socket<T> {
             && let Some(mut entry) = self.retry.next_try()
         {
             entry.outgoing.id = Some(self.pending.take_id());
-            let messages = self.encode_event(&entry.outgoing);
+            let mut messages = Vec::new();
+            self.encode_event(&entry.outgoing, &mut messages);
             match self.limit.check(&messages) {
                 Ok(()) => {
-                    self.hand_over(&entry.outgoing, messages);
+                    self.hand_over(&entry.outgoing, &mut messages);
                     self.retry.sent(now, entry);
                 }
                 Err(too_large) => self.lose(entry.outgoing.name, entry.ticket, too_large),
@@ -141,13 +148,15 @@ impl<T> Socket<T> {
         Limit { base64, ..self.limit }.check(messages)
     }
 
-    pub(super) fn hand_over(&mut self, outgoing: &Outgoing, messages: Vec<Message>) {
+    pub(super) fn hand_over(&mut self, outgoing: &Outgoing, messages: &mut Vec<Message>) {
         self.sent += 1;
         if self.watched {
             let (name, args) = (outgoing.name.clone(), outgoing.args.clone());
             self.events.push_back(Event::Outgoing { name, args, sender: outgoing.sender });
         }
-        self.outbox.extend(messages.into_iter().map(Transmit::Message));
+        for message in messages.drain(..) {
+            self.outbox.push_back(Transmit::Message(message));
+        }
     }
 
     /// What was taken while the server's limit was not known, or another, is not sent; nobody is left waiting.
@@ -157,8 +166,8 @@ impl<T> Socket<T> {
         self.events.push_back(Event::Lost { name, loss: too_large.into() });
     }
 
-    pub(super) fn encode_event(&self, Outgoing { name, args, id, .. }: &Outgoing) -> Vec<Message> {
-        self.encode(Body::Event { id: *id, name: name.clone(), args: args.clone() })
+    pub(super) fn encode_event(&self, Outgoing { name, args, id, .. }: &Outgoing, out: &mut Vec<Message>) {
+        packet::encode_emit(self.settings.parser, &self.settings.namespace, *id, (name, args), out);
     }
 
     pub(super) fn unbuffer(&mut self, id: u64) {
