@@ -423,8 +423,8 @@ impl<T> State<T> {
         self.sockets.get(&key).is_some_and(|entry| entry.socket.is_connected()).then_some(key)
     }
 
-    /// The way past everything else for the events and answers of the socket that [`State::addressee`] has found, as long as nothing
-    /// else is done.
+    /// The way past everything else for the events and answers of the socket that [`State::addressee`] has found, as
+    /// long as nothing else is done.
     pub fn shortcut(&mut self, key: Key) -> Option<Shortcut<'_, T>> {
         let socket = &mut self.sockets.get_mut(&key)?.socket;
         Some(Shortcut { decoder: &self.decoder, socket })

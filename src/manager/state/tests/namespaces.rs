@@ -244,14 +244,15 @@ fn outgoing_events_are_told_where_somebody_watches() {
 }
 
 #[test]
-fn events_of_joined_sockets_may_go_past_the_rest() {
+fn what_is_plain_and_for_a_joined_socket_may_go_past_the_rest() {
     let mut world = World::both_connected();
     for (message, key) in [
         (r#"2["e"]"#, Some(ROOT)),
         (r#"2/,7["e",1]"#, Some(ROOT)),
         (r#"2/chat,["e"]"#, Some(CHAT)),
         (r#"2/other,["e"]"#, None),
-        (r#"3/chat,7["e"]"#, None),
+        (r#"3/chat,7["e"]"#, Some(CHAT)),
+        (r#"3/other,7["e"]"#, None),
         ("1/chat,", None),
         (r#"51-["e",{"_placeholder":true,"num":0}]"#, None),
         ("", None),
