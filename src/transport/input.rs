@@ -89,7 +89,7 @@ impl Input {
         let Found::Message(is_text, start, end) = self.find(0) else { return None };
         self.bytes.advance(start);
         let payload = self.bytes.split_to(end - start).freeze();
-        self.spare_memory(end);
+        self.spare_memory(end - start);
         Some(if is_text { Incoming::Text(payload) } else { Incoming::Binary(payload) })
     }
 
@@ -99,14 +99,15 @@ impl Input {
         if self.passing > 0 {
             return;
         }
-        let mut taken = 0;
+        let (mut taken, mut longest) = (0, 0);
         while let Found::Message(true, start, end) = self.find(taken)
             && take(&self.bytes[start..end])
         {
             taken = end;
+            longest = longest.max(end - start);
         }
         self.bytes.advance(taken);
-        self.spare_memory(taken);
+        self.spare_memory(longest);
     }
 
     /// What stands at this place, which is where a frame begins.
@@ -124,9 +125,9 @@ impl Input {
         Found::Message(frame.first == TEXT, start, start + length)
     }
 
-    /// What follows must not keep the memory of much that is gone.
-    fn spare_memory(&mut self, taken: usize) {
-        if taken > MAX_ROOM {
+    /// What follows must not keep the memory of a large message.
+    fn spare_memory(&mut self, length: usize) {
+        if length > MAX_ROOM {
             self.bytes = BytesMut::from(&self.bytes[..]);
         }
     }
