@@ -267,7 +267,7 @@ fn what_is_plain_and_for_a_joined_socket_may_go_past_the_rest() {
         (r#"2["e"]"#, None),
         (r#"2/chat,["connect"]"#, None),
         (r#"2/chat,["e""#, None),
-        (r#"2/chat,[]"#, None),
+        ("2/chat,[]", None),
         (r#"2/chat, ["e"]"#, None),
     ] {
         let mut heard = None;
