@@ -8,7 +8,7 @@ use bytestring::ByteString;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use siod::api::message::{Emit, Request};
 use siod::engineio::{self, Frame, Revision};
-use siod::hub::notice::Encoder;
+use siod::hub::notice::{Encoder, Head};
 use siod::json;
 use siod::socketio::{Args, Body, Decoder, Name, Packet, Parser};
 
@@ -88,10 +88,11 @@ fn upstream_to_line(c: &mut Criterion) {
             b.iter(|| json::validate(black_box(&payload)));
         });
         group.bench_function(BenchmarkId::new("notification", label), |b| {
+            let mut head = Head::default();
             let mut line = BytesMut::with_capacity(encoder.event_size(name.view(), args.view()));
             b.iter(|| {
                 line.clear();
-                encoder.event(&mut line, black_box(123_456), name.view(), args.view(), None)
+                encoder.event(&mut head, &mut line, black_box(123_456), name.view(), args.view(), None)
             });
         });
     }

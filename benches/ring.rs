@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use siod::hub::log::{CursorId, Kind, LineView, Log, Read, Settings};
-use siod::hub::notice::Encoder;
+use siod::hub::notice::{Encoder, Head};
 use siod::hub::subscription::{Filter, LifecycleFilter, Pattern};
 use siod::socketio::{Args, Name};
 
@@ -32,7 +32,7 @@ impl Writer {
     fn append(&self, log: &mut Log) {
         let size = self.encoder.event_size(self.name.view(), self.args.view());
         log.append(Kind::Event, size, |seq, out: &mut BytesMut| {
-            self.encoder.event(out, seq, self.name.view(), self.args.view(), None)
+            self.encoder.event(&mut Head::default(), out, seq, self.name.view(), self.args.view(), None)
         });
     }
 }

@@ -11,6 +11,7 @@ mod reply;
 mod results;
 pub mod schema;
 pub mod server;
+mod socket;
 
 use crate::hub::options::ConnectionOptions;
 use crate::hub::{Lag, Rules};

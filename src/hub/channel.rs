@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::consumer::Consumer;
 use super::log::{self, CursorId, Kind, LineView, Log, Read, Want};
-use super::notice::{By, Change, Encoder, Time};
+use super::notice::{By, Change, Encoder, Head, Time};
 use super::now;
 use super::options::ConnectionSettings;
 use super::ration::{Ration, Sum};
@@ -173,6 +173,7 @@ struct Inner {
     namespace: String,
     insecure: bool,
     log: Log,
+    head: Head,
     /// The last line of the session before.
     session_began: u64,
     sticky: Sticky,
@@ -277,6 +278,7 @@ impl Channel {
                 namespace: String::new(),
                 insecure: false,
                 log: Log::new(history, stall).in_portions(),
+                head: Head::default(),
                 session_began: 0,
                 sticky: Sticky::default(),
                 outgoing: Log::lossy(OUTGOING),
@@ -823,12 +825,12 @@ impl Channel {
 impl Inner {
     /// The server's event is a line now. True where there is room for another one.
     fn event(&mut self, encoder: &Encoder, name: NameView<'_>, args: ArgsView<'_>, ack: Option<u64>) -> bool {
-        let Self { log, sticky, received, last_ack, .. } = self;
+        let Self { log, head, sticky, received, last_ack, .. } = self;
         *received += 1;
         *last_ack = (*last_ack).max(ack.unwrap_or(0));
         log.append(Kind::Event, encoder.event_size(name, args), |seq, out| {
             let start = out.len();
-            let place = encoder.event(out, seq, name, args, ack);
+            let place = encoder.event(head, out, seq, name, args, ack);
             if !sticky.is_idle() {
                 let event = name.decoded();
                 if sticky.wants(&event) {

@@ -57,6 +57,9 @@ pub enum Change<'a> {
     Closed(By),
 }
 
+/// What a [`Head`] holds on to, in bytes.
+const USUAL_HEAD: usize = 256;
+
 /// The constant parts of one connection's lines.
 #[derive(Debug)]
 pub struct Encoder {
@@ -85,25 +88,28 @@ impl Encoder {
             + 96
     }
 
-    /// Adds an event's line; gives the place of its name.
+    /// Adds an event's line; gives the place of its name. `head` is for this alone, from one line to the next.
     pub fn event(
         &self,
+        head: &mut Head,
         out: &mut BytesMut,
         seq: u64,
         name: NameView<'_>,
         args: ArgsView<'_>,
         ack: Option<u64>,
     ) -> Range<usize> {
-        out.put_slice(&self.event_prefix);
-        put_number(out, seq);
-        out.put_slice(br#","event":"#);
-        let name = put_event(out, name, args);
+        if !head.advance(seq, name) {
+            head.begin(&self.event_prefix, seq, name);
+        }
+        let start = out.len();
+        out.put_slice(&head.text);
+        put_args(out, args);
         if let Some(ack) = ack {
             out.put_slice(br#","ack":"#);
             put_number(out, ack);
         }
         out.put_slice(b"}}\n");
-        name
+        start + head.name.start..start + head.name.end
     }
 
     /// An event's line under another number, and how much longer it is. `None` for a line that this has not made.
@@ -161,6 +167,51 @@ impl Encoder {
             r#"{{"jsonrpc":"2.0","method":"lagged","params":{{"connection":{connection},"missed":{missed},"next_seq":{next_seq}}}}}"#
         )
         .into_bytes()
+    }
+}
+
+/// How the line of the last event began. Mostly the next one differs in a digit, and copying is cheaper than writing.
+#[derive(Debug, Default)]
+pub struct Head {
+    /// Up to the arguments.
+    text: Vec<u8>,
+    seq: u64,
+    digits: Range<usize>,
+    name: Range<usize>,
+}
+
+impl Head {
+    /// Makes it that of the next line, if it has the same name and as many digits.
+    fn advance(&mut self, seq: u64, name: NameView<'_>) -> bool {
+        if seq.checked_sub(1) != Some(self.seq)
+            || self.text.get(self.name.clone()) != Some(name.as_json().as_bytes())
+        {
+            return false;
+        }
+        let digits = self.text.get_mut(self.digits.clone()).unwrap_or_default();
+        for digit in digits.iter_mut().rev() {
+            if *digit < b'9' {
+                *digit += 1;
+                self.seq = seq;
+                return true;
+            }
+            *digit = b'0';
+        }
+        false
+    }
+
+    fn begin(&mut self, prefix: &[u8], seq: u64, name: NameView<'_>) {
+        self.text.clear();
+        // A name can be as long as a message, which is not to be kept.
+        self.text.shrink_to(USUAL_HEAD);
+        self.text.put_slice(prefix);
+        let digits = self.text.len();
+        put_number(&mut self.text, seq);
+        (self.seq, self.digits) = (seq, digits..self.text.len());
+        self.text.put_slice(br#","event":"#);
+        let start = self.text.len();
+        name.write_string(&mut self.text);
+        self.name = start..self.text.len();
     }
 }
 
@@ -352,12 +403,16 @@ fn put_event(out: &mut BytesMut, name: NameView<'_>, args: ArgsView<'_>) -> Rang
     let start = out.len();
     name.write_string(out);
     let range = start..out.len();
+    put_args(out, args);
+    range
+}
+
+fn put_args(out: &mut BytesMut, args: ArgsView<'_>) {
     out.put_slice(br#","args":"#);
     args.write_array(out);
     if args.has_binary() {
         out.put_slice(br#","binary":true"#);
     }
-    range
 }
 
 fn put_json(out: &mut BytesMut, value: impl Serialize) {
@@ -365,7 +420,7 @@ fn put_json(out: &mut BytesMut, value: impl Serialize) {
     let _ = serde_json::to_writer(out.writer(), &value);
 }
 
-fn put_number(out: &mut BytesMut, number: u64) {
+fn put_number(out: &mut impl BufMut, number: u64) {
     out.put_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
@@ -496,6 +551,39 @@ pub(crate) mod schema {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_events_line_is_the_same_whatever_came_before() {
+        let encoder = Encoder::new("a");
+        let args = Args::from_array("[1]".into()).unwrap();
+        let long = Name::new(&"n".repeat(100_000));
+        let names = [r#""b""#, r#""b""#, "7", "7", "1e3", r#""7""#, r#""7""#, r#""\u0062""#, r#""\u0062""#];
+        let names: Vec<Name> =
+            names.into_iter().map(|name| Name::from_json(name).unwrap()).chain([long]).collect();
+        let mut head = Head::default();
+        for seq in
+            [1, 2, 3, 8, 9, 10, 11, 98, 99, 100, 199, 200, 1999, 2000, 2000, 2001, 5, u64::MAX - 1, u64::MAX]
+        {
+            for name in names.iter().chain(&names[..2]) {
+                for seq in [seq, seq.saturating_add(1)] {
+                    let mut out = BytesMut::from("before\n");
+                    let place = encoder.event(&mut head, &mut out, seq, name.view(), args.view(), None);
+                    let mut fresh = BytesMut::from("before\n");
+                    encoder.event(&mut Head::default(), &mut fresh, seq, name.view(), args.view(), None);
+                    let mut string = Vec::new();
+                    name.view().write_string(&mut string);
+                    let line = format!(
+                        r#"{{"jsonrpc":"2.0","method":"event","params":{{"connection":"a","seq":{seq},"event":{},"args":[1]}}}}"#,
+                        String::from_utf8_lossy(&string)
+                    );
+                    assert_eq!(String::from_utf8_lossy(&out), format!("before\n{line}\n"));
+                    assert_eq!(out, fresh);
+                    assert_eq!(out[place], string);
+                }
+            }
+        }
+        assert!(head.text.capacity() <= 2 * USUAL_HEAD);
+    }
 
     #[test]
     fn a_lifecycle_line_knows_the_place_of_its_name() {

@@ -750,12 +750,11 @@ impl Driver {
 
     fn probe_heard(&mut self, heard: Heard) {
         match heard {
-            Heard::Texts => {}
             Heard::Opened => self.state.handle_probe_opened(),
             Heard::Received(Received::Packet(packet)) => {
                 self.state.handle_probe_packet(self.clock.now(), &packet);
             }
-            Heard::Received(Received::Paused) => {}
+            Heard::Texts | Heard::Received(Received::Paused) => {}
             Heard::Lost(error) => {
                 let message = self.told().mask(&error.to_string()).into_owned();
                 self.state.handle_probe_failed(self.clock.now(), &message);

@@ -192,20 +192,30 @@ fn split_count(rest: &str, max: usize) -> Result<(usize, &str), DecodeError> {
 }
 
 /// `/name` up to its comma, or to the end where there is none; no `/`, no namespace.
+#[inline]
 fn split_namespace(rest: &str) -> (Option<&str>, &str) {
-    if rest.as_bytes().first() != Some(&b'/') {
-        return (None, rest);
-    }
+    if rest.as_bytes().first() == Some(&b'/') { split_name(rest) } else { (None, rest) }
+}
+
+#[inline(never)]
+fn split_name(rest: &str) -> (Option<&str>, &str) {
     match memchr::memchr(b',', rest.as_bytes()) {
         Some(comma) => (Some(&rest[..comma]), &rest[comma + 1..]),
         None => (Some(rest), ""),
     }
 }
 
+#[inline]
 fn split_id(rest: &str) -> Result<(Option<u64>, &str), DecodeError> {
-    if !rest.as_bytes().first().is_some_and(u8::is_ascii_digit) {
-        return Ok((None, rest));
+    if rest.as_bytes().first().is_some_and(u8::is_ascii_digit) {
+        split_number(rest)
+    } else {
+        Ok((None, rest))
     }
+}
+
+#[inline(never)]
+fn split_number(rest: &str) -> Result<(Option<u64>, &str), DecodeError> {
     let (digits, rest) = split_digits(rest);
     let id = digits.parse().map_err(|_| DecodeError::Payload("the ack id exceeds 64 bits"))?;
     Ok((Some(id), rest))

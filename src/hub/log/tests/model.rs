@@ -185,10 +185,10 @@ impl Model {
         if next < wanted {
             assert_eq!(read, Read::Missed { count: wanted - next, next: first });
             assert_eq!(text, "");
-            self.cursors[at].1 = wanted;
             if !self.stalled.contains(&id) {
                 self.healthy_missed += wanted - next;
             }
+            self.stands(at, wanted);
             return;
         }
         let (mut seq, mut expected, mut taken) = (next, String::new(), 0);
@@ -202,8 +202,14 @@ impl Model {
         }
         assert_eq!(text, expected);
         assert_eq!(read, if seq > last { Read::AtHead(taken) } else { Read::Lines(taken) });
-        self.cursors[at].1 = seq;
-        if seq > self.lines.len() as u64 {
+        self.stands(at, seq);
+    }
+
+    /// The cursor has moved on, and where that is the end it has caught up.
+    fn stands(&mut self, at: usize, next: u64) {
+        let id = self.cursors[at].0;
+        self.cursors[at].1 = next;
+        if next > self.lines.len() as u64 {
             self.stalled.retain(|stalled| *stalled != id);
         }
     }
