@@ -166,7 +166,7 @@ mod tests {
         let mut output = Output::new();
         let mut expected = Vec::new();
         for length in [0, 1, 3, 4, 7, 8, 9, 124, 125, 126, 127, 1000, 65_534, 65_535, 65_536, 100_000] {
-            let data: Vec<u8> = (0..length).map(|at: usize| b'a' + (at % 26) as u8).collect();
+            let data: Vec<u8> = (b'a'..=b'z').cycle().take(length).collect();
             output.push(Outgoing { is_text: true, kind: Some(b'4'), data: &data }).unwrap();
             output.push(Outgoing { is_text: false, kind: None, data: &data }).unwrap();
             expected.push(Message::text(format!("4{}", String::from_utf8_lossy(&data))));
