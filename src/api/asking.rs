@@ -71,7 +71,11 @@ impl Asker for Asking {
             self.consumer.hear_first(name);
         }
         match result {
-            Ok(args) => self.answer(id, |id, out| put_answer(out, id, args)),
+            Ok(args) => {
+                // Others are likely to follow in the same turn.
+                let answers = self.inbox.expected().clamp(1, TOGETHER);
+                self.answer(id, |id, out| put_answer(out, id, args, answers))
+            }
             Err(AckError::Timeout) => {
                 let message = format!("the server of {name:?} did not answer in time");
                 self.refuse(id, ErrorKind::AckTimeout, message)
@@ -98,11 +102,17 @@ impl Asker for Asking {
     }
 }
 
-/// The server's answer.
-fn put_answer(out: &mut BytesMut, id: &[u8], args: ArgsView<'_>) {
+/// Answers for which room is made at once, and the bytes that it has at the most if one does not need more.
+const TOGETHER: usize = 16;
+const MOST: usize = 4 * 1024;
+
+/// The server's answer, the first of so many.
+fn put_answer(out: &mut BytesMut, id: &[u8], args: ArgsView<'_>, answers: usize) {
     const AROUND: usize = 96;
     let size = AROUND + id.len() + args.size() * if args.has_binary() { 2 } else { 1 };
-    out.reserve(size);
+    if out.capacity() - out.len() < size {
+        out.reserve((size * answers).min(MOST).max(size));
+    }
     reply::begin(out, id);
     out.put_slice(br#","result":{"args":"#);
     args.write_array(out);

@@ -730,9 +730,8 @@ mod tests {
     use super::*;
     use crate::hub::{Identity, Lag};
 
-    /// A consumer with the role `control` that asks for this, on a hub with the connection `chat`; after that other rights
-    /// hold, and only then has it its turn.
-    async fn after_losing_its_rights(request: &str, rights: Rights) -> String {
+    /// A consumer with the role `control` on a hub with the connection `chat`.
+    async fn attached() -> (Arc<Hub>, Arc<Consumer>, Dispatcher) {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let limits = hub::Settings { stall: Duration::from_secs(1), max_consumers: 10 };
         let hub = Arc::new(Hub::new(limits, tasks.clone(), stop));
@@ -758,8 +757,13 @@ mod tests {
         };
         let identity = Identity { pid: None, uid: 1000, gid: 1000 };
         let consumer = hub.attach(identity, Rights::everywhere(Role::Control), Lag::Skip).unwrap();
-        let mut dispatcher = Dispatcher::new(Arc::new(context), Arc::clone(&consumer), 1000);
+        let dispatcher = Dispatcher::new(Arc::new(context), Arc::clone(&consumer), 1000);
+        (hub, consumer, dispatcher)
+    }
 
+    /// What a consumer gets that asks for this; after that other rights hold, and only then has it its turn.
+    async fn after_losing_its_rights(request: &str, rights: Rights) -> String {
+        let (hub, consumer, mut dispatcher) = attached().await;
         let turn = hub.turn().await;
         let changing = async {
             // The other half waits for the turn by now.
@@ -773,6 +777,45 @@ mod tests {
         let mut out = Vec::new();
         consumer.take(&mut out);
         String::from_utf8(out.concat()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_emit_goes_the_way_of_the_one_before_until_something_is_withdrawn() {
+        const EMIT: &[u8] = br#"{"id":7,"method":"emit","params":{"connection":"chat","event":"e"}}"#;
+        async fn emit(consumer: &Consumer, dispatcher: &mut Dispatcher) -> (bool, String) {
+            let at_once = dispatcher.emit_at_once(EMIT).is_some();
+            if !at_once {
+                dispatcher.handle(Line::Text(EMIT)).await;
+            }
+            consumer.inbox().all_answered().await;
+            let mut out = Vec::new();
+            consumer.take(&mut out);
+            let answer = String::from_utf8(out.concat()).unwrap();
+            let word = ["buffered", "forbidden", "unknown_connection", "shutting_down"]
+                .into_iter()
+                .find(|word| answer.contains(word));
+            (at_once, word.unwrap_or(&answer).to_owned())
+        }
+        let (hub, consumer, mut dispatcher) = attached().await;
+        let mut expect = async |at_once, word: &str| {
+            assert_eq!(emit(&consumer, &mut dispatcher).await, (at_once, word.to_owned()));
+        };
+        expect(false, "buffered").await;
+        expect(true, "buffered").await;
+        let others = Rights { role: Role::Control, connections: [Pattern::new("other*")].into() };
+        for (rights, word) in [(Rights::everywhere(Role::Read), "forbidden"), (others, "unknown_connection")]
+        {
+            hub.set_rights(&consumer, rights);
+            expect(false, word).await;
+            expect(false, word).await;
+            hub.set_rights(&consumer, Rights::everywhere(Role::Write));
+            expect(false, "buffered").await;
+            expect(true, "buffered").await;
+        }
+        hub.close(hub.turn().await, "chat").await.unwrap();
+        expect(false, "unknown_connection").await;
+        hub.settle().await;
+        expect(false, "shutting_down").await;
     }
 
     #[tokio::test]

@@ -120,6 +120,11 @@ impl Inbox {
         self.expected.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many requests are still to be answered.
+    pub fn expected(&self) -> usize {
+        self.expected.load(Ordering::Relaxed)
+    }
+
     /// Whether a request is still to be answered.
     pub fn expects_answers(&self) -> bool {
         self.expected.load(Ordering::Relaxed) > 0

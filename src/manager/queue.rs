@@ -179,3 +179,80 @@ impl Drop for Receiver {
         drop(left);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures_util::FutureExt;
+    use futures_util::task::noop_waker_ref;
+
+    use super::*;
+
+    fn command(key: u64, told: &Arc<AtomicBool>) -> Command {
+        let told = Arc::clone(told);
+        Command::Connect { key, done: Box::new(move |()| told.store(true, Ordering::Relaxed)) }
+    }
+
+    fn key(command: Option<Command>) -> Option<u64> {
+        match command {
+            Some(Command::Connect { key, .. }) => Some(key),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn commands_come_in_order_and_end_with_the_sender() {
+        let (sender, mut receiver) = channel();
+        let (mut cx, told) = (Context::from_waker(noop_waker_ref()), Arc::default());
+        assert!(receiver.poll(&mut cx).is_pending());
+        for number in 0..3 {
+            sender.send(command(number, &told));
+        }
+        assert_eq!(key(receiver.take()), Some(0));
+        sender.send(command(3, &told));
+        for number in 1..4 {
+            assert_eq!(receiver.poll(&mut cx).map(key), Poll::Ready(Some(number)));
+        }
+        assert!(receiver.take().is_none() && receiver.poll(&mut cx).is_pending());
+        sender.send(command(4, &told));
+        drop(sender);
+        assert_eq!(receiver.poll(&mut cx).map(key), Poll::Ready(Some(4)));
+        assert!(matches!(receiver.poll(&mut cx), Poll::Ready(None)));
+    }
+
+    #[test]
+    fn what_nobody_takes_is_dropped_and_nobody_waits_at_the_gate() {
+        let (sender, receiver) = channel();
+        let told: Arc<AtomicBool> = Arc::default();
+        sender.send(command(0, &told));
+        assert_eq!(
+            sender.try_share(u32::try_from(IN_FLIGHT).unwrap()),
+            Some(u32::try_from(IN_FLIGHT).unwrap())
+        );
+        assert_eq!(sender.try_share(1), None);
+        assert_eq!(sender.share(1).now_or_never(), None);
+        receiver.gate().give_back(1);
+        assert_eq!(sender.share(1).now_or_never(), Some(1));
+        let waiting = sender.share(1);
+        drop(receiver);
+        assert_eq!(waiting.now_or_never(), Some(0));
+        sender.send(command(1, &told));
+        assert_eq!(Arc::strong_count(&told), 1, "both are gone");
+        assert!(!told.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn what_a_burst_took_is_given_back() {
+        let (sender, mut receiver) = channel();
+        let (mut cx, told) = (Context::from_waker(noop_waker_ref()), Arc::default());
+        (0..1000).for_each(|number| sender.send(command(number, &told)));
+        while receiver.poll(&mut cx).is_ready() {}
+        for _ in 0..1000 {
+            assert!(receiver.poll(&mut cx).is_pending());
+        }
+        assert!(
+            receiver.taken.capacity() <= 2 * FEW && receiver.shared.lock().commands.capacity() <= 2 * FEW
+        );
+    }
+}

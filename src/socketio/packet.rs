@@ -140,10 +140,15 @@ fn encode<const N: usize>(
     let id = id.map_or("", |id| id_buffer.format(id));
 
     let head = [count[0], count[1], namespace[0], namespace[1], id];
-    let length: usize = head.iter().chain(&payload).map(|part| part.len()).sum();
-    let mut text = String::with_capacity(1 + length);
+    let length = |parts: &[&str]| parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut text = String::with_capacity(1 + length(&head) + length(&payload));
     text.push(kind);
-    head.iter().chain(&payload).for_each(|part| text.push_str(part));
+    for part in head.into_iter().filter(|part| !part.is_empty()) {
+        text.push_str(part);
+    }
+    for part in payload {
+        text.push_str(part);
+    }
 
     out.push(Message::Text(text.into()));
     out.extend(args.attachments().iter().cloned().map(Message::Binary));

@@ -171,12 +171,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         Ok(())
     }
 
-    /// Takes one message if that needs no waiting, and nothing to be written now.
-    pub(super) fn try_send(&mut self, message: Outgoing<'_>) -> bool {
-        let takes = !(self.blocked || self.closing || self.output.is_full()) && self.library.can_write();
-        takes && self.output.push(message).is_ok()
-    }
-
     /// Ready when all messages taken are with the system.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {

@@ -14,6 +14,9 @@ use tokio::io::AsyncWrite;
 /// Gathered before a write, in bytes.
 pub(super) const WRITE: usize = 16 * 1024;
 
+/// So many bytes at once, and as many are likely to follow.
+const MANY: usize = 1024;
+
 /// First bytes of whole messages.
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
@@ -32,7 +35,7 @@ pub(super) struct Outgoing<'a> {
     pub(super) data: &'a [u8],
 }
 
-/// Bytes that the peer has yet to take. No memory is held while there are none.
+/// Bytes that the peer has yet to take. No memory is held while there are none, unless there were many just now.
 pub(super) struct Output {
     bytes: BytesMut,
     keys: Keys,
@@ -99,13 +102,19 @@ impl Output {
         cx: &mut Context<'_>,
         stream: &mut S,
     ) -> Poll<io::Result<()>> {
+        if self.bytes.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let count = self.bytes.len();
         while !self.bytes.is_empty() {
             match ready!(Pin::new(&mut *stream).poll_write(cx, &self.bytes))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.bytes.advance(written),
             }
         }
-        self.bytes = BytesMut::new();
+        if count < MANY || self.bytes.capacity() > 2 * WRITE {
+            self.bytes = BytesMut::new();
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -157,7 +166,7 @@ mod tests {
         let mut output = Output::new();
         let mut expected = Vec::new();
         for length in [0, 1, 3, 4, 7, 8, 9, 124, 125, 126, 127, 1000, 65_534, 65_535, 65_536, 100_000] {
-            let data: Vec<u8> = (0..length).map(|at: usize| b'a' + (at % 26) as u8).collect();
+            let data: Vec<u8> = (b'a'..=b'z').cycle().take(length).collect();
             output.push(Outgoing { is_text: true, kind: Some(b'4'), data: &data }).unwrap();
             output.push(Outgoing { is_text: false, kind: None, data: &data }).unwrap();
             expected.push(Message::text(format!("4{}", String::from_utf8_lossy(&data))));

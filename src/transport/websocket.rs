@@ -55,13 +55,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         if matches!(packet, Packet::Pong(_)) && Packet::ends_in_pong(&self.queue) {
             return;
         }
-        if self.queue.is_empty() && self.unsendable.is_none() && self.failed.is_none() {
-            let FrameParts { is_text, kind, data } = self.revision.frame_parts(&packet);
-            if self.frames.try_send(Outgoing { is_text, kind, data }) {
-                self.unflushed += weight(&packet);
-                return;
-            }
-        }
         self.queued += weight(&packet);
         self.queue.push_back(packet);
     }
