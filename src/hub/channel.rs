@@ -1051,10 +1051,10 @@ impl Observer for Channel {
             let fresh = written - std::mem::replace(&mut inner.published, written);
             (inner.unpark(), fresh)
         };
-        let mut written = 0;
+        let (mut written, mut batch) = (0, Vec::new());
         for (consumer, channel) in unparked {
             if fresh <= LITTLE && written < AT_ONCE {
-                written += consumer.hear(channel);
+                written += consumer.hear(channel, &mut batch);
             } else {
                 consumer.inbox().news(channel);
             }

@@ -453,23 +453,22 @@ impl Consumer {
         state.unwritten = batch;
     }
 
-    /// There is something to read in a channel: if nothing else is to be written, it is written at once. Gives how many
-    /// bytes that was.
-    pub(super) fn hear(&self, channel: usize) -> usize {
+    /// There is something to read in a channel: if nothing else is to be written, it is written at once, by way of `batch`,
+    /// which is empty before and after. Gives how many bytes that was.
+    pub(super) fn hear(&self, channel: usize, batch: &mut Vec<Bytes>) -> usize {
         let mut state = self.lock();
-        let outlet = state.outlet.clone().filter(|_| state.resting && self.inbox.is_idle());
+        let outlet = state.outlet.as_ref().filter(|_| state.resting && self.inbox.is_idle());
         let Some(outlet) = outlet else {
             self.inbox.news(channel);
             return 0;
         };
-        let mut batch = std::mem::take(&mut state.unwritten);
-        let bytes = self.read_live(&state, channel, u64::MAX, &mut batch).bytes;
+        let bytes = self.read_live(&state, channel, u64::MAX, batch).bytes;
         // A failure shows again when the rest is written.
-        if outlet.write(&mut batch).is_err() || !batch.is_empty() {
+        if outlet.write(batch).is_err() || !batch.is_empty() {
             state.resting = false;
+            state.unwritten.append(batch);
             self.inbox.ring();
         }
-        state.unwritten = batch;
         bytes
     }
 
@@ -565,7 +564,7 @@ impl Consumer {
     fn read_live(&self, state: &State, key: usize, until: u64, out: &mut Vec<Bytes>) -> Live {
         let from = out.len();
         let Some(view) = state.views.get(key) else { return Live { bytes: 0, more: false } };
-        let channel = Arc::clone(&view.channel);
+        let channel = &view.channel;
         let watches = view.heard.iter().any(|heard| heard.filter.outgoing);
         let mut more = false;
         if watches {
@@ -582,7 +581,7 @@ impl Consumer {
                 more |= matches!(read, Read::Lines(_));
             }
             Read::Missed { count, next } => {
-                self.overrun(&channel, count, next, out);
+                self.overrun(channel, count, next, out);
                 more = true;
             }
         }
