@@ -50,6 +50,14 @@ fn event(packet: Packet) -> (Name, Args) {
     }
 }
 
+/// As nearly all events go: looked at where they were read, and nothing is owned before the line.
+fn pass_on(decoder: &Decoder, frame: &[u8], encoder: &Encoder, head: &mut Head, line: &mut BytesMut) {
+    let text = engineio::Packet::message_text(frame).expect("the frame is a message packet");
+    let header = decoder.plain_header(text).expect("the packet is an event");
+    let event = decoder.plain_event(&header).expect("the event is valid");
+    encoder.event(head, line, 123_456, event.name, event.args(), event.id);
+}
+
 fn encode(packet: &Packet) -> Frame {
     let mut messages = Vec::with_capacity(1);
     packet.encode(Parser::Json, &mut messages);
@@ -57,7 +65,7 @@ fn encode(packet: &Packet) -> Frame {
     Revision::V4.encode_frame(&engineio::Packet::Message(message))
 }
 
-/// As `api::dispatch` does it, save that nobody looks the connection up.
+/// As `api::dispatch` does it where a request is not the usual emit, save that nobody looks the connection up.
 fn packet_of_line(line: &[u8]) -> Packet {
     let request = Request::parse(line).expect("the line is a request");
     let emit: Emit<'_> = request.params().expect("the parameters are those of emit");
@@ -93,6 +101,14 @@ fn upstream_to_line(c: &mut Criterion) {
             b.iter(|| {
                 line.clear();
                 encoder.event(&mut head, &mut line, black_box(123_456), name.view(), args.view(), None)
+            });
+        });
+        group.bench_function(BenchmarkId::new("text to notification", label), |b| {
+            let mut head = Head::default();
+            let mut line = BytesMut::with_capacity(encoder.event_size(name.view(), args.view()));
+            b.iter(|| {
+                line.clear();
+                pass_on(&decoder, black_box(text.as_bytes()), &encoder, &mut head, &mut line);
             });
         });
     }
