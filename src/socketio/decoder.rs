@@ -151,8 +151,7 @@ impl Decoder {
     /// The beginning of `text`, if it is that of an event which [`Decoder::plain_event`] may take as it lies there.
     #[inline]
     pub fn plain_header<'a>(&self, text: &'a str) -> Option<Header<'a>> {
-        let is_next = self.parser == Parser::Json && self.unfinished.is_none();
-        if is_next && self.check_size(text.len()).is_ok() { Header::of_plain_event(text) } else { None }
+        if self.takes_plain(text) { Header::of_plain_event(text) } else { None }
     }
 
     /// The event that goes on behind this beginning, which is then done with; an error is what [`Decoder::decode`] says.
@@ -164,8 +163,7 @@ impl Decoder {
     /// The beginning of `text`, if it is that of an answer which [`Decoder::plain_answer`] may take as it lies there.
     #[inline]
     pub fn plain_answer_header<'a>(&self, text: &'a str) -> Option<Header<'a>> {
-        let is_next = self.parser == Parser::Json && self.unfinished.is_none();
-        if is_next && self.check_size(text.len()).is_ok() { Header::of_plain_answer(text) } else { None }
+        if self.takes_plain(text) { Header::of_plain_answer(text) } else { None }
     }
 
     /// The answer that goes on behind this beginning, and the id of its event. `None` for whatever [`Decoder::decode`] has
@@ -173,6 +171,12 @@ impl Decoder {
     #[inline]
     pub fn plain_answer<'a>(&self, header: &Header<'a>) -> Option<(u64, PlainAnswer<'a>)> {
         Some((header.id()?, PlainAnswer(header.answer().ok()?)))
+    }
+
+    /// Whether a text may be looked at where it lies: a packet of the JSON parser can begin with it.
+    #[inline]
+    fn takes_plain(&self, text: &str) -> bool {
+        self.parser == Parser::Json && self.unfinished.is_none() && self.check_size(text.len()).is_ok()
     }
 
     /// Whether a packet lacks attachments, so that the next message must be one.
