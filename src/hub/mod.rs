@@ -1,9 +1,10 @@
-//! Which local program hears what: connections by name, consumers, and who shares a Manager with whom.
+//! Which local program hears what: connections by name, and consumers.
 
 pub mod access;
 pub mod accounts;
 pub mod channel;
 mod complaints;
+mod connections;
 pub mod consumer;
 #[cfg(test)]
 mod floods;
@@ -18,50 +19,33 @@ pub mod saved;
 pub mod standing;
 mod sticky;
 pub mod subscription;
+mod succession;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use serde::Serialize;
-use tokio::sync::{Notify, OwnedMutexGuard, oneshot};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::access::{Rights, Role, Rule, Rules, Verdict};
 pub use self::channel::{Channel, Snapshot, Start};
 use self::complaints::Complaints;
+pub use self::connections::{Changes, MAX_CLOSED, MAX_OPENED, Opener, Prepared, Turn};
 pub use self::consumer::{Consumer, Identity, Outlet, Report, Subscribed, Subscription};
 pub use self::inbox::{Goodbye, Inbox};
 pub use self::notice::By;
 pub use self::options::ConnectionSettings;
-use self::saved::{Beyond, Head, Saved};
+use self::saved::Beyond;
 pub use self::standing::Standing;
-use crate::manager::{self, Manager, SocketHandle};
+pub use self::succession::{Resumable, Sessions, Suspended};
+use crate::manager::{self, SocketHandle};
 use crate::socketio::Recoverable;
-use crate::transport::{self, Connector};
-
-/// How long the end waits for requests that are being carried out.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
-
-/// How long a Manager may take to say which sessions it has; one whose ring has no room for long says it another time.
-const SESSIONS: Duration = Duration::from_secs(2);
-
-/// How long it may take to read the files that options of TLS name, and the system's certificates.
-const READING: Duration = Duration::from_secs(5);
-
-/// Names whose counters outlive the process. With more the stream does not.
-const MAX_SAVED: usize = 65_536;
-
-/// Connections that consumers may have opened, those that outlive them among them.
-pub const MAX_OPENED: usize = 1024;
-
-/// Closed connections whose names are remembered: their counters, and who would hear them again.
-pub const MAX_CLOSED: usize = 1024;
+use crate::transport;
 
 /// What happens to a consumer that the ring has overrun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -107,7 +91,7 @@ pub enum Error {
     #[error("{0}")]
     Tls(#[from] transport::Error),
     /// One that does not come to an end.
-    #[error("the files of tls cannot be read within {} s", READING.as_secs())]
+    #[error("the files of tls cannot be read within {} s", connections::READING.as_secs())]
     Reading,
     /// A consumer asked for more than it may have.
     #[error("at most {} subscriptions are possible; end some with unsubscribe", consumer::MAX_SUBSCRIPTIONS)]
@@ -120,48 +104,6 @@ pub enum Error {
     ShuttingDown,
 }
 
-/// Who keeps a connection open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opener {
-    /// The configuration.
-    Config,
-    /// This consumer; `persist` when it is to outlive it.
-    Consumer {
-        /// The consumer's number.
-        id: u64,
-        /// It stays when nobody who opened it is left.
-        persist: bool,
-    },
-}
-
-/// What became of the connections of the configuration, each list sorted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Changes {
-    /// Opened.
-    pub added: Vec<String>,
-    /// Closed.
-    pub removed: Vec<String>,
-    /// Closed, and opened again with what is new.
-    pub changed: Vec<String>,
-    /// Not touched.
-    pub unchanged: Vec<String>,
-}
-
-impl Changes {
-    /// Leaves out the connections that these rights do not reach.
-    pub fn keep_reached(&mut self, rights: &Rights) {
-        for names in [&mut self.added, &mut self.removed, &mut self.changed, &mut self.unchanged] {
-            names.retain(|name| rights.reach(name));
-        }
-    }
-
-    /// The connections that have something to tell.
-    pub fn touched(&self) -> impl Iterator<Item = &String> {
-        self.removed.iter().chain(&self.changed).chain(&self.added)
-    }
-}
-
 /// What a consumer's requests act on.
 #[derive(Clone, Debug)]
 pub struct Connection {
@@ -172,24 +114,6 @@ pub struct Connection {
     /// How it is set up.
     pub settings: Arc<ConnectionSettings>,
 }
-
-/// Whose turn it is to add or remove connections. Whoever waits for it looks again, when it has come, at what may have
-/// changed: rights, defaults, which connections there are.
-#[derive(Debug)]
-pub struct Turn(#[expect(dead_code, reason = "it is held, and nothing is in it")] OwnedMutexGuard<()>);
-
-/// What [`Hub::reconfigure`] will do. Nothing of it can fail any more.
-#[derive(Debug)]
-pub struct Prepared {
-    turn: Turn,
-    wanted: BTreeMap<String, ConnectionSettings>,
-    changes: Changes,
-    connectors: Connectors,
-}
-
-/// What was read for Managers that may be needed; each of the settings once.
-#[derive(Debug, Default)]
-struct Connectors(Vec<(transport::Settings, Connector)>);
 
 #[derive(Debug)]
 struct Entry {
@@ -215,27 +139,6 @@ struct State {
     consumers: BTreeMap<u64, Arc<Consumer>>,
     last_consumer: u64,
     ending: bool,
-}
-
-/// What the next process needs to go on with a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resumable {
-    identity: String,
-    session: Recoverable,
-    /// The newest line that `sticky` keeps, which belongs to it.
-    newest_kept: u64,
-}
-
-/// By the connections' names.
-pub type Sessions = BTreeMap<String, Resumable>;
-
-/// What [`Hub::suspend`] has come to.
-#[derive(Debug)]
-pub struct Suspended {
-    /// What the server may give back.
-    pub sessions: Sessions,
-    /// The stream can go on: all connections are known to say nothing any more, and there are not too many names.
-    pub whole: bool,
 }
 
 /// All connections and consumers of one daemon.
@@ -307,43 +210,6 @@ impl Hub {
             tasks,
             stop,
         }
-    }
-
-    /// Goes on with what the process before has left, where that is whole in the same stream; else only its sessions may
-    /// be given back. Connections that hold other settings than they did have been left out by whoever read it.
-    #[must_use]
-    pub fn resuming(mut self, saved: Saved) -> Self {
-        let Saved { head: Head { stream, whole, beyond }, connections } = saved;
-        if whole {
-            self.stream = stream.into();
-        }
-        let mut state = self.lock();
-        if whole {
-            state.beyond = beyond;
-        }
-        let stall = state.settings.stall;
-        for mut connection in connections {
-            let name = connection.facts.name.clone();
-            let kept = connection.log.is_some();
-            let session = connection.facts.session.take().filter(|_| kept);
-            let stream = Arc::clone(&self.stream);
-            let channel = if whole {
-                Some(Channel::restored(connection, stream, stall, Arc::clone(&self.left_out)))
-            } else {
-                session
-                    .is_some()
-                    .then(|| Channel::remembering(connection, stream, stall, Arc::clone(&self.left_out)))
-            };
-            let channel = channel.map(|channel| Arc::new(channel.telling(Arc::clone(&self.moved))));
-            if let Some(channel) = channel {
-                state.channels.insert(name.clone(), channel);
-                // Those that are opened now leave this list.
-                state.closed.push_back(name.clone());
-            }
-            state.sessions.extend(session.map(|session| (name, session)));
-        }
-        drop(state);
-        self
     }
 
     /// Until [`Hub::release_attempts`] no connection sets out for its server, though it is connecting for whoever looks.
@@ -509,215 +375,6 @@ impl Hub {
         consumer.subscribe(subscription, start, channels, answer).ok_or(Error::TooManySubscriptions)
     }
 
-    /// Waits for the turn to add or remove connections.
-    pub async fn turn(&self) -> Turn {
-        Turn(Arc::clone(&self.changing).lock_owned().await)
-    }
-
-    /// Adds a connection, or attaches to the one that is the same; true if it is new.
-    pub async fn open(
-        &self,
-        turn: Turn,
-        name: &str,
-        settings: ConnectionSettings,
-        opener: Opener,
-    ) -> Result<(bool, Connection), Error> {
-        let mut connectors = Connectors::default();
-        if self.takes_connector(name, &settings) {
-            connectors.read(&settings.manager.transport).await?;
-        }
-        let outcome = self.add(name, settings, opener, &connectors).await;
-        if opener != Opener::Config {
-            self.lock().forget_closed();
-        }
-        drop(turn);
-        outcome
-    }
-
-    /// Gets ready to make the connections of the configuration these, and to touch none that is the same. One that a
-    /// consumer has opened will be the configuration's if its name is here, and one that a consumer has closed comes back.
-    ///
-    /// Where some cannot be set up, each of them is named. Nothing is changed here.
-    pub async fn prepare(
-        &self,
-        wanted: BTreeMap<String, ConnectionSettings>,
-    ) -> Result<Prepared, Vec<(String, Error)>> {
-        let turn = self.turn().await;
-        let changes = self.compare(&wanted);
-        let (mut connectors, mut failed) = (Connectors::default(), Vec::new());
-        for name in changes.changed.iter().chain(&changes.added) {
-            if let Some(settings) = wanted.get(name)
-                && let Err(error) = connectors.read(&settings.manager.transport).await
-            {
-                failed.push((name.clone(), error));
-            }
-        }
-        if failed.is_empty() { Ok(Prepared { turn, wanted, changes, connectors }) } else { Err(failed) }
-    }
-
-    /// Does what was prepared; none when the daemon ends.
-    pub async fn reconfigure(&self, prepared: Prepared) -> Option<Changes> {
-        let Prepared { mut turn, wanted, changes, connectors } = prepared;
-        // All leave before the first comes, so that sessions are shared as they would be after a start.
-        for name in changes.removed.iter().chain(&changes.changed) {
-            // A Manager that is gone was told to end.
-            turn = self.remove(name, By::Config, turn).await?;
-        }
-        for (name, settings) in wanted {
-            self.add(&name, settings, Opener::Config, &connectors).await.ok()?;
-        }
-        self.lock().forget_closed();
-        drop(turn);
-        Some(changes)
-    }
-
-    fn compare(&self, wanted: &BTreeMap<String, ConnectionSettings>) -> Changes {
-        let state = self.lock();
-        let mut changes = Changes::default();
-        for (name, settings) in wanted {
-            let list = match state.connections.get(name) {
-                None => &mut changes.added,
-                Some(entry) if *entry.connection.settings == *settings => &mut changes.unchanged,
-                Some(_) => &mut changes.changed,
-            };
-            list.push(name.clone());
-        }
-        let gone = state
-            .connections
-            .iter()
-            .filter(|(name, entry)| entry.by == By::Config && !wanted.contains_key(*name));
-        changes.removed = gone.map(|(name, _)| name.clone()).collect();
-        changes
-    }
-
-    async fn add(
-        &self,
-        name: &str,
-        settings: ConnectionSettings,
-        opener: Opener,
-        connectors: &Connectors,
-    ) -> Result<(bool, Connection), Error> {
-        let (created, connection, connecting) = self.insert(name, settings, opener, connectors)?;
-        if let Some(connecting) = connecting {
-            connecting.await;
-        }
-        Ok((created, connection))
-    }
-
-    /// And, where it connects by itself, the wait until it has begun to.
-    fn insert(
-        &self,
-        name: &str,
-        settings: ConnectionSettings,
-        opener: Opener,
-        connectors: &Connectors,
-    ) -> Result<(bool, Connection, Option<impl Future<Output = ()> + use<>>), Error> {
-        let mut state = self.lock();
-        if state.ending {
-            return Err(Error::ShuttingDown);
-        }
-        if let Some(entry) = state.connections.get_mut(name) {
-            if *entry.connection.settings != settings {
-                return Err(Error::Exists(name.to_owned()));
-            }
-            entry.note(opener);
-            return Ok((false, entry.connection.clone(), None));
-        }
-        let by = if opener == Opener::Config { By::Config } else { By::Consumer };
-        if by == By::Consumer && state.opened_by_consumers() >= MAX_OPENED {
-            return Err(Error::TooManyOpened);
-        }
-        let manager = match state.manager_for(&settings) {
-            Some(manager) => manager,
-            None => {
-                let connector = connectors.get(&settings.manager.transport)?;
-                let (settings, stop) = (settings.manager.clone(), self.stop.child_token());
-                Manager::spawn(settings, connector, &self.common, &self.tasks, stop)
-            }
-        };
-        let shareable = !settings.force_new;
-        let (stall, beyond) = (state.settings.stall, state.beyond);
-        let channel = state.channels.entry(name.to_owned()).or_insert_with(|| {
-            let history = settings.history.clone();
-            let left_out = Arc::clone(&self.left_out);
-            let channel = Channel::new(name, Arc::clone(&self.stream), history, stall, left_out);
-            Arc::new(channel.telling(Arc::clone(&self.moved)).counting_from(beyond))
-        });
-        let channel = Arc::clone(channel);
-        state.closed.retain(|closed| closed != name);
-        for consumer in state.consumers.values() {
-            consumer.connection_opening(&channel);
-        }
-        let session = state.sessions.remove(name).filter(|_| by == By::Config);
-        let first_ack = channel.open(&settings, by);
-        let observer = Arc::clone(&channel) as Arc<_>;
-        let socket = manager.add(settings.socket.clone(), first_ack, session, observer);
-        let connection = Connection { channel, socket, settings: Arc::new(settings) };
-        let mut entry =
-            Entry { connection: connection.clone(), shareable, by, lasting: false, openers: BTreeSet::new() };
-        entry.note(opener);
-        state.connections.insert(name.to_owned(), entry);
-        self.moved.notify_one();
-        let connecting = connection.settings.auto_connect.then(|| {
-            // Said before anybody sees the connection, so that whoever disconnects it comes after this.
-            let (done, connecting) = manager::done();
-            connection.socket.connect(done);
-            connecting
-        });
-        Ok((true, connection, connecting))
-    }
-
-    /// Disconnects a connection and forgets it, whoever opened it.
-    pub async fn close(&self, turn: Turn, name: &str) -> Result<(), Error> {
-        let (is_there, is_ending) = {
-            let state = self.lock();
-            (state.connections.contains_key(name), state.ending)
-        };
-        match (is_there, is_ending) {
-            (_, true) => Err(Error::ShuttingDown),
-            (false, false) => Err(Error::UnknownConnection(name.to_owned())),
-            (true, false) => {
-                if let Some(_turn) = self.remove(name, By::Consumer, turn).await {
-                    self.lock().forget_closed();
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// The daemon ends: no consumer and no connection comes any more, and whoever waits for an ack hears that none
-    /// will come.
-    pub async fn settle(&self) {
-        let managers = {
-            let mut state = self.lock();
-            state.ending = true;
-            self.withdraw();
-            for entry in state.connections.values() {
-                entry.connection.channel.give_up_waiting();
-            }
-            state.managers()
-        };
-        let abandoned: Vec<_> = managers
-            .iter()
-            .map(|manager| {
-                let (done, settled) = manager::done();
-                manager.abandon_acks(done);
-                settled
-            })
-            .collect();
-        // What is answered by that has to stand in line before the last goodbye. A Manager whose events wait for room
-        // in a ring does not hold the end up.
-        let answered = async {
-            for settled in abandoned {
-                settled.await;
-            }
-            for consumer in self.consumers() {
-                consumer.inbox().all_answered().await;
-            }
-        };
-        let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
-    }
-
     /// Whether a complaint about the programs of this user is to be logged; where not, it is counted.
     pub fn takes_complaint(&self, uid: Option<u32>, what: &'static str) -> bool {
         let (takes, first) = self.complaints().takes(now(), uid, what);
@@ -760,251 +417,15 @@ impl Hub {
         self.complaints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connections of the configuration leave for good, after [`Hub::settle`], but so that the server may give their
-    /// sessions back; after that no connection says anything any more.
-    pub async fn suspend(&self) -> Suspended {
-        let until = tokio::time::Instant::now() + LAST_ANSWERS;
-        // One that is leaving has its last line yet to say, and belongs to none of the Managers that are asked.
-        let changing = tokio::time::timeout_at(until, self.changing.lock()).await;
-        let connections = self.configured();
-        let mut managers: Vec<(Arc<Manager>, _)> = Vec::new();
-        let all = self.lock().managers();
-        for manager in all {
-            let (done, suspended) = manager::done();
-            manager.suspend(done);
-            managers.push((manager, suspended));
-        }
-        let mut sessions = Sessions::new();
-        let mut whole = changing.is_ok() && self.lock().channels.len() <= MAX_SAVED;
-        for (manager, suspended) in managers {
-            let Ok(given) = tokio::time::timeout_at(until, suspended).await else {
-                whole = false;
-                continue;
-            };
-            for (name, Connection { channel, socket, settings }) in &connections {
-                if Arc::ptr_eq(socket.manager(), &manager)
-                    && let Some(session) = given.get(&socket.key())
-                {
-                    let resumable = self.resumable(channel, settings, session.clone());
-                    sessions.insert(name.clone(), resumable);
-                }
-            }
-        }
-        Suspended { sessions, whole }
-    }
-
-    /// The sessions that the server may give back to another process. `known` is what was found before, which still
-    /// holds for a connection that does not say.
-    pub async fn sessions(&self, known: &Sessions) -> Sessions {
-        let asked = self.configured().into_iter().map(|(name, connection)| {
-            let (done, session) = manager::done();
-            connection.socket.session(done);
-            (name, connection, session)
-        });
-        let until = tokio::time::Instant::now() + SESSIONS;
-        let mut sessions = Sessions::new();
-        // All are asked before the first answer is awaited.
-        for (name, Connection { channel, settings, .. }, session) in asked.collect::<Vec<_>>() {
-            match tokio::time::timeout_at(until, session).await {
-                Ok(session) => {
-                    let resumable = session.map(|session| self.resumable(&channel, &settings, session));
-                    sessions.extend(resumable.map(|resumable| (name, resumable)));
-                }
-                Err(_) => {
-                    let identity = saved::identity(&settings, &self.stream);
-                    let before = known.get(&name).filter(|known| known.identity == identity);
-                    sessions.extend(before.map(|known| (name, known.clone())));
-                }
-            }
-        }
-        sessions
-    }
-
-    fn resumable(&self, channel: &Channel, settings: &ConnectionSettings, session: Recoverable) -> Resumable {
-        let identity = saved::identity(settings, &self.stream);
-        Resumable { identity, session, newest_kept: channel.newest_kept() }
-    }
-
-    /// Writes what outlives the process. `whole`, which [`Hub::suspend`] must have allowed, lets the stream go on with every
-    /// line; else only these sessions may. Takes as long as `out`, and holds nobody up.
-    pub fn save<W: Write>(&self, whole: bool, sessions: &Sessions, out: W) -> io::Result<W> {
-        let (channels, configured, beyond) = {
-            let state = self.lock();
-            let channels: Vec<_> = state.channels.values().cloned().collect();
-            let configured = state.connections.iter().filter(|(_, entry)| entry.by == By::Config);
-            let identity = |entry: &Entry| saved::identity(&entry.connection.settings, &self.stream);
-            let identities = configured.map(|(name, entry)| (name.clone(), identity(entry)));
-            (channels, identities.collect::<HashMap<_, _>>(), state.beyond)
-        };
-        let head = Head { stream: self.stream.to_string(), whole, beyond };
-        let mut writer = saved::Writer::new(out, &head)?;
-        for channel in channels {
-            let identity = configured.get(channel.name());
-            let resumable = sessions.get(channel.name());
-            let resumable = resumable.filter(|resumable| Some(&resumable.identity) == identity);
-            if whole || resumable.is_some() {
-                let session = resumable.map(|resumable| resumable.session.clone());
-                channel.save(whole, identity.cloned(), session, &mut writer)?;
-            }
-        }
-        writer.finish()
-    }
-
-    /// The connections of the configuration.
-    fn configured(&self) -> Vec<(String, Connection)> {
-        let state = self.lock();
-        let configured = state.connections.iter().filter(|(_, entry)| entry.by == By::Config);
-        configured.map(|(name, entry)| (name.clone(), entry.connection.clone())).collect()
-    }
-
-    /// Whether [`Hub::settle`] was called.
-    pub fn is_ending(&self) -> bool {
-        self.lock().ending
-    }
-
-    /// The last line is written, and others may change connections, even if whoever waits here goes away. Gives the
-    /// turn back, unless the Manager is gone. At the end of the daemon all stay: it ends them, and knows their last lines.
-    async fn remove(&self, name: &str, by: By, turn: Turn) -> Option<Turn> {
-        let entry = {
-            let mut state = self.lock();
-            let entry = if state.ending { None } else { state.connections.remove(name) };
-            if entry.is_some() {
-                self.withdraw();
-                state.closed.push_back(name.to_owned());
-            }
-            entry
-        };
-        let Some(entry) = entry else { return Some(turn) };
-        self.departures.add(Departures::MANY);
-        self.moved.notify_one();
-        let (back, removed) = oneshot::channel();
-        let Connection { channel, socket, .. } = entry.connection;
-        socket.remove(Box::new(move |()| {
-            channel.close(by);
-            // If nobody waits any more, this is where it is let go.
-            let _ = back.send(turn);
-        }));
-        removed.await.ok()
-    }
-
-    /// Whether a new Manager would be made for this.
-    fn takes_connector(&self, name: &str, settings: &ConnectionSettings) -> bool {
-        let state = self.lock();
-        !state.connections.contains_key(name) && state.manager_for(settings).is_none()
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Connectors {
-    /// Makes sure that there is one for these settings. Files are read by a thread that may wait for them.
-    async fn read(&mut self, settings: &transport::Settings) -> Result<(), Error> {
-        if self.of(settings).is_some() {
-            return Ok(());
-        }
-        let for_it = settings.clone();
-        if !settings.takes_files() {
-            self.0.push((for_it, Connector::new(settings.clone())?));
-            return Ok(());
-        }
-        let reading = tokio::task::spawn_blocking(move || Connector::new(for_it));
-        let read = tokio::time::timeout(READING, reading).await.map_err(|_| Error::Reading)?;
-        // It is cut short only when the daemon ends.
-        let connector = read.map_err(|_| Error::ShuttingDown)??;
-        self.0.push((settings.clone(), connector));
-        Ok(())
-    }
-
-    /// One for a Manager of its own.
-    fn get(&self, settings: &transport::Settings) -> Result<Connector, Error> {
-        match self.of(settings) {
-            Some(connector) => Ok(connector.another()),
-            None => Ok(Connector::new(settings.clone())?),
-        }
-    }
-
-    fn of(&self, settings: &transport::Settings) -> Option<&Connector> {
-        self.0.iter().find(|(known, _)| known == settings).map(|(_, connector)| connector)
-    }
-}
-
 impl State {
-    /// The Manager that such a connection shares with others, if there is one that has the namespace free.
-    fn manager_for(&self, settings: &ConnectionSettings) -> Option<Arc<Manager>> {
-        if settings.force_new {
-            return None;
-        }
-        let mut candidates = Vec::new();
-        let mut taken = Vec::new();
-        for entry in self.connections.values() {
-            let Connection { socket, settings: other, .. } = &entry.connection;
-            if entry.shareable && other.manager == settings.manager {
-                candidates.push(socket.manager());
-            }
-            if other.socket.namespace == settings.socket.namespace {
-                taken.push(socket.manager());
-            }
-        }
-        let free = |manager: &&&Arc<Manager>| !taken.iter().any(|taken| Arc::ptr_eq(taken, manager));
-        candidates.iter().find(free).map(|manager| Arc::clone(manager))
-    }
-
-    /// Forgets the names that were closed first where there are too many, as soon as nobody has anything of them to take.
-    /// For whoever has the turn, so that all of them have said their last.
-    fn forget_closed(&mut self) {
-        let mut too_many = self.closed.len().saturating_sub(MAX_CLOSED);
-        if too_many == 0 {
-            return;
-        }
-        let Self { closed, channels, consumers, beyond, .. } = self;
-        closed.retain(|name| {
-            let Some(channel) = channels.get(name).filter(|_| too_many > 0) else { return true };
-            // One that is far behind everybody else must not keep names for ever.
-            let must = too_many > MAX_CLOSED;
-            let heard = consumers.values().all(|consumer| consumer.leave_closed(channel, must));
-            if heard {
-                let counters = channel.counters();
-                *beyond = Beyond { seq: beyond.seq.max(counters.seq), ack: beyond.ack.max(counters.ack) };
-                channels.remove(name);
-                too_many -= 1;
-            }
-            !heard
-        });
-    }
-
-    /// Each Manager once.
-    fn managers(&self) -> Vec<Arc<Manager>> {
-        let mut managers: Vec<Arc<Manager>> = Vec::new();
-        for entry in self.connections.values() {
-            let manager = entry.connection.socket.manager();
-            if !managers.iter().any(|known| Arc::ptr_eq(known, manager)) {
-                managers.push(Arc::clone(manager));
-            }
-        }
-        managers
-    }
-
-    fn opened_by_consumers(&self) -> usize {
-        self.connections.values().filter(|entry| entry.by == By::Consumer).count()
-    }
-
     fn entry(&self, name: &str, rights: &Rights) -> Result<&Entry, Error> {
         let reached = self.connections.get(name).filter(|_| rights.reach(name));
         reached.ok_or_else(|| Error::UnknownConnection(name.to_owned()))
-    }
-}
-
-impl Entry {
-    fn note(&mut self, opener: Opener) {
-        match opener {
-            Opener::Config => (self.lasting, self.by) = (true, By::Config),
-            Opener::Consumer { id, persist } => {
-                self.lasting |= persist;
-                self.openers.insert(id);
-            }
-        }
     }
 }
 

@@ -35,11 +35,9 @@ async fn what_connects_by_itself_is_never_seen_inactive() {
     let hub = hub();
     {
         let turn = hub.turn().await;
-        let connectors = Connectors::default();
         // The Manager's task has not had a turn yet.
-        let opening = hub.add("chat", nowhere(true), Opener::Config, &connectors);
+        let opening = hub.open(turn, "chat", nowhere(true), Opener::Config);
         assert!(opening.now_or_never().is_none());
-        drop(turn);
     }
     assert_eq!(["state", "active", "seq"].map(|member| shown(&hub, member)), ["\"connecting\"", "true", "1"]);
 
