@@ -9,10 +9,11 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::receiving::PLAIN;
 use super::*;
 use crate::manager::state::tests as state_tests;
-use crate::manager::{self, Id, Lifecycle, Returns};
-use crate::socketio::{AckError, Args, ArgsView, EmitError, Loss, Name, NameView, Sent};
+use crate::manager::{self, Command, Id, Lifecycle, Returns};
+use crate::socketio::{AckError, Args, ArgsView, Emit, EmitError, Loss, Name, NameView, Sent};
 
 const OPEN: &str = r#"0{"sid":"S","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#;
 
