@@ -15,7 +15,7 @@ mod session;
 pub use details::{Details, Phase};
 pub use handshake::{Handshake, HandshakeError};
 pub use packet::{DecodeError, Frame, Message, Packet};
-pub use revision::{FrameParts, Packets, Revision, SET_ENGINE_3, SET_ENGINE_4};
+pub use revision::{Packets, Revision, SET_ENGINE_3, SET_ENGINE_4};
 pub use session::{CloseReason, Event, Session, UPGRADE_TIMEOUT};
 
 /// How the packets of a session travel.

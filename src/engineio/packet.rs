@@ -133,27 +133,21 @@ impl Packet {
 
     /// Appends the text form, which is an element of a polling body: binary data becomes `b` and base64.
     pub fn encode_into(&self, out: &mut String) {
-        if let Self::Message(Message::Binary(bytes)) = self {
-            out.push('b');
-            return encode_base64(bytes, out);
-        }
-        let (digit, data) = self.parts();
-        out.push(char::from(digit));
+        let (kind, data) = match self {
+            Self::Open(data) => ('0', data.as_ref()),
+            Self::Close => ('1', ""),
+            Self::Ping(data) => ('2', data.as_ref()),
+            Self::Pong(data) => ('3', data.as_ref()),
+            Self::Message(Message::Text(data)) => ('4', data.as_ref()),
+            Self::Message(Message::Binary(bytes)) => {
+                out.push('b');
+                return encode_base64(bytes, out);
+            }
+            Self::Upgrade => ('5', ""),
+            Self::Noop => ('6', ""),
+        };
+        out.push(kind);
         out.push_str(data);
-    }
-
-    /// The digit of its type, and its data; of a binary message none, since that is no text.
-    pub(super) fn parts(&self) -> (u8, &str) {
-        match self {
-            Self::Open(data) => (b'0', data.as_ref()),
-            Self::Close => (b'1', ""),
-            Self::Ping(data) => (b'2', data.as_ref()),
-            Self::Pong(data) => (b'3', data.as_ref()),
-            Self::Message(Message::Text(data)) => (b'4', data.as_ref()),
-            Self::Message(Message::Binary(_)) => (b'4', ""),
-            Self::Upgrade => (b'5', ""),
-            Self::Noop => (b'6', ""),
-        }
     }
 
     /// Bytes of the text form, exactly; at least 1.

@@ -10,7 +10,7 @@ use bytestring::ByteString;
 use super::packet::{self, DecodeError, Frame, Message, Packet};
 
 /// The type of a binary message, as the byte in front of its data.
-pub(super) const MESSAGE: u8 = 4;
+const MESSAGE: u8 = 4;
 
 /// Reads a WebSocket text message or one text element of a polling body. Text data is a slice of `text`.
 pub(super) fn decode_text(text: ByteString) -> Result<Packet, DecodeError> {

@@ -6,7 +6,7 @@ use std::iter::FusedIterator;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::packet::{DecodeError, Frame, Message, Packet};
+use super::packet::{DecodeError, Frame, Packet};
 use super::{Details, Phase, packet_v3, payload, payload_v3};
 
 /// What to do when revision 4 was spoken to a server of revision 3.
@@ -14,17 +14,6 @@ pub const SET_ENGINE_3: &str = "the server is older than Socket.IO 3: set engine
 /// What to do when revision 3 was spoken to a server of revision 4.
 pub const SET_ENGINE_4: &str =
     "the server does not speak to clients of Socket.IO 2: set engine = 4 (or allowEIO3 on the server)";
-
-/// A WebSocket message of one packet.
-#[derive(Clone, Copy, Debug)]
-pub struct FrameParts<'a> {
-    /// A text message, else a binary one.
-    pub is_text: bool,
-    /// The packet's type, which stands before the data; absent where that is told by the message being binary.
-    pub kind: Option<u8>,
-    /// The packet's data.
-    pub data: &'a [u8],
-}
 
 /// A revision of Engine.IO; Socket.IO protocol 4 travels on revision 3, protocol 5 on revision 4.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -79,21 +68,6 @@ impl Revision {
             Self::V3 => packet_v3::encode(packet),
             Self::V4 => packet.encode(),
         }
-    }
-
-    /// What [`Revision::encode_frame`] gives, in the pieces that it is made of, for whoever copies it in any case.
-    pub fn frame_parts(self, packet: &Packet) -> FrameParts<'_> {
-        let (digit, text) = match packet {
-            Packet::Message(Message::Binary(data)) => {
-                let kind = match self {
-                    Self::V3 => Some(packet_v3::MESSAGE),
-                    Self::V4 => None,
-                };
-                return FrameParts { is_text: false, kind, data };
-            }
-            other => other.parts(),
-        };
-        FrameParts { is_text: true, kind: Some(digit), data: text.as_bytes() }
     }
 
     /// The packets of a polling body, in order. The first bad one is yielded as the error and ends the iteration.

@@ -5,6 +5,8 @@
 //! whole text and binary messages.
 
 use std::io;
+use std::mem;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -13,14 +15,25 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite;
 use tungstenite::Message;
 use tungstenite::error::{CapacityError, ProtocolError};
+use tungstenite::protocol::frame::Frame as WebSocketFrame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::error::{Error, Failure, lower_first};
 use super::hint;
 use super::input::{Input, Next};
-use super::output::{Outgoing, Output};
-use crate::engineio::Phase;
+use crate::engineio::{Frame, Phase};
 
+/// Gathered before a write, in bytes.
+const WRITE: usize = 16 * 1024;
+/// With so many bytes to be written a pong waits, and gives its place to the next.
+const PONGS: usize = 2 * WRITE;
+/// So many bytes at once, and as many are likely to follow: the memory for them is kept.
+const MANY: usize = 1024;
+/// Memory for more than this is not kept in any case.
+const LARGE: usize = 4 * WRITE;
+/// Longest head of a frame.
+const HEAD: usize = 14;
 /// The library's own buffer of what it reads, in bytes.
 const READ: usize = 512;
 /// Codes of RFC 6455, section 7.4.1, for a close frame without code and for an end without close frame.
@@ -46,33 +59,32 @@ pub(super) enum Front {
 pub(super) struct Frames<S> {
     stream: S,
     input: Input,
-    output: Output,
     library: WebSocketContext,
     max_message: usize,
-    /// So much waits to be written that no message is taken.
+    /// The library has taken a message that it could not write.
     blocked: bool,
-    /// A frame of the library is still to be written.
+    /// It has yet to write a frame of its own.
     owing: bool,
     closing: bool,
+    /// Bytes given to be written since there was nothing left to write, and the most that this has been with this
+    /// library: it keeps the memory.
+    taken: usize,
+    held: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     /// `read` is what the handshake had read beyond its end; `max_message` bounds incoming messages, in bytes.
     pub(super) fn new(stream: S, read: &[u8], max_message: usize) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ)
-            .write_buffer_size(0)
-            .max_message_size(Some(max_message))
-            .max_frame_size(Some(max_message));
         Self {
             stream,
             input: Input::new(read, max_message),
-            output: Output::new(),
-            library: WebSocketContext::new(Role::Client, Some(config)),
+            library: library(max_message),
             max_message,
             blocked: false,
             owing: false,
             closing: false,
+            taken: 0,
+            held: 0,
         }
     }
 
@@ -139,8 +151,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 };
                 Err(Error::Closed { code, reason })
             }
-            Message::Ping(_) => {
+            Message::Ping(data) => {
                 self.owing = true;
+                self.taken += HEAD + data.len();
                 if let Poll::Ready(flushed) = self.poll_flush(cx) {
                     flushed?;
                 }
@@ -157,47 +170,59 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
 
     /// Takes one message, after `poll_ready` was ready. It goes out at the latest with the next `poll_flush`. What
     /// waits is bounded by that: no message is taken while there is enough for a write.
-    pub(super) fn start_send(&mut self, cx: &mut Context<'_>, message: Outgoing<'_>) -> Result<(), Error> {
-        if self.closing || !self.library.can_write() {
+    pub(super) fn start_send(&mut self, cx: &mut Context<'_>, frame: Frame) -> Result<(), Error> {
+        if !self.library.can_write() {
             return Err(lost(""));
         }
-        self.output.push(message).map_err(|error| self.failed(error.into()))?;
-        if self.output.is_full() {
-            match self.output.poll_write(cx, &mut self.stream) {
-                Poll::Ready(written) => written.map_err(|error| self.failed(error.into()))?,
-                Poll::Pending => self.blocked = true,
+        let frame = match frame {
+            // The library's type for texts would look for UTF-8 where there can be nothing else.
+            Frame::Text(text) => WebSocketFrame::message(text.into_bytes(), OpCode::Data(Data::Text), true),
+            Frame::Binary(bytes) => WebSocketFrame::message(bytes, OpCode::Data(Data::Binary), true),
+        };
+        self.taken += HEAD + frame.payload().len();
+        match self.with_room(cx, |library, stream| library.write(stream, Message::Frame(frame))) {
+            Poll::Ready(written) => written,
+            Poll::Pending => {
+                self.blocked = true;
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// Ready when all messages taken are with the system.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        loop {
-            // It has to wait while there is much before its frame.
-            let waits =
-                self.owing && self.with_library(cx, |library, stream| library.flush(stream))?.is_pending();
-            let flushed = ready!(self.output.poll_flush(cx, &mut self.stream));
-            flushed.map_err(|error| self.failed(error.into()))?;
-            (self.blocked, self.owing) = (false, waits);
-            if !waits {
-                return Poll::Ready(Ok(()));
-            }
+        ready!(self.with_library(cx, |library, stream| library.flush(stream)))?;
+        if self.owing {
+            // What had to wait for room has it now.
+            ready!(self.with_library(cx, |library, stream| library.flush(stream)))?;
         }
+        (self.blocked, self.owing) = (false, false);
+        self.spare_memory();
+        Poll::Ready(Ok(()))
     }
 
     /// Sends a close frame without code, once; go on with `poll_next` for the answer.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.closing {
-            return self.poll_flush(cx);
-        }
-        self.closing = true;
-        self.owing = true;
-        if let Poll::Ready(Err(error)) = self.with_library(cx, |library, stream| library.close(stream, None))
-        {
-            return Poll::Ready(Err(error));
+        if !self.closing {
+            self.closing = true;
+            if let Poll::Ready(taken) = self.with_room(cx, |library, stream| library.close(stream, None)) {
+                taken?;
+            }
         }
         self.poll_flush(cx)
+    }
+
+    /// Lets the library take a frame of ours, however much there is to write: its bound is for its pongs, and would
+    /// refuse a message longer than that.
+    fn with_room<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        work: impl FnOnce(&mut WebSocketContext, &mut Blocking<'_, '_, S>) -> tungstenite::Result<T>,
+    ) -> Poll<Result<T, Error>> {
+        self.library.set_config(|config| config.max_write_buffer_size = usize::MAX);
+        let done = self.with_library(cx, work);
+        self.library.set_config(|config| config.max_write_buffer_size = PONGS);
+        done
     }
 
     /// Pending when the stream was not ready, or when the library has read what it was to read.
@@ -206,8 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         cx: &mut Context<'_>,
         work: impl FnOnce(&mut WebSocketContext, &mut Blocking<'_, '_, S>) -> tungstenite::Result<T>,
     ) -> Poll<Result<T, Error>> {
-        let mut stream =
-            Blocking { stream: &mut self.stream, input: &mut self.input, output: &mut self.output, cx };
+        let mut stream = Blocking { stream: &mut self.stream, input: &mut self.input, cx };
         match work(&mut self.library, &mut stream) {
             Ok(done) => Poll::Ready(Ok(done)),
             Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
@@ -225,6 +249,18 @@ impl<S> Frames<S> {
     /// Takes text messages for as long as `take` wants them; they are not copied.
     pub(super) fn take_texts(&mut self, take: &mut dyn FnMut(&[u8]) -> bool) {
         self.input.take_texts(take);
+    }
+
+    /// Gives back the memory that the library has for what it writes, once all is written: a library that knows as much
+    /// takes its place, unless it is within a message or past the end.
+    fn spare_memory(&mut self) {
+        let taken = mem::take(&mut self.taken);
+        self.held = self.held.max(taken);
+        let is_spare = self.held > LARGE || (self.held >= MANY && taken < MANY);
+        if is_spare && self.input.is_between_messages() && self.library.can_write() {
+            self.library = library(self.max_message);
+            self.held = 0;
+        }
     }
 
     /// The end of the connection is the peer's doing, however it came about; what breaks the protocol is an error.
@@ -249,11 +285,20 @@ impl<S> Frames<S> {
     }
 }
 
+fn library(max_message: usize) -> WebSocketContext {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ)
+        .write_buffer_size(WRITE)
+        .max_write_buffer_size(PONGS)
+        .max_message_size(Some(max_message))
+        .max_frame_size(Some(max_message));
+    WebSocketContext::new(Role::Client, Some(config))
+}
+
 /// The stream as the library wants it. It has one task, so whatever is not ready wakes that.
 struct Blocking<'a, 'cx, S> {
     stream: &'a mut S,
     input: &'a mut Input,
-    output: &'a mut Output,
     cx: &'a mut Context<'cx>,
 }
 
@@ -274,15 +319,20 @@ impl<S: AsyncRead + Unpin> io::Read for Blocking<'_, '_, S> {
     }
 }
 
-impl<S> io::Write for Blocking<'_, '_, S> {
-    /// Puts a frame of the library in line.
+impl<S: AsyncWrite + Unpin> io::Write for Blocking<'_, '_, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.output.push_frame(bytes) { Ok(bytes.len()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        or_would_block(Pin::new(&mut *self.stream).poll_write(self.cx, bytes))
     }
 
-    /// Whatever is in line goes out with the next [`Frames::poll_flush`].
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        or_would_block(Pin::new(&mut *self.stream).poll_flush(self.cx))
+    }
+}
+
+fn or_would_block<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
+    match polled {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 
@@ -302,4 +352,56 @@ fn lost(why: &str) -> Error {
 
 fn violation(what: &str) -> Error {
     Error::WebSocket(Failure::new(Phase::Engine, what))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// Sends a message of this length, which the peer reads.
+    async fn exchange(frames: &mut Frames<DuplexStream>, peer: &mut DuplexStream, length: usize) {
+        let sending = poll_fn(|cx| {
+            ready!(frames.poll_ready(cx))?;
+            Poll::Ready(frames.start_send(cx, Frame::Binary(vec![7; length].into())))
+        });
+        sending.await.expect("the peer is there");
+        let mut read = vec![0; 6 + length];
+        let (flushed, read) = tokio::join!(poll_fn(|cx| frames.poll_flush(cx)), peer.read_exact(&mut read));
+        flushed.expect("the peer reads");
+        read.expect("a message");
+    }
+
+    #[tokio::test]
+    async fn memory_for_what_was_sent_is_given_back() {
+        let (stream, mut peer) = duplex(1 << 20);
+        let mut frames = Frames::new(stream, b"", 1 << 20);
+        for (length, is_held) in
+            [(9, false), (MANY, true), (WRITE, true), (MANY, true), (9, false), (LARGE, false), (9, false)]
+        {
+            exchange(&mut frames, &mut peer, length).await;
+            assert_eq!(frames.held >= MANY, is_held, "after {length} bytes");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_library_has_begun_to_read_it_reads_to_the_end() {
+        let (stream, mut peer) = duplex(1 << 20);
+        let mut frames = Frames::new(stream, b"", 1 << 20);
+        // A message and a ping within it, each cut somewhere.
+        for part in [&b"\x01\x05he"[..], b"llo\x89", b"\x04p", b"ing\x80\x02", b"!"] {
+            peer.write_all(part).await.expect("there is room");
+            assert!(poll_fn(|cx| Poll::Ready(frames.poll_next(cx).is_pending())).await);
+            exchange(&mut frames, &mut peer, LARGE).await;
+            assert!(frames.held > LARGE, "the library has a part of a message");
+        }
+        peer.write_all(b"!").await.expect("there is room");
+        let message = poll_fn(|cx| frames.poll_next(cx)).await;
+        assert!(matches!(message, Ok(Incoming::Text(text)) if text == "hello!!"));
+        exchange(&mut frames, &mut peer, 9).await;
+        assert_eq!(frames.held, 0);
+    }
 }

@@ -137,6 +137,11 @@ impl Input {
         self.passing == 0
     }
 
+    /// The library has not been given the beginning of anything.
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.is_passed() && !self.fragmented
+    }
+
     /// For the library: bytes of its frame that are there already, 0 where none are.
     pub(super) fn give(&mut self, out: &mut [u8]) -> usize {
         let count = out.len().min(self.passing).min(self.bytes.len());

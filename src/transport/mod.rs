@@ -18,7 +18,6 @@ mod hint;
 mod http1;
 mod input;
 mod insecure;
-mod output;
 mod polling;
 mod proxy;
 mod request;

@@ -13,9 +13,8 @@ use tracing::debug;
 use super::dial::Stream;
 use super::error::Failure;
 use super::frames::{Frames, Front, Incoming};
-use super::output::Outgoing;
 use super::{Arrival, Error, Received};
-use crate::engineio::{DecodeError, Frame, FrameParts, Packet, Phase, Revision};
+use crate::engineio::{DecodeError, Frame, Packet, Phase, Revision};
 
 /// How long a close frame's answer is waited for.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
@@ -151,8 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             let weight = weight(&packet);
             self.queued -= weight;
             self.unflushed += weight;
-            let FrameParts { is_text, kind, data } = self.revision.frame_parts(&packet);
-            self.frames.start_send(cx, Outgoing { is_text, kind, data })?;
+            self.frames.start_send(cx, self.revision.encode_frame(&packet))?;
         }
         if self.unflushed > 0 {
             ready!(self.frames.poll_flush(cx))?;

@@ -459,6 +459,46 @@ async fn a_ping_is_answered_as_soon_as_the_peer_reads() {
 }
 
 #[tokio::test]
+async fn of_pings_without_end_the_last_is_answered_and_few_others() {
+    let (mut websocket, mut server, _) = in_memory(64).await;
+    let words = |n: usize| format!("{n:0>100}");
+    let flood = async {
+        for n in 0..2000 {
+            server.feed(WsMessage::Ping(words(n).into())).await.expect("the client reads");
+        }
+        server.send(WsMessage::text("4a")).await.expect("the client reads");
+    };
+    let (received, ()) = tokio::join!(poll_fn(|cx| websocket.poll_recv(cx)), flood);
+    assert_eq!(received, Ok(Received::Packet(text("a"))));
+    // A message has to find room behind the pongs, however long it is.
+    websocket.send(binary(vec![7; 100_000]));
+    let reading = async {
+        let mut answered = Vec::new();
+        loop {
+            match server.next().await.expect("a message").expect("a valid one") {
+                WsMessage::Pong(data) => answered.push(data),
+                message => break (answered, message),
+            }
+        }
+    };
+    let receiving = poll_fn(|cx| websocket.poll_recv(cx));
+    let (mut answered, message) = tokio::select! {
+        received = receiving => panic!("nothing was expected, not {received:?}"),
+        read = reading => read,
+    };
+    assert_eq!(message.len(), 100_000);
+    assert!(answered.len() < 400, "{} pongs", answered.len());
+    if answered.last().is_none_or(|last| *last != words(1999)) {
+        let receiving = poll_fn(|cx| websocket.poll_recv(cx));
+        tokio::select! {
+            received = receiving => panic!("nothing was expected, not {received:?}"),
+            pong = server.next() => answered.push(pong.expect("a message").expect("a valid one").into_data()),
+        }
+    }
+    assert_eq!(answered.last().expect("an answer"), words(1999).as_bytes());
+}
+
+#[tokio::test]
 async fn the_peers_end_is_told_with_its_code() {
     let frame =
         |code: u16, reason: &'static str| Some(CloseFrame { code: code.into(), reason: reason.into() });
