@@ -44,6 +44,7 @@ const PURE: &[&str] = &[
     "manager/state/",
     "hub/access.rs",
     "hub/log.rs",
+    "hub/log/",
     "hub/ration.rs",
     "hub/saved.rs",
     "hub/sticky.rs",

@@ -4,15 +4,21 @@
 //! A cursor that is healthy is never overrun: the ring is then full, and its owner stops reading upstream until the
 //! cursor moves on, or counts as stalled. This file reads no clock.
 
+mod holders;
+mod reading;
+mod segment;
+
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use slab::Slab;
 
-/// A stalled consumer takes less than this part of the ring in the time it has.
-const STALL_PART: u64 = 16;
+use self::holders::Cursor;
+pub use self::reading::{LineView, Read, Want, Whole};
+pub use self::segment::Run;
+use self::segment::{Line, Segment};
 
 /// The part of the ring that a portion is.
 const PORTION: usize = 32;
@@ -39,145 +45,12 @@ pub enum Kind {
     Lifecycle,
 }
 
-/// A line as a filter sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct LineView<'a> {
-    /// Its number.
-    pub seq: u64,
-    /// What it is about.
-    pub kind: Kind,
-    /// The event's name, a JSON string.
-    pub name: &'a [u8],
-}
-
-/// Of which lines it is known, without looking at them, that a reader wants them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Whole {
-    /// Of none.
-    Nothing,
-    /// Of all events.
-    Events,
-    /// Of all.
-    Everything,
-}
-
-/// What a reader wants.
-pub trait Want {
-    /// Of which lines from number `from` on that is known.
-    fn whole(&self, from: u64) -> Whole;
-    /// Whether it wants this one.
-    fn wants(&self, line: LineView<'_>) -> bool;
-}
-
-impl<F: Fn(LineView<'_>) -> bool> Want for F {
-    fn whole(&self, _: u64) -> Whole {
-        Whole::Nothing
-    }
-
-    fn wants(&self, line: LineView<'_>) -> bool {
-        self(line)
-    }
-}
-
-/// What a cursor found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Read {
-    /// So many lines were taken, and there may be more.
-    Lines(usize),
-    /// So many lines were taken, and there are no more for now.
-    AtHead(usize),
-    /// The ring went round: so many lines are gone, and the cursor stands at `next` now. Nothing was taken.
-    Missed {
-        /// Lines that are gone.
-        count: u64,
-        /// The oldest retained.
-        next: u64,
-    },
-}
-
 /// Which cursor.
 pub type CursorId = usize;
-
-#[derive(Debug)]
-struct Cursor {
-    next: u64,
-    stalled: bool,
-    /// Since when it holds the ring up, and where it stood then.
-    holds: Option<(Instant, u64, u64)>,
-}
-
-/// A line's place, in the order in which each takes least.
-#[derive(Clone, Copy, Debug)]
-struct Line {
-    /// Bytes of all lines up to this one, ever.
-    end: u64,
-    name_len: u32,
-    /// What stands before the name is of the envelope, and short.
-    name_start: u16,
-    kind: Kind,
-}
 
 /// Whether so many have so much more room than they need that it is worth to take it from them.
 pub(super) fn is_sparse(len: usize, capacity: usize) -> bool {
     capacity > 64 && len < capacity / 4
-}
-
-/// Sealed lines that lie beside each other.
-#[derive(Debug)]
-struct Segment {
-    first: u64,
-    /// The number of the line after its last.
-    end: u64,
-    /// Bytes of all lines before this segment, ever.
-    offset: u64,
-    bytes: Bytes,
-    only_events: bool,
-}
-
-impl Segment {
-    /// What lies between these two places among all bytes ever.
-    fn range(&self, start: u64, end: u64) -> Range<usize> {
-        let place = |at: u64| usize::try_from(at.saturating_sub(self.offset)).unwrap_or(usize::MAX);
-        place(start)..place(end).min(self.bytes.len())
-    }
-
-    fn is_known(&self, whole: Whole) -> bool {
-        match whole {
-            Whole::Nothing => false,
-            Whole::Events => self.only_events,
-            Whole::Everything => true,
-        }
-    }
-}
-
-/// Retained lines that lie beside each other.
-#[derive(Debug)]
-pub struct Run {
-    bytes: Bytes,
-    /// Bytes of all lines before these, ever.
-    offset: u64,
-    lines: Vec<Line>,
-}
-
-impl Run {
-    /// Each line with its newline, what it is about, and where its name stands.
-    pub fn lines(&self) -> impl Iterator<Item = (&[u8], Kind, Range<usize>)> {
-        let mut start = self.offset;
-        self.lines.iter().map(move |line| {
-            let place = |at: u64| usize::try_from(at - self.offset).unwrap_or(usize::MAX);
-            let text = self.bytes.get(place(start)..place(line.end)).unwrap_or_default();
-            start = line.end;
-            (text, line.kind, line.name())
-        })
-    }
-}
-
-impl Line {
-    /// Where its name stands in it.
-    fn name(&self) -> Range<usize> {
-        let start = usize::from(self.name_start);
-        start..start + self.name_len as usize
-    }
 }
 
 /// The ring.
@@ -388,23 +261,6 @@ impl Log {
         (self.tail_first, self.tail_offset) = (self.next, self.written);
     }
 
-    /// A new cursor, which takes line `next` first.
-    pub fn attach(&mut self, next: u64) -> CursorId {
-        if next < self.floor {
-            (self.floor, self.holders) = (next, 0);
-        }
-        self.holders += usize::from(next == self.floor);
-        self.cursors.insert(Cursor { next, stalled: false, holds: None })
-    }
-
-    /// The cursor is gone.
-    pub fn detach(&mut self, id: CursorId) {
-        if let Some(cursor) = self.cursors.try_remove(id) {
-            self.holders -= usize::from(!cursor.stalled && cursor.next == self.floor);
-        }
-        self.evict();
-    }
-
     /// Gives the memory back that many cursors took who are gone.
     pub fn tidy(&mut self) {
         if is_sparse(self.cursors.len(), self.cursors.capacity()) {
@@ -412,224 +268,10 @@ impl Log {
         }
     }
 
-    /// Lines that the cursor has yet to take.
-    pub fn behind(&self, id: CursorId) -> u64 {
-        self.cursors.get(id).map_or(0, |cursor| self.next.saturating_sub(cursor.next))
-    }
-
-    /// Where the cursor stands.
-    pub fn position(&self, id: CursorId) -> u64 {
-        self.cursors.get(id).map_or(self.next, |cursor| cursor.next)
-    }
-
-    /// The cursor has been overrun and will miss lines.
-    pub fn is_overrun(&self, id: CursorId) -> bool {
-        self.cursors.get(id).is_some_and(|cursor| cursor.next < self.first)
-    }
-
-    /// Takes lines that `want` accepts, up to line `until` and about `max_bytes`, as slices that hold whole lines.
-    pub fn read(
-        &mut self,
-        id: CursorId,
-        until: u64,
-        max_bytes: usize,
-        want: impl Want,
-        out: &mut Vec<Bytes>,
-    ) -> Read {
-        self.seal();
-        let (first, head) = (self.first, self.head());
-        let Some(from) = self.cursors.get(id).map(|cursor| cursor.next) else { return Read::AtHead(0) };
-        let wanted = first.min(until.saturating_add(1));
-        if from < wanted {
-            self.advance(id, wanted);
-            return Read::Missed { count: wanted - from, next: first };
-        }
-        let last = until.min(head);
-        let (max_lines, max_bytes) = match self.portions {
-            None => (usize::MAX, max_bytes),
-            Some(part) => {
-                let Settings { events, bytes } = self.settings;
-                ((events / part).max(1), max_bytes.min((bytes / part).max(1)))
-            }
-        };
-        let (taken, next) = self.take(from, last, max_lines, max_bytes, want, out);
-        self.advance(id, next);
-        self.evict();
-        if next > last { Read::AtHead(taken) } else { Read::Lines(taken) }
-    }
-
-    /// How many lines from `next` up to `last` were taken, and which one comes then.
-    fn take(
-        &self,
-        mut next: u64,
-        last: u64,
-        max_lines: usize,
-        max_bytes: usize,
-        want: impl Want,
-        out: &mut Vec<Bytes>,
-    ) -> (usize, u64) {
-        let whole = want.whole(next);
-        let (mut taken, mut bytes) = (0, 0);
-        let at = self.segments.partition_point(|segment| segment.end <= next);
-        for segment in self.segments.range(at..) {
-            let end = segment.end.min(last.saturating_add(1));
-            if next >= end || bytes >= max_bytes || taken >= max_lines {
-                break;
-            }
-            if segment.is_known(whole) {
-                // Up to the line that reaches what may be taken.
-                let start = self.start_of(next);
-                let limit = start.saturating_add((max_bytes - bytes) as u64);
-                let most = self.index(end).min(self.index(next).saturating_add(max_lines - taken));
-                let lines = self.lines.range(self.index(next)..most);
-                let (mut count, mut stop) =
-                    (lines.len(), self.lines.get(most - 1).map_or(start, |line| line.end));
-                if stop > limit {
-                    count = self.lines.partition_point(|line| line.end < limit) + 1 - self.index(next);
-                    stop = self.lines.get(self.index(next) + count - 1).map_or(start, |line| line.end);
-                }
-                let range = segment.range(start, stop);
-                bytes += range.len();
-                taken += count;
-                next += count as u64;
-                out.push(segment.bytes.slice(range));
-                continue;
-            }
-            let mut run: Option<u64> = None;
-            let mut start = self.start_of(next);
-            for line in self.lines.range(self.index(next)..self.index(end)) {
-                if bytes >= max_bytes || taken >= max_lines {
-                    break;
-                }
-                if want.wants(view(segment, next, start, line)) {
-                    run.get_or_insert(start);
-                    bytes += segment.range(start, line.end).len();
-                    taken += 1;
-                } else if let Some(from) = run.take() {
-                    out.push(segment.bytes.slice(segment.range(from, start)));
-                }
-                start = line.end;
-                next += 1;
-            }
-            if let Some(from) = run {
-                out.push(segment.bytes.slice(segment.range(from, start)));
-            }
-        }
-        (taken, next)
-    }
-
-    /// The cursor moves on to this line, and where that is the end has caught up.
-    fn advance(&mut self, id: CursorId, next: u64) {
-        let Some(cursor) = self.cursors.get_mut(id) else { return };
-        let held = !cursor.stalled && cursor.next == self.floor;
-        cursor.next = next;
-        if next >= self.next {
-            cursor.stalled = false;
-            cursor.holds = None;
-        }
-        let holds = !cursor.stalled && next == self.floor;
-        self.holders = self.holders + usize::from(holds) - usize::from(held);
-    }
-
-    /// How many retained lines from `start` on `want` accepts.
-    pub fn count(&mut self, start: u64, want: impl Fn(LineView<'_>) -> bool) -> u64 {
-        self.seal();
-        let start = start.max(self.oldest());
-        self.views(start).filter(|line| want(*line)).count() as u64
-    }
-
-    /// The line from which on `want` accepts `n` retained ones at the most.
-    pub fn last(&mut self, n: u64, want: impl Fn(LineView<'_>) -> bool) -> u64 {
-        self.seal();
-        let wanted = self.views(self.oldest()).rev().filter(|line| want(*line));
-        (0..n).zip(wanted).last().map_or(self.next, |(_, line)| line.seq)
-    }
-
-    /// All sealed lines from this one on.
-    fn views(&self, from: u64) -> impl DoubleEndedIterator<Item = LineView<'_>> {
-        let segments = self.segments.iter().filter(move |segment| segment.end > from);
-        segments.flat_map(move |segment| {
-            (segment.first.max(from)..segment.end).filter_map(|seq| {
-                let line = self.lines.get(self.index(seq))?;
-                Some(view(segment, seq, self.start_of(seq), line))
-            })
-        })
-    }
-
-    /// Whether a line can be appended without overrunning a healthy cursor; else when to ask again at the latest.
-    /// The asking is what makes a cursor count as stalled.
-    pub fn room(&mut self, now: Instant) -> Option<Instant> {
-        loop {
-            self.evict();
-            if self.is_full() {
-                self.raise_floor();
-            }
-            // The next line may push the oldest out, if that is one that nobody needs.
-            if self.has_room() {
-                return None;
-            }
-            let (until, stalled) = self.judge_holders(now);
-            if !stalled {
-                return until;
-            }
-        }
-    }
-
-    /// Whether [`Log::room`] is known to find room. Where this says no, it may yet.
-    pub fn has_room(&self) -> bool {
-        self.lossy || !self.is_full() || self.first < self.floor
-    }
-
-    /// Whether those for whom [`Log::room`] found none have moved on.
-    pub fn may_have_room(&self) -> bool {
-        self.holders == 0 || self.has_room()
-    }
-
     fn is_full(&self) -> bool {
         let Settings { events, bytes } = self.settings;
         let retained = self.count_retained();
         retained > 0 && (retained >= events || self.retained_bytes() >= bytes as u64)
-    }
-
-    /// Cursors that have come to count as stalled since this was last asked.
-    pub fn take_newly_stalled(&mut self) -> Vec<CursorId> {
-        std::mem::take(&mut self.newly_stalled)
-    }
-
-    fn judge_holders(&mut self, now: Instant) -> (Option<Instant>, bool) {
-        let (mut until, mut any_stalled) = (None, false);
-        let (events, bytes) = (self.settings.events as u64, self.settings.bytes as u64);
-        for at in 0..self.cursors.capacity() {
-            let Some(cursor) = self.cursors.get(at) else { continue };
-            if cursor.stalled || cursor.next > self.first {
-                continue;
-            }
-            let offset = self.start_of(cursor.next);
-            let next = cursor.next;
-            let holds = match cursor.holds {
-                Some((since, line, start)) if now.saturating_duration_since(since) >= self.stall => {
-                    let lines = next.saturating_sub(line);
-                    let taken = offset.saturating_sub(start);
-                    let moves = lines * STALL_PART >= events || taken * STALL_PART >= bytes;
-                    moves.then_some((now, next, offset))
-                }
-                Some(holds) => Some(holds),
-                None => Some((now, next, offset)),
-            };
-            if let Some(cursor) = self.cursors.get_mut(at) {
-                cursor.holds = holds;
-                cursor.stalled = holds.is_none();
-                self.holders -= usize::from(cursor.stalled && next == self.floor);
-            }
-            if let Some((since, ..)) = holds {
-                let ends = since + self.stall;
-                until = Some(until.map_or(ends, |until: Instant| until.min(ends)));
-            } else {
-                any_stalled = true;
-                self.newly_stalled.push(at);
-            }
-        }
-        (until, any_stalled)
     }
 
     /// Where this line, retained or the next, has its place among those retained.
@@ -651,20 +293,6 @@ impl Log {
 
     fn retained_bytes(&self) -> u64 {
         self.written - self.evicted
-    }
-
-    /// Finds out where the floor is, when nobody stands there any more.
-    fn raise_floor(&mut self) {
-        if self.holders > 0 || self.first < self.floor {
-            return;
-        }
-        self.floor = self.next;
-        for (_, cursor) in self.cursors.iter().filter(|(_, cursor)| !cursor.stalled) {
-            if cursor.next < self.floor {
-                (self.floor, self.holders) = (cursor.next, 0);
-            }
-            self.holders += usize::from(cursor.next == self.floor);
-        }
     }
 
     /// Drops lines that are too many, as far as nobody healthy needs them.
@@ -709,12 +337,6 @@ impl Log {
             }
         }
     }
-}
-
-/// The line that begins at this place among all bytes ever.
-fn view<'a>(segment: &'a Segment, seq: u64, start: u64, line: &Line) -> LineView<'a> {
-    let text = segment.bytes.get(segment.range(start, line.end)).unwrap_or_default();
-    LineView { seq, kind: line.kind, name: text.get(line.name()).unwrap_or_default() }
 }
 
 /// How many bytes of lines lie beside each other.

@@ -1,5 +1,9 @@
 //! The rules of the ring, one by one.
 
+use std::time::Instant;
+
+use bytes::Bytes;
+
 use super::*;
 
 mod model;
