@@ -344,7 +344,7 @@ impl Consumer {
             }
         }
         for key in left {
-            state.leave(key);
+            state.leave(key, &self.inbox);
         }
         true
     }
@@ -385,7 +385,7 @@ impl Consumer {
         for replaying in self.inbox.take_replays(|replaying| replaying.is_of(channel)) {
             replaying.end();
         }
-        state.unhear(key);
+        state.unhear(key, &self.inbox);
         true
     }
 
@@ -402,7 +402,7 @@ impl Consumer {
             .map(|(key, _)| key)
             .collect();
         for key in hidden {
-            state.unhear(key);
+            state.unhear(key, &self.inbox);
         }
         *self.rights.lock().unwrap_or_else(PoisonError::into_inner) = rights;
     }
@@ -634,16 +634,18 @@ impl State {
     }
 
     /// Whichever subscriptions heard this channel do so no more.
-    fn unhear(&mut self, key: usize) {
+    fn unhear(&mut self, key: usize, inbox: &Inbox) {
         let heard = std::mem::take(&mut self.views[key].heard);
         for _watcher in heard.iter().filter(|heard| heard.filter.outgoing) {
             self.views[key].channel.watch(false);
         }
-        self.leave(key);
+        self.leave(key, inbox);
     }
 
     /// Nobody hears this channel any more.
-    fn leave(&mut self, key: usize) {
+    fn leave(&mut self, key: usize, inbox: &Inbox) {
+        // The next view may get the key.
+        inbox.forget_live(key);
         if let Ok(place) = self.place_of(self.views[key].channel.name()) {
             self.by_name.remove(place);
         }
@@ -806,6 +808,75 @@ mod tests {
         say();
         assert_eq!(written(), "", "it was told goodbye");
         consumer.detach();
+    }
+
+    fn consumer() -> Arc<Consumer> {
+        let identity = Identity { pid: None, uid: 0, gid: 0 };
+        Arc::new(Consumer::new(1, identity, Rights::everywhere(Role::Read), Lag::Skip))
+    }
+
+    fn channel(name: &str) -> Arc<Channel> {
+        let history = log::Settings { events: 100, bytes: 100_000 };
+        Arc::new(Channel::new(name, "stream".into(), history, Duration::from_secs(1), Arc::default()))
+    }
+
+    /// Subscribes to a channel; the answer reads `subscribed`.
+    fn subscribe(consumer: &Arc<Consumer>, channel: &Arc<Channel>, start: Start) {
+        let filter = Arc::new(Filter { events: None, lifecycle: LifecycleFilter::All, outgoing: false });
+        let subscription = Subscription { connections: Pattern::new(channel.name()), filter, sticky: false };
+        let answer = |_: &Subscribed, out: &mut BytesMut| out.put_slice(b"subscribed\n");
+        consumer.inbox.expect_answer();
+        assert!(consumer.subscribe(subscription, start, vec![Arc::clone(channel)], answer).is_some());
+    }
+
+    /// One more line of a channel.
+    fn say(channel: &Channel) {
+        channel.lifecycle(&Lifecycle::Ready, &Status::default());
+        channel.publish();
+    }
+
+    fn answer(consumer: &Consumer, text: &str) {
+        consumer.inbox.expect_answer();
+        consumer.inbox.answer(|out| out.put_slice(format!("{text}\n").as_bytes()));
+    }
+
+    /// All that there is to take: answers as they are (the first letter of long ones), notifications as `connection seq`.
+    fn taken(consumer: &Consumer) -> Vec<String> {
+        let mut all = Vec::new();
+        loop {
+            let mut out = Vec::new();
+            consumer.take(&mut out);
+            if out.is_empty() {
+                break;
+            }
+            all.extend(out);
+        }
+        let said = |line: &str| match line.split_once(r#""connection":""#) {
+            Some((_, rest)) => {
+                let (name, rest) = rest.split_once(r#"","seq":"#).unwrap();
+                format!("{name} {}", rest.split(',').next().unwrap())
+            }
+            None if line.len() > 100 => line[..1].to_owned(),
+            None => line.to_owned(),
+        };
+        String::from_utf8(all.concat()).unwrap().lines().map(said).collect()
+    }
+
+    #[test]
+    fn what_stood_in_line_for_a_connection_is_nothing_for_the_next_one_in_its_place() {
+        let (consumer, chat, lobby) = (consumer(), channel("chat"), channel("lobby"));
+        subscribe(&consumer, &chat, Start::Live);
+        assert_eq!(taken(&consumer), ["subscribed"]);
+        for _ in 0..3 {
+            say(&chat);
+        }
+        consumer.hear_first("chat");
+        answer(&consumer, "answer");
+        assert!(consumer.unsubscribe(1));
+        answer(&consumer, "unsubscribed");
+        subscribe(&consumer, &lobby, Start::Live);
+        say(&lobby);
+        assert_eq!(taken(&consumer), ["answer", "unsubscribed", "subscribed", "lobby 1"]);
     }
 
     #[test]

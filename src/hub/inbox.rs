@@ -277,6 +277,12 @@ impl Inbox {
         self.bell.notify_one();
     }
 
+    /// Nothing is wanted of this channel any more.
+    pub(super) fn forget_live(&self, channel: usize) {
+        let is_of = |item: &Item<_>| matches!(item, Item::Live { channel: of, .. } if *of == channel);
+        self.lock().items.retain(|item| !is_of(item));
+    }
+
     /// An item that is not over stays first.
     pub(super) fn put_back(&self, item: Item<Replaying>) {
         let mut queue = self.lock();
