@@ -517,6 +517,16 @@ impl Consumer {
         }
         if bytes >= BATCH_BYTES {
             self.inbox.ring();
+            if self.inbox.has_line() {
+                // Live lines come neither before what stands there nor after all that is yet to: the next batches may be
+                // as large.
+                for key in self.inbox.take_ready() {
+                    if let Some(view) = state.views.get(key) {
+                        self.inbox.push_live(key, view.channel.head());
+                    }
+                }
+                return;
+            }
         }
         let mut live = 0;
         let mut ready = self.inbox.take_ready().into_iter();
@@ -877,6 +887,50 @@ mod tests {
         subscribe(&consumer, &lobby, Start::Live);
         say(&lobby);
         assert_eq!(taken(&consumer), ["answer", "unsubscribed", "subscribed", "lobby 1"]);
+    }
+
+    #[test]
+    fn live_lines_wait_for_what_stands_in_line_however_much_that_is() {
+        let (consumer, chat) = (consumer(), channel("chat"));
+        say(&chat);
+        say(&chat);
+        answer(&consumer, &"x".repeat(BATCH_BYTES));
+        subscribe(&consumer, &chat, Start::Last(2));
+        say(&chat);
+        assert_eq!(taken(&consumer), ["x", "subscribed", "chat 1", "chat 2", "chat 3"]);
+
+        say(&chat);
+        consumer.hear_first("chat");
+        answer(&consumer, &"y".repeat(BATCH_BYTES));
+        say(&chat);
+        consumer.hear_first("chat");
+        answer(&consumer, "z");
+        say(&chat);
+        assert_eq!(taken(&consumer), ["chat 4", "y", "chat 5", "z", "chat 6"]);
+    }
+
+    #[test]
+    fn no_connection_waits_for_ever_for_the_answers_of_another() {
+        let (consumer, chat, lobby) = (consumer(), channel("chat"), channel("lobby"));
+        subscribe(&consumer, &chat, Start::Live);
+        subscribe(&consumer, &lobby, Start::Live);
+        assert_eq!(taken(&consumer), ["subscribed", "subscribed"]);
+        say(&lobby);
+        let mut out = Vec::new();
+        for round in 0..8 {
+            // Before what was taken is written, as much stands in line again.
+            for _ in 0..2 {
+                say(&chat);
+                consumer.hear_first("chat");
+                answer(&consumer, &"x".repeat(BATCH_BYTES));
+            }
+            consumer.take(&mut out);
+            if out.iter().any(|slice| slice.windows(5).any(|word| word == b"lobby")) {
+                assert!(round < 4);
+                return;
+            }
+        }
+        panic!("it was not heard");
     }
 
     #[test]

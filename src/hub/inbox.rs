@@ -333,6 +333,11 @@ impl Inbox {
         gone
     }
 
+    /// Whether something stands in line.
+    pub(super) fn has_line(&self) -> bool {
+        !self.lock().items.is_empty()
+    }
+
     pub(super) fn take_ready(&self) -> Vec<usize> {
         std::mem::take(&mut self.lock().ready)
     }
