@@ -27,7 +27,7 @@ use super::{
 };
 use crate::engineio::{Details, Packet, TransportKind};
 use crate::secret::Secrets;
-use crate::socketio::{Args, Emit, Recoverable, Step, StepArgs};
+use crate::socketio::{Args, Emit, EmitError, Recoverable, Step, StepArgs};
 use crate::transport::{self, Arrival, Connector, Received, Transport};
 
 /// How long a transport may take to send its last words.
@@ -837,7 +837,10 @@ impl Driver {
             Some((last, emits)) if Arc::ptr_eq(last, asker) => *emits += 1,
             _ => self.taken.push((Arc::clone(asker), 1)),
         }
-        let Some(client) = self.clients.get(&key) else { return };
+        // It may have waited at the gate when the connection was closed.
+        let Some(client) = self.clients.get(&key).filter(|_| self.state.contains(key)) else {
+            return self.answered.extend(ticket.settled(Err(EmitError::Closed), false));
+        };
         self.state.set_watched(key, client.observer.is_watched());
         let writable = self.link.transport().is_some_and(|transport| transport.is_writable());
         let Some((outcome, ticket)) = self.state.emit(now, key, emit, Waiter::Emit(ticket), writable) else {

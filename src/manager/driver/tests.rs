@@ -68,7 +68,10 @@ struct Lost(mpsc::UnboundedSender<String>);
 impl Asker for Lost {
     fn taken(&self, _: usize) {}
 
-    fn settled(&self, _: &Id, _: Result<Sent, EmitError>, _: bool) -> bool {
+    fn settled(&self, id: &Id, result: Result<Sent, EmitError>, _: bool) -> bool {
+        if let Err(error) = result {
+            let _ = self.0.send(format!("{id:?}: {error}"));
+        }
         false
     }
 
@@ -172,6 +175,26 @@ async fn a_panic_costs_the_session_and_nothing_else() {
     world.hears(&["disconnect transport error true", "reconnect_attempt  true"]).await;
     let _server = world.join("C").await;
     world.hears(&["reconnect  true", "connect C true"]).await;
+}
+
+#[tokio::test]
+async fn an_emit_whose_turn_comes_after_the_close_is_told_so() {
+    let mut world = World::start().await;
+    let _server = world.join("A").await;
+    world.hears(&["connect A true"]).await;
+    let emit = || {
+        let emit =
+            Emit { name: Name::new("e"), args: Args::default(), ack: None, volatile: false, sender: 1 };
+        let ticket = Ticket::new(Arc::new(Lost(world.tell.clone())), Id::default());
+        world.command(Command::Emit { key: 1, emit, share: 0, ticket });
+    };
+    let (done, removed) = manager::done();
+    world.command(Command::Remove { key: 1, done });
+    emit();
+    removed.await;
+    emit();
+    let refused = "Id(None): the connection was closed; nothing was sent";
+    world.hears(&[refused, "disconnect io client disconnect false", refused]).await;
 }
 
 #[tokio::test]
