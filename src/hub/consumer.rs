@@ -910,6 +910,30 @@ mod tests {
     }
 
     #[test]
+    fn answers_with_nothing_new_between_them_lie_in_one_piece() {
+        let (consumer, chat) = (consumer(), channel("chat"));
+        subscribe(&consumer, &chat, Start::Live);
+        say(&chat);
+        let answered = |count| {
+            for number in 0..count {
+                consumer.hear_first("chat");
+                answer(&consumer, &number.to_string());
+            }
+        };
+        answered(3);
+        say(&chat);
+        answered(2);
+        let mut out = Vec::new();
+        consumer.take(&mut out);
+        assert_eq!(out.len(), 5);
+        answered(1);
+        consumer.take(&mut out);
+        let text = String::from_utf8(out.concat()).unwrap();
+        let said: Vec<_> = text.lines().map(|line| if line.len() > 100 { "line" } else { line }).collect();
+        assert_eq!(said, ["subscribed", "line", "0", "1", "2", "line", "0", "1", "0"]);
+    }
+
+    #[test]
     fn no_connection_waits_for_ever_for_the_answers_of_another() {
         let (consumer, chat, lobby) = (consumer(), channel("chat"), channel("lobby"));
         subscribe(&consumer, &chat, Start::Live);

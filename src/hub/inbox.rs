@@ -268,8 +268,15 @@ impl Inbox {
     pub(super) fn push_live(&self, channel: usize, until: u64) {
         let mut queue = self.lock();
         let deaf = queue.deaf;
+        let before = queue.items.len().checked_sub(2).and_then(|at| queue.items.get(at));
+        let is_said = match before {
+            Some(Item::Live { channel: same, until: earlier }) => *same == channel && *earlier >= until,
+            _ => false,
+        };
         match queue.items.back_mut() {
             Some(Item::Live { channel: same, until: earlier }) if *same == channel => *earlier = until,
+            // Answers with nothing new between them lie in one piece: each piece has room for more than one.
+            Some(Item::Answers { .. }) if is_said => {}
             _ if deaf => {}
             _ => queue.items.push_back(Item::Live { channel, until }),
         }
