@@ -699,6 +699,8 @@ impl State {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
@@ -734,9 +736,9 @@ mod tests {
     }
 
     /// A socket that takes so many bytes.
-    struct Socket {
-        room: Mutex<usize>,
-        taken: Mutex<Vec<u8>>,
+    pub(super) struct Socket {
+        pub(super) room: Mutex<usize>,
+        pub(super) taken: Mutex<Vec<u8>>,
     }
 
     impl Outlet for Socket {
@@ -820,18 +822,21 @@ mod tests {
         consumer.detach();
     }
 
-    fn consumer() -> Arc<Consumer> {
+    pub(super) fn consumer() -> Arc<Consumer> {
         let identity = Identity { pid: None, uid: 0, gid: 0 };
         Arc::new(Consumer::new(1, identity, Rights::everywhere(Role::Read), Lag::Skip))
     }
 
     fn channel(name: &str) -> Arc<Channel> {
-        let history = log::Settings { events: 100, bytes: 100_000 };
+        channel_of(name, log::Settings { events: 100, bytes: 100_000 })
+    }
+
+    pub(super) fn channel_of(name: &str, history: log::Settings) -> Arc<Channel> {
         Arc::new(Channel::new(name, "stream".into(), history, Duration::from_secs(1), Arc::default()))
     }
 
     /// Subscribes to a channel; the answer reads `subscribed`.
-    fn subscribe(consumer: &Arc<Consumer>, channel: &Arc<Channel>, start: Start) {
+    pub(super) fn subscribe(consumer: &Arc<Consumer>, channel: &Arc<Channel>, start: Start) {
         let filter = Arc::new(Filter { events: None, lifecycle: LifecycleFilter::All, outgoing: false });
         let subscription = Subscription { connections: Pattern::new(channel.name()), filter, sticky: false };
         let answer = |_: &Subscribed, out: &mut BytesMut| out.put_slice(b"subscribed\n");
@@ -845,7 +850,7 @@ mod tests {
         channel.publish();
     }
 
-    fn answer(consumer: &Consumer, text: &str) {
+    pub(super) fn answer(consumer: &Consumer, text: &str) {
         consumer.inbox.expect_answer();
         consumer.inbox.answer(|out| out.put_slice(format!("{text}\n").as_bytes()));
     }
