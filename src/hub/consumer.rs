@@ -536,7 +536,9 @@ impl Consumer {
                 break;
             }
         }
-        for key in ready {
+        // Those that were read and have more are behind those that were not.
+        let again = if ready.len() > 0 { self.inbox.take_ready() } else { Vec::new() };
+        for key in ready.chain(again) {
             self.inbox.news(key);
         }
     }
@@ -711,6 +713,7 @@ mod tests {
     use crate::hub::log;
     use crate::hub::subscription::LifecycleFilter;
     use crate::manager::{Lifecycle, Observer, Status};
+    use crate::socketio::{Args, Name};
 
     #[test]
     fn a_replay_ends_where_the_rights_end() {
@@ -936,6 +939,36 @@ mod tests {
         let text = String::from_utf8(out.concat()).unwrap();
         let said: Vec<_> = text.lines().map(|line| if line.len() > 100 { "line" } else { line }).collect();
         assert_eq!(said, ["subscribed", "line", "0", "1", "2", "line", "0", "1", "0"]);
+    }
+
+    #[test]
+    fn no_connection_waits_for_ever_for_the_lines_of_another() {
+        let history = log::Settings { events: 1000, bytes: 64 * BATCH_BYTES };
+        let (consumer, busy, quiet) =
+            (consumer(), channel_of("busy", history.clone()), channel_of("quiet", history));
+        subscribe(&consumer, &busy, Start::Live);
+        subscribe(&consumer, &quiet, Start::Live);
+        assert_eq!(taken(&consumer), ["subscribed", "subscribed"]);
+        let args = Args::from_array(format!("[\"{}\"]", "x".repeat(BATCH_BYTES)).into()).unwrap();
+        let speak = || {
+            for _ in 0..2 {
+                busy.event(Name::new("e").view(), args.view(), None);
+            }
+            busy.publish();
+        };
+        speak();
+        say(&quiet);
+        for round in 0..4 {
+            let mut out = Vec::new();
+            consumer.take(&mut out);
+            if out.iter().any(|slice| slice.windows(5).any(|word| word == b"quiet")) {
+                assert!(round < 2);
+                return;
+            }
+            // As much as it has taken comes again.
+            speak();
+        }
+        panic!("it was not heard");
     }
 
     #[test]
