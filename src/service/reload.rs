@@ -164,7 +164,8 @@ impl Reload {
         }
         server.set_settings(api_settings(&config), stop).await;
         hub.set_settings(hub_settings(&config));
-        let changes = hub.reconfigure(prepared).await?;
+        // What a connection has yet to say before it leaves waits for room in its ring, maybe for long.
+        let changes = stop.run_until_cancelled(hub.reconfigure(prepared)).await??;
         for warning in warnings {
             warn!("{warning}");
         }
