@@ -196,8 +196,10 @@ async fn serve_reloading(
     hub.release_attempts();
     if systemd::is_listening() {
         let (teller, stop) = (Arc::clone(&teller), stop.clone());
-        managers
-            .spawn(async move { tokio::join!(teller.keep_status(&stop), teller.keep_alive(&pulse, &stop)) });
+        managers.spawn(async move {
+            let (status, life) = (teller.keep_status(&stop), teller.keep_alive(&pulse, &stop));
+            tokio::join!(status, life, systemd::tell_what_waits(&stop))
+        });
     }
 
     let tidying = async {
