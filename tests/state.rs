@@ -616,6 +616,27 @@ async fn where_nothing_can_be_written_it_serves_on_and_says_so() {
 }
 
 #[tokio::test]
+async fn where_there_is_no_room_it_starts_all_the_same() {
+    // No file can grow, as on a disk that is full.
+    let full = "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\"";
+    let folder = folder(QUICK);
+    let command = folder.command_as(&["sh", "-c", full, env!("CARGO_BIN_EXE_siod")]);
+    let mut daemon = Daemon::start_with(folder, command).await;
+    daemon.attach().await.expect_silence().await;
+    assert!(daemon.terminate().await.success());
+    let log = daemon.log().await;
+    for words in ["the state cannot be written", "the state cannot be kept"] {
+        assert!(log.lines().any(|line| line.contains("WARN") && line.contains(words)), "{words}: {log}");
+    }
+    // Two that have no room for their names keep each other out as well.
+    let command = daemon.folder().command_as(&["sh", "-c", full, env!("CARGO_BIN_EXE_siod")]);
+    let daemon = Daemon::start_with(daemon.into_folder(), command).await;
+    let (status, log) = daemon.folder().run_to_end().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("is in use; stop the other daemon"), "{log}");
+}
+
+#[tokio::test]
 async fn a_folder_that_cannot_be_used_is_refused() {
     let refused = async |folder: &Folder, code: i32, reason: &str| {
         let (status, log) = folder.run_to_end().await;
