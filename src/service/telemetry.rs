@@ -295,12 +295,16 @@ impl Queue {
         let queue = Arc::new(Self { look, state: Mutex::default(), changed: Condvar::new() });
         let source = Arc::clone(&queue);
         let run = move || {
+            let mut lost = 0;
+            let mut torn = false;
             loop {
                 let (line, dropped) = source.next();
-                // A line that cannot be written has nowhere left to be complained about.
-                let _ = to.write_all(&line);
-                if dropped > 0 {
-                    let _ = to.write_all(&look.dropped(dropped));
+                lost += dropped;
+                // One that cannot be written has nowhere left to be complained about but behind the next that can.
+                if !write(&mut to, &line, &mut torn) {
+                    lost += 1;
+                } else if lost > 0 && write(&mut to, &look.dropped(lost), &mut torn) {
+                    lost = 0;
                 }
                 let _ = to.flush();
             }
@@ -352,6 +356,26 @@ impl Queue {
         }
         true
     }
+}
+
+/// Writes a line, after the end of the one before if that was torn; says whether it was taken as a whole.
+fn write(to: &mut impl Write, line: &[u8], torn: &mut bool) -> bool {
+    if *torn && to.write_all(b"\n").is_err() {
+        return false;
+    }
+    *torn = false;
+    let mut left = line;
+    while !left.is_empty() {
+        match to.write(left) {
+            Ok(written @ 1..) => left = &left[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => {
+                *torn = left.len() < line.len();
+                return false;
+            }
+        }
+    }
+    true
 }
 
 struct Lines(Arc<Queue>);
@@ -569,6 +593,44 @@ pub(super) mod tests {
             .sum();
         assert_eq!(arrived + told, pushed);
         assert!(told >= 2 * QUEUE_BYTES / line.len() - 1, "{told}");
+    }
+
+    /// A disk that has no room, until it has.
+    struct Full {
+        room: mpsc::Receiver<usize>,
+        sink: Sink,
+    }
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.room.recv().unwrap_or(usize::MAX).min(bytes.len()) {
+                0 => Err(io::ErrorKind::StorageFull.into()),
+                room => self.sink.write(&bytes[..room]),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_torn_breaks_no_other_and_is_counted() {
+        let (has, room) = mpsc::channel();
+        let sink = Sink::default();
+        let queue = Queue::start(Full { room, sink: sink.clone() }, Look::Text).unwrap();
+        // The first line finds room for a part of it, the second for nothing, not even the end of the first.
+        for room in [4, 0, 0] {
+            has.send(room).unwrap();
+        }
+        drop(has);
+        for line in ["first\n", "second\n", "third\n", "fourth\n"] {
+            queue.push(line.as_bytes().to_vec());
+        }
+        assert!(queue.flush(Duration::from_secs(10)));
+        let written = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        let told = "WARN siod: log lines dropped, because nobody took them in time dropped=2";
+        assert_eq!(written.lines().collect::<Vec<_>>(), ["firs", "third", told, "fourth"]);
     }
 
     #[test]
