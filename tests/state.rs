@@ -655,6 +655,9 @@ async fn a_folder_that_cannot_be_used_is_refused() {
     fs::write(&dir, "").unwrap();
     refused(&open, 78, "is no folder").await;
     fs::remove_file(&dir).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &dir, rustix::fs::Mode::RWXU).unwrap();
+    refused(&open, 78, "is no folder").await;
+    fs::remove_file(&dir).unwrap();
     fs::create_dir(&dir).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o775)).unwrap();
     refused(&open, 78, "chmod go-w").await;
