@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use self::config::Config;
 use self::listener::{ListenError, Listener};
-use self::reload::{Origin, Reload};
+use self::reload::{Origin, Reading, Reload};
 use self::signals::{EarlyHangup, Shutdown, Signals};
 use self::state::{Keeper, StateError};
 use self::systemd::{Teller, Word};
@@ -111,7 +111,8 @@ pub fn run(
         let mut signals = Signals::after(early)?;
         let listener = Listener::bind(&config.api.socket, config.api.mode, config.api.group.as_deref())?;
         let asked = CancellationToken::new();
-        let reload = Reload { origin, hangups: signals.hangups(), level: telemetry.level() };
+        let (hangups, level) = (signals.hangups(), telemetry.level());
+        let reload = Reload { origin, hangups, level, reading: Reading::default() };
         let serving = serve_reloading(config, Some(reload), give_memory_back, listener, asked.clone());
         tokio::pin!(serving);
         tokio::select! {
