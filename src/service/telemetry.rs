@@ -9,6 +9,7 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::panic::PanicHookInfo;
 use std::path::Path;
@@ -16,10 +17,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, error};
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{FormatFields, Writer};
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
@@ -189,8 +193,46 @@ fn subscriber(
         .with_ansi(look == Look::Colour)
         // Printing that printing failed would panic on the same full disk.
         .log_internal_errors(false);
-    let lines = if look == Look::Json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
+    let lines = match look {
+        Look::Json => lines.json().flatten_event(true).boxed(),
+        Look::Colour => lines.fmt_fields(Coloured).boxed(),
+        Look::Text | Look::Journal => lines.boxed(),
+    };
     tracing_subscriber::registry().with(lines.with_filter(filter))
+}
+
+/// Prints fields for a terminal. What was there before is made visible, so that of all colours only ours stay.
+struct Coloured;
+
+impl<'a> FormatFields<'a> for Coloured {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'a>, fields: R) -> fmt::Result {
+        let mut printed = ColouredFields { writer, is_first: true, result: Ok(()) };
+        fields.record(&mut printed);
+        printed.result
+    }
+}
+
+struct ColouredFields<'a> {
+    writer: Writer<'a>,
+    is_first: bool,
+    result: fmt::Result,
+}
+
+impl Visit for ColouredFields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // What the log crate's records are told apart by.
+        if field.name().starts_with("log.") {
+            return;
+        }
+        let space = if std::mem::replace(&mut self.is_first, false) { "" } else { " " };
+        let value = format!("{value:?}").replace('\n', " ");
+        let value = visible(&value);
+        let written = match field.name() {
+            "message" => write!(self.writer, "{space}{value}"),
+            name => write!(self.writer, "{space}\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{value}"),
+        };
+        self.result = self.result.and(written);
+    }
 }
 
 /// What lines look like that wait to be written.
@@ -525,7 +567,7 @@ pub(super) mod tests {
 
     #[test]
     fn nothing_from_elsewhere_talks_to_the_terminal() {
-        let foreign = "a\x1b[2J\x1b]0;t\x07\u{9b}31m\u{202e}b\u{2066}\u{2028}\r\u{8}";
+        let foreign = "a\x1b[8m\x1b[2J\x1b]0;t\x07\u{9b}31m\u{202e}b\u{2066}\u{2028}\r\u{8}";
         let say = || {
             let span = tracing::info_span!("consumer", client = foreign, shown = %foreign);
             let _entered = span.enter();
@@ -537,7 +579,9 @@ pub(super) mod tests {
             let colourless = anstream::adapter::strip_str(line).to_string();
             assert!(look == Look::Colour || colourless == line, "{look:?}: {line:?}");
             assert!(!colourless.contains(crate::service::visible::is_hidden), "{look:?}: {line:?}");
-            assert!(!line.contains("\x1b[2J") && !line.contains("\x1b]"), "{look:?}: {line:?}");
+            for code in ["\x1b[2J", "\x1b]", "\x1b[8m"] {
+                assert!(!line.contains(code), "{look:?}: {line:?}");
+            }
         }
         let json: serde_json::Value = serde_json::from_str(&logged("info", Look::Json, say)).unwrap();
         assert_eq!(json["event"], foreign, "JSON says it all the same");
