@@ -506,6 +506,26 @@ async fn of_a_connection_that_a_program_opened_the_counter_is_kept() {
 }
 
 #[tokio::test]
+async fn another_connection_of_the_same_name_has_no_failures_of_the_first() {
+    let open = |url: &str| {
+        let options = r#""persist":true,"reconnection":false"#;
+        format!(r#"{{"id":1,"method":"open","params":{{"name":"chat","url":"{url}",{options}}}}}"#)
+    };
+    let daemon = Daemon::start_in(folder(QUICK)).await;
+    let mut consumer = daemon.attach().await;
+    consumer.call(&open("http://127.0.0.1:1"), r#"{"jsonrpc":"2.0","id":1,"result":{"…":…}}"#).await;
+    let connect = r#"{"id":2,"method":"connect","params":{"connection":"chat","wait":20000}}"#;
+    consumer.call(connect, &common::refusal("2", -32009, "connect_failed")).await;
+    let failed = r#"{"jsonrpc":"2.0","id":3,"result":{"connections":[{"last_error":{"…":…},"…":…}]}}"#;
+    consumer.call(r#"{"id":3,"method":"list"}"#, failed).await;
+    let (folder, _) = end(daemon, Signal::TERM).await;
+
+    let daemon = Daemon::start_in(folder).await;
+    let other = r#"{"jsonrpc":"2.0","id":1,"result":{"created":true,"connection":{"last_error":null,"last_disconnect":null,"…":…}}}"#;
+    daemon.attach().await.call(&open("http://127.0.0.1:2"), other).await;
+}
+
+#[tokio::test]
 async fn what_was_to_be_sent_and_who_it_was_to_be_is_not_kept() {
     let mut upstream = Upstream::start().await;
     let daemon = Daemon::start_in(folder(&chat(&upstream.url(), ""))).await;
