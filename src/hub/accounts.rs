@@ -27,14 +27,14 @@ pub fn groups_of(uid: u32) -> io::Result<Vec<u32>> {
     Ok(groups)
 }
 
-#[cfg(not(target_vendor = "apple"))]
+#[cfg(not(any(target_vendor = "apple", target_os = "illumos", target_os = "solaris")))]
 fn all_groups(user: User) -> io::Result<Vec<u32>> {
     let groups = nix::unistd::getgrouplist(&std::ffi::CString::new(user.name)?, user.gid)?;
     Ok(groups.into_iter().map(nix::unistd::Gid::as_raw).collect())
 }
 
-/// Apple's systems number groups in another way, which no library makes safe to ask.
-#[cfg(target_vendor = "apple")]
+/// Some systems number groups in another way, or do not tell, and no library makes it safe to ask.
+#[cfg(any(target_vendor = "apple", target_os = "illumos", target_os = "solaris"))]
 fn all_groups(_: User) -> io::Result<Vec<u32>> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "the groups of a user cannot be listed on this system"))
 }

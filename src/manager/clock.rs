@@ -10,11 +10,11 @@ use rustix::time::{ClockId, clock_gettime};
 const SLEEP: Duration = Duration::from_millis(500);
 
 /// The clock that goes on while the machine sleeps.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 const WITH_SLEEP: ClockId = ClockId::Boottime;
 
 /// Where there is none, sleep is not noticed: the next heartbeat that does not come ends what it has cut off.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(target_os = "linux"))]
 const WITH_SLEEP: ClockId = ClockId::Monotonic;
 
 /// The time since boot, in two readings: with the time that the machine slept, and without.

@@ -12,7 +12,7 @@ pub mod pace;
 mod queue;
 pub mod state;
 mod ticket;
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 mod wakeup;
 
 pub use auth::Auth;
@@ -124,9 +124,9 @@ impl Common {
 
     /// Watches, until `stop`, for the end of the machine's sleep, so that links are judged at once then.
     pub fn watch_for_sleep(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
+        #[cfg(target_os = "linux")]
         let watch = wakeup::watch_for_sleep(self.awake.clone(), stop);
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        #[cfg(not(target_os = "linux"))]
         let watch = stop.cancelled_owned();
         watch
     }

@@ -5,7 +5,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::hub::accounts;
 use crate::service::lock::{Lock, LockError, holder};
 
 /// Bytes of the longest path a Unix socket can have.
-pub const LONGEST_PATH: usize = 107;
+pub const LONGEST_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 /// As many connections may wait to be accepted; the kernel may allow fewer.
 const BACKLOG: i32 = 4096;
@@ -136,11 +136,8 @@ impl Listener {
         let failed = |step| move |source: rustix::io::Errno| io_error(step, path, source.into());
 
         let socket = new_socket().map_err(failed("create the socket"))?;
-        // The file takes its mode from the socket at bind, less the umask: it is never open wider than it will be.
-        rustix::fs::fchmod(socket.as_fd(), Mode::from_raw_mode(mode & 0o700))
-            .map_err(failed("set the mode"))?;
         let address = SocketAddrUnix::new(path).map_err(failed("use that path"))?;
-        rustix::net::bind(socket.as_fd(), &address).map_err(failed("bind the socket"))?;
+        bind_narrowly(&socket, &address, mode).map_err(failed("bind the socket"))?;
         let metadata =
             fs::symlink_metadata(path).map_err(|error| io_error("read the socket's state", path, error))?;
         // From here on an error takes the file away again.
@@ -152,7 +149,7 @@ impl Listener {
         }
         fs::set_permissions(path, Permissions::from_mode(mode))
             .map_err(|error| io_error("set the socket's mode", path, error))?;
-        rustix::net::listen(socket.as_fd(), BACKLOG).map_err(failed("listen"))?;
+        rustix::net::listen(&socket, BACKLOG).map_err(failed("listen"))?;
         Ok(Self { socket: socket.into(), file: Some(file) })
     }
 }
@@ -171,6 +168,24 @@ fn new_socket() -> rustix::io::Result<OwnedFd> {
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&socket, true)?;
     Ok(socket)
+}
+
+/// Binds it so that its file is never open wider than `mode`, and for its owner alone until somebody says more.
+#[cfg(target_os = "linux")]
+fn bind_narrowly(socket: &OwnedFd, address: &SocketAddrUnix, mode: u32) -> rustix::io::Result<()> {
+    // The file takes its mode from the socket, less the umask.
+    rustix::fs::fchmod(socket, Mode::from_raw_mode(mode & 0o700))?;
+    rustix::net::bind(socket, address)
+}
+
+/// The same where a socket has no mode before it has a file. The umask is the whole process's, which has one thread yet.
+#[cfg(not(target_os = "linux"))]
+fn bind_narrowly(socket: &OwnedFd, address: &SocketAddrUnix, mode: u32) -> rustix::io::Result<()> {
+    let owner_s = Mode::from_bits_truncate((mode & 0o700) as rustix::fs::RawMode);
+    let before = rustix::process::umask(owner_s.complement());
+    let bound = rustix::net::bind(socket, address);
+    rustix::process::umask(before);
+    bound
 }
 
 impl Drop for SocketFile {

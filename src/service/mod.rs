@@ -130,12 +130,17 @@ pub fn run(
     ended
 }
 
-/// Keeps what is in memory to this process: no core of it is written, and no other process of its user, but for root's,
-/// may read its memory or its environment. To be called before there is a secret in it.
+/// Keeps what is in memory to this process: no core of it is written, and on Linux and FreeBSD no other process of its
+/// user, but for root's, may read its memory or its environment. To be called before there is a secret in it.
 pub fn keep_memory_private() -> io::Result<()> {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    #[cfg(any(target_os = "linux", target_os = "freebsd"))]
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    #[cfg(target_os = "linux")]
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    // For auth commands as well, which the above does not reach.
+    #[cfg(target_os = "freebsd")]
+    set_dumpable_behavior(None, DumpableBehavior::NotDumpable)?;
+    // For auth commands as well, which the above does not reach, and where there is nothing else.
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(())
 }

@@ -26,6 +26,7 @@ const KEEPALIVE_COUNT: u32 = 3;
 /// How long what was sent, or asked, may stay unacknowledged. Without it the system repeats itself for a quarter of an
 /// hour. The session's heartbeat (45 s with the server's defaults) judges an open session earlier; this one is for
 /// whatever has no heartbeat: the handshakes, the last words, a session that rests.
+#[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_mins(1);
 /// Addresses named in one error.
 const NAMED: usize = 4;
@@ -84,13 +85,17 @@ fn unreachable(failures: &[(SocketAddr, io::Error)]) -> Failure {
 }
 
 fn configure(stream: &TcpStream) -> io::Result<()> {
-    let milliseconds = u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
-    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_COUNT)?;
-    Ok(sockopt::set_tcp_user_timeout(stream, milliseconds)?)
+    // OpenBSD has one setting of these for the whole system.
+    {
+        sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+        sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+        sockopt::set_tcp_keepcnt(stream, KEEPALIVE_COUNT)?;
+    }
+    #[cfg(target_os = "linux")]
+    sockopt::set_tcp_user_timeout(stream, u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX))?;
+    Ok(())
 }
 
 #[cfg(test)]
