@@ -124,8 +124,9 @@ fn words(lifecycle: &Lifecycle) -> String {
         }
         Change::Ready | Change::Other => {}
     }
-    say("", (!falls).then_some(&"(stays down until 'siod connect')"));
-    words.join(", ")
+    let text = words.join(", ");
+    // Short, since it says what to do and stands at the end, where a narrow terminal cuts.
+    if falls { text } else { format!("{text} (down until 'siod connect')").trim_start().to_owned() }
 }
 
 /// A line that grows until it is full.
@@ -214,7 +215,7 @@ mod tests {
                 "lifecycle",
                 r#"{"connection":"chat","seq":1,"event":"connect_error","message":"no\nway","data":{"a":1},"source":"server","active":false,"time":"x"}"#,
                 now,
-                "03:04:05.678 chat connect_error no\\u000away, from server, data {\"a\":1}, (stays down…",
+                "03:04:05.678 chat connect_error no\\u000away, from server, data {\"a\":1} (down until …",
             ),
             (
                 "lifecycle",
@@ -227,6 +228,12 @@ mod tests {
                 r#"{"connection":"chat","seq":1,"event":5}"#,
                 now,
                 r#"03:04:05.678 chat {"connection":"chat","seq":1,"event":5}"#,
+            ),
+            (
+                "lifecycle",
+                r#"{"connection":"chat","seq":1,"event":"disconnect","reason":"io client disconnect","details":null,"active":false,"time":"2026-01-02T23:59:59.001Z"}"#,
+                now,
+                "23:59:59.001 chat disconnect io client disconnect (down until 'siod connect')",
             ),
             (
                 "lagged",
