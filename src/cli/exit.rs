@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +11,7 @@ use super::output::note;
 use super::text::visible;
 use crate::client::{Error, ErrorKind, Lost, Refusal};
 use crate::service;
+use crate::service::listener::LONGEST_PATH;
 
 /// Where the daemon of the system has its socket, and the unit that makes it.
 const OF_THE_SYSTEM: &str = "/run/siod/siod.sock";
@@ -123,11 +124,21 @@ impl From<Error> for Failure {
 /// The system's words without its number.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
+    // The library names a constant of C instead.
+    if text.contains("SUN_LEN") {
+        return "the path is too long".to_owned();
+    }
     text.split_once(" (os error ").map_or(text.clone(), |(words, _)| words.to_owned())
 }
 
 fn advice(socket: &Path, error: &io::Error) -> Cow<'static, str> {
     match error.kind() {
+        io::ErrorKind::InvalidInput if socket.as_os_str().len() > LONGEST_PATH => {
+            format!("a socket's path has at most {LONGEST_PATH} bytes: choose a shorter one").into()
+        }
+        io::ErrorKind::ConnectionRefused if is_something_else(socket) => {
+            "that is no socket: see --socket and SIOD_SOCKET".into()
+        }
         io::ErrorKind::PermissionDenied => admits(socket),
         io::ErrorKind::WouldBlock => "it takes no more programs at the moment: try again".into(),
         _ if socket == Path::new(OF_THE_SYSTEM) => {
@@ -138,6 +149,10 @@ fn advice(socket: &Path, error: &io::Error) -> Cow<'static, str> {
         }
         _ => "start one with 'siod run'".into(),
     }
+}
+
+fn is_something_else(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| !found.file_type().is_socket())
 }
 
 /// Where to look when a daemon is expected at this socket and does not answer.
@@ -205,8 +220,23 @@ mod tests {
             "no daemon at {} (Permission denied); it admits only its owner and group: see api.mode and api.group",
             nobodys.display()
         );
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, "").unwrap();
+        let refused = io::Error::from_raw_os_error(111);
+        let no_socket = format!(
+            "no daemon at {} (Connection refused); that is no socket: see --socket and SIOD_SOCKET",
+            plain.display()
+        );
+        let long = folder.path().join("x".repeat(LONGEST_PATH));
+        let too_long = std::os::unix::net::UnixStream::connect(&long).unwrap_err();
+        let shorter = format!(
+            "no daemon at {} (the path is too long); a socket's path has at most {LONGEST_PATH} bytes: choose a shorter one",
+            long.display()
+        );
         let socket = PathBuf::from("/run/siod/siod.sock");
         for (failure, exit, text) in [
+            (Failure::NoDaemon { socket: plain, source: refused }, 69, no_socket.as_str()),
+            (Failure::NoDaemon { socket: long, source: too_long }, 69, &shorter),
             (
                 Failure::NoDaemon { socket, source: missing },
                 69,
