@@ -1,6 +1,7 @@
 //! `siod listen`: notifications as they come, across restarts of the daemon.
 
 use std::ffi::OsString;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 
 use clap::Args;
@@ -10,6 +11,7 @@ use super::exec::Jobs;
 use super::exit::{Exit, Failure};
 use super::output;
 use super::printer::{Printer, heard};
+use super::values::at_least_one;
 use crate::client::{Hello, Kind, Listener, Notification, Subscribe};
 
 /// Prints notifications as they come, or runs a program for each event
@@ -48,8 +50,8 @@ pub(super) struct Listen {
     #[arg(long, value_name = "N")]
     last: Option<u64>,
     /// End after N events and lifecycle notifications
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    count: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = at_least_one::<NonZeroU64>)]
+    count: Option<NonZeroU64>,
     /// Print the API's lines on a terminal too
     #[arg(long, conflicts_with = "exec")]
     raw: bool,
@@ -58,8 +60,9 @@ pub(super) struct Listen {
     #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
     exec: Vec<OsString>,
     /// How many programs may run at once. With 1 the next starts when the one before has ended
-    #[arg(long, value_name = "N", default_value = "1", requires = "exec")]
-    jobs: std::num::NonZeroUsize,
+    #[arg(long, value_name = "N", default_value = "1", requires = "exec",
+        value_parser = at_least_one::<NonZeroUsize>)]
+    jobs: NonZeroUsize,
 }
 
 impl Listen {
@@ -76,8 +79,8 @@ impl Listen {
         }
         let listener = Listener::new(socket, wanted);
         match Jobs::new(self.exec, self.jobs)? {
-            Some(jobs) => jobs.run(introduced(listener), self.count).await,
-            None => print(listener, self.raw, self.count).await,
+            Some(jobs) => jobs.run(introduced(listener), self.count.map(NonZeroU64::get)).await,
+            None => print(listener, self.raw, self.count.map(NonZeroU64::get)).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Values as people type them.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use jiff::fmt::friendly::SpanParser;
 use serde::Serialize;
@@ -30,6 +31,11 @@ pub(super) fn milliseconds(text: &str) -> Result<u64, String> {
     let wrong = |_| "expected a duration like 500ms, 5s or 2m, or whole milliseconds".to_owned();
     let duration = SpanParser::new().parse_unsigned_duration(text).map_err(wrong)?;
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).map_err(|_| "too long".to_owned())
+}
+
+/// A number of what there has to be one of; `N` is one of Rust's types without a 0.
+pub(super) fn at_least_one<N: FromStr>(text: &str) -> Result<N, &'static str> {
+    text.parse().map_err(|_| "expected a whole number, 1 or more")
 }
 
 /// `KEY=VALUE`, the key perhaps dotted, the value JSON where it parses.
