@@ -289,7 +289,7 @@ fn errors_name_the_variable() {
             "1",
             "defaults.reconnection: found string \"1\", expected a boolean",
         ),
-        ("SIOD__LOG__LEVEL__X", "1", "log.level: found map, expected a string"),
+        ("SIOD__LOG__LEVEL__X", "1", "log.level: found a table, expected a string"),
         ("SIOD__API____SOCKET", "/s", "has an empty level between two double underscores"),
     ] {
         assert_eq!(problems(&[], &[(variable, text)]), format!("${variable}: {problem}"));

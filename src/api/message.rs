@@ -266,6 +266,11 @@ fn invalid_params(method: &str, params: &str, error: &serde_json::Error) -> Erro
     let text = error.to_string();
     // The place is one within params, which tells a person less than the member's name.
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    // Who reads this need not know the names of Rust's types.
+    let text = match text.strip_suffix("expected u64") {
+        Some(found) => format!("{found}expected a whole number"),
+        None => text.to_owned(),
+    };
     let member = member_at(params, error.column()).map(|name| format!("{name}: ")).unwrap_or_default();
     Error::new(ErrorKind::InvalidParams, format!("params of {method}: {member}{text}"))
 }
@@ -529,8 +534,11 @@ mod tests {
         for (params, message) in [
             (r#"{"connection":5}"#, "connection: invalid type: integer `5`, expected a string"),
             (r#"{"last":1, "connection" : [1] }"#, "connection: invalid type: sequence, expected a string"),
-            (r#"{"connection":"a","last":-1}"#, "last: invalid value: integer `-1`, expected u64"),
-            (r#"{"last":1.5,"connection":"a"}"#, "last: invalid type: floating point `1.5`, expected u64"),
+            (r#"{"connection":"a","last":-1}"#, "last: invalid value: integer `-1`, expected a whole number"),
+            (
+                r#"{"last":1.5,"connection":"a"}"#,
+                "last: invalid type: floating point `1.5`, expected a whole number",
+            ),
             (r#"{"sticky":null}"#, "sticky: invalid type: null, expected a boolean"),
             (r#"{"events":["a",1]}"#, "events: invalid type: integer `1`, expected a string"),
             (r#"{"after":{"stream":"s"}}"#, "after: missing field `seq`"),

@@ -438,6 +438,11 @@ pub(crate) fn explain(key: &str, message: &str) -> String {
         Some(("string", _)) if key.split('.').any(names_secret) => "a string",
         _ => found,
     };
+    let found = match found {
+        "sequence" => "an array",
+        "map" => "a table",
+        _ => found,
+    };
     let expected = match expected {
         "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number",
         "f64" => "a number",
@@ -599,7 +604,7 @@ mod tests {
             ),
             (
                 r#"{"query":{"k":["s3cret"]}}"#,
-                "query.k: found sequence, expected a string, a whole number or a boolean",
+                "query.k: found an array, expected a string, a whole number or a boolean",
             ),
             (r#"{"extra_headers":"s3cret"}"#, "extra_headers: found a string, expected a table"),
             (r#"{"auth":"s3cret"}"#, "auth: expected a JSON object"),
