@@ -52,6 +52,26 @@ fn invalid_files() {
 }
 
 #[test]
+fn certificates_that_would_keep_the_daemon_from_starting_are_found_by_check() {
+    let folder = Folder::new();
+    let none = folder.file("none.pem", "no certificate");
+    let key = format!("tls.ca_file = \"{}\"", none.display());
+    for (scheme, expected) in [
+        (
+            "https",
+            Err(format!("connections.a: tls.ca_file {} holds no certificate in PEM form", none.display())),
+        ),
+        // Nobody asks for it there, and the daemon starts.
+        ("http", Ok(())),
+    ] {
+        let file =
+            folder.file("siod.toml", &format!("[connections.a]\nurl = \"{scheme}://127.0.0.1\"\n{key}\n"));
+        let config = load(&sources(&[&file]), &environment()).unwrap();
+        assert_eq!(siod::service::check(&config), expected);
+    }
+}
+
+#[test]
 fn effective_output_loads_as_the_same_configuration() {
     let folder = Folder::new();
     for name in ["valid/everything.toml", "valid/access.toml"] {

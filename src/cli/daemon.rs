@@ -51,6 +51,7 @@ pub(super) fn keep_memory_private() {
 pub(super) fn check(global: &Global) -> Result<Exit, Failure> {
     keep_memory_private();
     let config = load(global)?;
+    service::check(&config).map_err(Failure::Config)?;
     for warning in config.warnings() {
         super::output::note(&warning);
     }

@@ -130,6 +130,21 @@ pub fn run(
     ended
 }
 
+/// All that would keep the connections of `config` from being set up, a line each: what their certificates and keys are.
+/// Nothing is connected.
+pub fn check(config: &Config) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::from(error).to_string())?;
+    let checked = runtime.block_on(async {
+        let hub = Hub::new(hub_settings(config), TaskTracker::new(), CancellationToken::new());
+        let prepared = hub.prepare(config.connections.clone()).await;
+        prepared.map(drop).map_err(reload::problems)
+    });
+    // A file that hangs must not keep the process.
+    runtime.shutdown_background();
+    checked
+}
+
 /// Keeps what is in memory to this process: no core of it is written, and on Linux and FreeBSD no other process of its
 /// user, but for root's, may read its memory or its environment. To be called before there is a secret in it.
 pub fn keep_memory_private() -> io::Result<()> {

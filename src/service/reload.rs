@@ -201,7 +201,7 @@ impl Reload {
     }
 }
 
-fn problems(failed: Vec<(String, hub::Error)>) -> String {
+pub(super) fn problems(failed: Vec<(String, hub::Error)>) -> String {
     let line = |(name, error)| format!("{}: {error}", shown(&["connections".to_owned(), name]));
     failed.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
