@@ -72,6 +72,18 @@ fn certificates_that_would_keep_the_daemon_from_starting_are_found_by_check() {
 }
 
 #[test]
+fn a_state_directory_that_cannot_be_made_is_found_by_check() {
+    let folder = Folder::new();
+    let state = |dir: &str| {
+        let file = folder.file("siod.toml", &format!("[state]\ndir = \"{}/{dir}\"\n", folder.path()));
+        siod::service::check(&load(&sources(&[&file]), &environment()).unwrap())
+    };
+    assert_eq!(state("siod"), Ok(()));
+    let expected = "/a: there is no such folder; of state.dir siod makes only the last one";
+    assert_eq!(state("a/siod"), Err(format!("state.dir: {}{expected}", folder.path())));
+}
+
+#[test]
 fn effective_output_loads_as_the_same_configuration() {
     let folder = Folder::new();
     for name in ["valid/everything.toml", "valid/access.toml"] {

@@ -22,7 +22,7 @@ Examples:
   SIOD__LOG__LEVEL=debug siod run";
 
 pub(super) const CHECK: &str = "\
-Exits 78 if something is wrong, and names every mistake with its place.
+Exits 78 if something is wrong, and says where, what was found and what is expected.
 
 Examples:
   siod check

@@ -16,6 +16,7 @@ pub mod telemetry;
 pub(crate) mod visible;
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,9 +131,18 @@ pub fn run(
     ended
 }
 
-/// All that would keep the connections of `config` from being set up, a line each: what their certificates and keys are.
-/// Nothing is connected.
+/// All that would keep `config`, which has loaded, from being run, a line each: certificates and keys that are none, and a
+/// state directory that cannot be made. Nothing is connected, and nothing made.
 pub fn check(config: &Config) -> Result<(), String> {
+    // Who asks need not be who runs it, and so may not see the folder; only that it is not there is certain.
+    if let Some(parent) = config.state_dir.as_deref().and_then(Path::parent)
+        && parent.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    {
+        let parent = parent.display();
+        return Err(format!(
+            "state.dir: {parent}: there is no such folder; of state.dir siod makes only the last one"
+        ));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::from(error).to_string())?;
     let checked = runtime.block_on(async {
