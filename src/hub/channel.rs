@@ -56,6 +56,8 @@ struct Inner {
     since: Time,
     last_error: Option<LastError>,
     last_disconnect: Option<LastDisconnect>,
+    /// Which step of `on_connect` has failed and why, until the `disconnect` that follows.
+    failed_step: Option<String>,
     readers: slab::Slab<Reader>,
     parked: Vec<usize>,
     /// The Manager waits until there is room.
@@ -116,6 +118,7 @@ impl Channel {
                 since: Time::now(),
                 last_error: None,
                 last_disconnect: None,
+                failed_step: None,
                 readers: slab::Slab::new(),
                 parked: Vec::new(),
                 full: false,

@@ -43,7 +43,14 @@ impl Observer for Channel {
                 inner.last_error = Some(LastError::new(details));
             }
             Lifecycle::Disconnect { reason, details } => {
-                inner.last_disconnect = Some(LastDisconnect::new(*reason, details.as_ref()));
+                let mut last = LastDisconnect::new(*reason, details.as_ref());
+                if let Some(failed) = inner.failed_step.take() {
+                    last.explain(&failed);
+                }
+                inner.last_disconnect = Some(last);
+            }
+            Lifecycle::SetupFailed { step, message, .. } => {
+                inner.failed_step = Some(format!("step {step} of on_connect failed: {message}"));
             }
             Lifecycle::Reconnect { .. } => inner.reconnects += 1,
             Lifecycle::Connect { recovered: false, .. } => {

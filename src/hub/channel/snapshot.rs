@@ -131,6 +131,11 @@ impl LastDisconnect {
             time: Time::now(),
         }
     }
+
+    /// Says what made us leave; the reason alone is the same for whoever asked.
+    pub(super) fn explain(&mut self, why: &str) {
+        self.message.get_or_insert_with(|| brief(why).into_owned());
+    }
 }
 
 impl Channel {

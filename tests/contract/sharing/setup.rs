@@ -78,6 +78,16 @@ async fn a_login_that_fails_is_told_and_ends_the_connection() {
     chat.consumer.expect_answer(&refusal("1", -32009, "connect_failed")).await;
     ws.expect("41").await;
     ws.expect_closed().await;
+    // Whoever looks later sees why, too: the reason is that of any disconnect of ours.
+    let why = "step 0 of on_connect failed: the server's answer does not contain what is expected";
+    let last = format!(r#"{{"reason":"io client disconnect","message":"{why}","time":"…"}}"#);
+    let snapshot = format!(r#"{{"name":"chat","last_disconnect":{last},"…":…}}"#);
+    chat.consumer
+        .call(
+            r#"{"id":2,"method":"list"}"#,
+            &format!(r#"{{"jsonrpc":"2.0","id":2,"result":{{"connections":[{snapshot}]}}}}"#),
+        )
+        .await;
 }
 
 #[tokio::test]
