@@ -543,6 +543,7 @@ async fn rpm() {
 async fn from_source() {
     const INSTALL: &str = "/siod-test/source/packaging/install";
     step("from source, below /usr/local");
+    fails(&format!("{INSTALL} --help"), 2, &["usage: packaging/install"]).await;
     ok(INSTALL).await;
     installed("/usr/local/lib/systemd/system").await;
     ok("systemctl enable --now siod").await;
