@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::text::visible;
+use super::text::{self, visible};
 use super::values::{self, Json, Object, Setting};
 use super::{Global, daemon};
 use crate::engineio::{Details, Handshake, TransportKind};
@@ -295,7 +295,7 @@ fn line(output: &mut Output, phase: &str, took: Duration, text: &str) -> io::Res
 
 fn failure(output: &mut Output, took: Duration, details: &Details, source: Source) -> io::Result<()> {
     let phase = details.phase.map_or(source.name(), |phase| phase.name());
-    line(output, phase, took, &format!("FAILED: {}", details.message))?;
+    line(output, phase, took, &format!("FAILED: {}", text::failure(&details.message)))?;
     let more = |what: &str| format!("{:22}{}", "", visible(what));
     if let Some(description) = &details.description {
         output.line(&more(description))?;

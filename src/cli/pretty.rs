@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::value::RawValue;
 
-use super::text::{columns, fit};
+use super::text::{columns, failure, fit};
 use crate::client::{Change, Lifecycle, Notice, Notification, Transport};
 
 const DIM: Style = Style::new().dimmed();
@@ -93,7 +93,7 @@ fn words(lifecycle: &Lifecycle) -> String {
         }
         Change::ConnectError { message, source, description, hint, code, data, .. } => {
             say("code", code.as_ref().map(|code| code as _));
-            say("", Some(message));
+            say("", Some(&failure(message)));
             say("", description.as_ref().map(|description| description as _));
             say("hint:", hint.as_ref().map(|hint| hint as _));
             say("from", Some(source));
@@ -216,6 +216,12 @@ mod tests {
                 r#"{"connection":"chat","seq":1,"event":"connect_error","message":"no\nway","data":{"a":1},"source":"server","active":false,"time":"x"}"#,
                 now,
                 "03:04:05.678 chat connect_error no\\u000away, from server, data {\"a\":1} (down until …",
+            ),
+            (
+                "lifecycle",
+                r#"{"connection":"chat","seq":1,"event":"connect_error","message":"","source":"server","active":true,"time":"x"}"#,
+                now,
+                "03:04:05.678 chat connect_error refused without a reason, from server",
             ),
             (
                 "lifecycle",

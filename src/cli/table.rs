@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use jiff::Timestamp;
 
-use super::text::{columns, fit, visible};
+use super::text::{columns, failure, fit, visible};
 use crate::client::{Consumer, Daemon, LastDisconnect, Snapshot, Status, Transport};
 
 /// Columns of an error's text before it is cut.
@@ -109,9 +109,9 @@ fn trouble(connection: &Snapshot) -> String {
     let (error, disconnect) = (&connection.last_error, &connection.last_disconnect);
     let times = (error.as_ref().and_then(|e| e.time), disconnect.as_ref().and_then(|d| d.time));
     let said = match (error, disconnect) {
-        (Some(error), None) => words(&error.message, None, error.description.as_deref()),
+        (Some(error), None) => words(failure(&error.message), None, error.description.as_deref()),
         (Some(error), Some(_)) if times.0 > times.1 => {
-            words(&error.message, None, error.description.as_deref())
+            words(failure(&error.message), None, error.description.as_deref())
         }
         (_, Some(LastDisconnect { reason, message, description, .. })) => {
             words(reason, message.as_deref(), description.as_deref())
@@ -346,6 +346,7 @@ c1       siod listen  77 1000 control 1m 4s    1   0    5      0
         let later = r#"{"reason":"transport close","message":"gone","time":"2026-01-02T02:03:02.000Z"}"#;
         for (error, disconnect, expected) in [
             (error, "null", ": websocket error: refused"),
+            (r#"{"message":""}"#, "null", ": refused without a reason"),
             (error, earlier, ": websocket error: refused"),
             (error, later, ": transport close: gone"),
             ("null", later, ": transport close: gone"),

@@ -5,6 +5,11 @@ use unicode_width::UnicodeWidthChar;
 use crate::service::visible::push;
 pub(super) use crate::service::visible::visible;
 
+/// What came of an attempt, in words: a server that refuses may say nothing.
+pub(super) fn failure(message: &str) -> &str {
+    if message.is_empty() { "refused without a reason" } else { message }
+}
+
 /// Like [`visible`], and cut to so many columns; what is cut off leaves an ellipsis.
 ///
 /// Looks at no more of the text than it shows.

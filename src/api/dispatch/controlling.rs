@@ -121,6 +121,10 @@ pub(super) fn read_auth(connection: &Connection, auth: &RawValue) -> Result<Auth
 
 fn connect_failed(name: &str, failure: &ConnectFailure) -> Error {
     let data = failure.data.as_ref().and_then(|data| RawValue::from_string(data.to_string()).ok());
-    let message = format!("{name:?} did not connect: {}", failure.message);
+    let why = match &*failure.message {
+        "" => "the server refused and gave no reason",
+        why => why,
+    };
+    let message = format!("{name:?} did not connect: {why}");
     Error { data, ..Error::new(ErrorKind::ConnectFailed, message) }
 }

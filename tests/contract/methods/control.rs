@@ -74,6 +74,19 @@ async fn connect_that_waits_in_vain_says_why() {
         )
         .await;
 
+    let mut silent = Chat::idle("").await;
+    silent.consumer.send(wait).await;
+    let mut ws = silent.upstream.accept_ws().await;
+    ws.send(OPEN).await;
+    ws.expect("40").await;
+    ws.send(r#"44{"message":""}"#).await;
+    silent
+        .consumer
+        .expect_answer(
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32009,"message":"…gave no reason","data":{"kind":"connect_failed"}}}"#,
+        )
+        .await;
+
     let mut slow = Chat::idle("").await;
     slow.consumer
         .call(
