@@ -197,8 +197,17 @@ impl Failure {
         if let Some(error) = cause.downcast_ref() {
             return Self::tls(error);
         }
+        if error.is_closed() {
+            return Self::new(Phase::Http, "the connection ended before anything was asked")
+                .with_hint(hint::NOT_SERVED);
+        }
         let (cause, own) = (cause.to_string(), error.to_string());
         let detail = if cause == own { own } else { format!("{own}: {}", lower_first(&cause)) };
+        // Too long a head is HTTP all the same; which error that is the library tells servers only.
+        if error.is_parse() && detail != "message head is too large" {
+            return Self::new(Phase::Http, format!("the answer is no HTTP: {detail}"))
+                .with_hint(hint::NO_SERVER);
+        }
         Self::new(Phase::Http, detail)
     }
 

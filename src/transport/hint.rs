@@ -18,9 +18,13 @@ pub(super) const SILENCE: &str =
 pub(super) const SILENCE_PLAIN: &str = "is the request path right (option path)? Servers close without a word what they do not know; so do \
                                         TLS ports, which need https:// in the URL";
 
+/// Closed before anything was asked, or something was said that nobody asked for.
+pub(super) const NOT_SERVED: &str =
+    "is it a Socket.IO server that listens there, and may this machine reach it? See the URL's host and port";
+
 const PATH: &str =
     "nothing is at this request path: is it the server's (option path)? The URL's path is the namespace";
-const NO_SERVER: &str =
+pub(super) const NO_SERVER: &str =
     "what answers is no Socket.IO server: see the URL's host and port, and the option path";
 const NO_WEBSOCKET: &str =
     "what answers does not take WebSockets there: see the option path, or try transports = [\"polling\"]";

@@ -231,7 +231,7 @@ async fn a_failed_get_tells_why() {
         // A body that breaks off still says something.
         refused(500, "Content-Length: 50\r\nConnection: close\r\n\r\nhalf", "HTTP 500: half"),
         no_status("", "connection closed before message completed"),
-        no_status("junk\r\n\r\n", "invalid HTTP version parsed"),
+        no_status("junk\r\n\r\n", "the answer is no HTTP: invalid HTTP version parsed"),
         no_status(
             "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx",
             "the answer has Content-Encoding \"gzip\", though none was asked for",

@@ -252,7 +252,10 @@ async fn a_refused_handshake_tells_why() {
             refused(200, "websocket error: HTTP 200: ok"),
         ),
         (String::new(), wrong("websocket error: connection closed before message completed")),
-        ("SSH-2.0-x\r\n\r\n".to_owned(), wrong("websocket error: invalid HTTP version parsed")),
+        (
+            "SSH-2.0-x\r\n\r\n".to_owned(),
+            wrong("websocket error: the answer is no HTTP: invalid HTTP version parsed"),
+        ),
         (endless, wrong("websocket error: message head is too large")),
         (
             format!("{switch}Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"),
