@@ -69,34 +69,68 @@ pub(crate) enum Which {
 
 #[derive(Arbitrary, Debug)]
 pub(crate) enum Happening {
+    /// Whatever is still to happen until this socket is connected.
+    GoesWell(Which),
     // What is wanted.
-    Add { socket: Which, resumes: bool },
+    Add {
+        socket: Which,
+        resumes: bool,
+    },
     Connect(Which),
     Disconnect(Which),
     Remove(Which),
-    Emit { socket: Which, emit: Emitted },
-    Answer { socket: Which, back: u8, size: u8 },
-    Watch { socket: Which, watched: bool },
+    Emit {
+        socket: Which,
+        emit: Emitted,
+    },
+    /// The last question of the server, or one that many before it.
+    Answer {
+        socket: Which,
+        back: u8,
+        size: u8,
+    },
+    Watch {
+        socket: Which,
+        watched: bool,
+    },
     AbandonAcks,
     Suspend,
     // What the driver does and sees.
-    Wait { milliseconds: u16 },
+    Wait {
+        milliseconds: u16,
+    },
     WaitForDeadline,
     Full,
     Room,
-    Auth { socket: Which, auth: Auth },
-    Args { socket: Which, args: FromFile },
+    Auth {
+        socket: Which,
+        auth: Auth,
+    },
+    Args {
+        socket: Which,
+        args: FromFile,
+    },
     Breaks,
-    Lost { closed: bool, retry_after: Option<u8> },
+    Lost {
+        closed: bool,
+        retry_after: Option<u8>,
+    },
     Paused,
     ProbeOpened,
     ProbePong,
     ProbeHears(Engine),
     ProbeFails,
     // What the server says.
-    Opens { upgrades: bool, interval: u8, max_payload: Option<u8> },
+    Opens {
+        upgrades: bool,
+        interval: u8,
+        max_payload: Option<u8>,
+    },
     Hears(Engine),
-    HearsOf { namespace: Option<Which>, what: Said },
+    HearsOf {
+        namespace: Option<Which>,
+        what: Said,
+    },
     HearsText(String),
     HearsBytes(Vec<u8>),
 }
@@ -146,14 +180,25 @@ pub(crate) enum Engine {
 /// What the server says of a namespace.
 #[derive(Arbitrary, Debug)]
 pub(crate) enum Said {
-    LetsIn { private: Option<bool> },
+    LetsIn {
+        private: Option<bool>,
+    },
     LetsInAsOfOld,
     Refuses,
     RefusesWithText,
     RefusesWithObject,
     SendsAway,
-    Event { id: Option<u8>, size: u8, binary: bool, offset: bool },
-    Answers { id: Option<u8>, good: bool },
+    Event {
+        id: Option<u8>,
+        size: u8,
+        binary: bool,
+        offset: bool,
+    },
+    /// The last emit that wants to be answered, or one that many before it.
+    Answers {
+        back: Option<u8>,
+        good: bool,
+    },
 }
 
 impl Setup {
@@ -323,7 +368,7 @@ pub(crate) fn handshake(upgrades: bool, interval: u8, max_payload: Option<u8>) -
 }
 
 /// The messages in which the server says it.
-pub(crate) fn messages(namespace: Option<Which>, what: &Said, parser: Parser) -> Vec<Message> {
+pub(crate) fn messages(namespace: Option<Which>, what: &Said, last_id: u64, parser: Parser) -> Vec<Message> {
     let json = |text: &'static str| Some(ByteString::from_static(text));
     let body = match what {
         Said::LetsIn { private: None } => Body::Connect(json(r#"{"sid":"I"}"#)),
@@ -343,9 +388,10 @@ pub(crate) fn messages(namespace: Option<Which>, what: &Said, parser: Parser) ->
                 args(*size, *binary)
             },
         },
-        Said::Answers { id, good } => {
+        Said::Answers { back, good } => {
             let array = if *good { r#"[{"ok":true}]"# } else { "[0]" };
-            Body::Ack { id: id.map(u64::from), args: Args::from_array(array.into()).expect("an array") }
+            let id = back.map(|back| last_id.wrapping_sub(u64::from(back % 4)));
+            Body::Ack { id, args: Args::from_array(array.into()).expect("an array") }
         }
     };
     let namespace = namespace.map_or(STRANGE, |which| NAMESPACES[which.index()]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use siod::engineio::{Handshake, Message, Packet, Revision};
-use siod::socketio::{Body, Decoder, Parser};
+use siod::socketio::{self, Body, Decoder, Parser};
 
 /// The server's end of one session.
 pub(crate) struct Wire {
@@ -16,22 +16,43 @@ pub(crate) struct Wire {
     base64: bool,
     /// How often each namespace was asked for, less how often it was left.
     joined: BTreeMap<String, usize>,
+    /// Of the last event that wants to be answered.
+    last_id: u64,
 }
 
 impl Wire {
     pub(crate) fn new(parser: Parser, revision: Revision) -> Self {
         let decoder = Decoder::new(parser, usize::MAX, usize::MAX).with_revision(revision);
-        Self { parser, revision, decoder, max_payload: None, base64: false, joined: BTreeMap::new() }
+        Self {
+            parser,
+            revision,
+            decoder,
+            max_payload: None,
+            base64: false,
+            joined: BTreeMap::new(),
+            last_id: 0,
+        }
     }
 
     /// A session begins.
     pub(crate) fn open(&mut self, handshake: &Handshake, base64: bool) {
-        *self = Self { max_payload: handshake.max_payload, base64, ..Self::new(self.parser, self.revision) };
+        let last_id = self.last_id;
+        *self = Self {
+            last_id,
+            max_payload: handshake.max_payload,
+            base64,
+            ..Self::new(self.parser, self.revision)
+        };
     }
 
     /// It goes on over a WebSocket.
     pub(crate) fn switch(&mut self) {
         self.base64 = false;
+    }
+
+    /// The id of the last event that wants to be answered.
+    pub(crate) fn last_id(&self) -> u64 {
+        self.last_id
     }
 
     /// Reads a packet.
@@ -43,6 +64,9 @@ impl Wire {
         let is_continued = self.decoder.is_waiting();
         let decoded =
             self.decoder.decode(message.clone()).unwrap_or_else(|error| panic!("{error}: {message:?}"));
+        if let Some(socketio::Packet { body: Body::Event { id: Some(id), .. }, .. }) = &decoded {
+            self.last_id = *id;
+        }
         match decoded.map(|packet| (packet.namespace.to_string(), packet.body)) {
             Some((namespace, Body::Connect(_))) => *self.joined.entry(namespace).or_default() += 1,
             Some((namespace, Body::Disconnect)) => self.leave(&namespace),
