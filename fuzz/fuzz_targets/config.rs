@@ -19,7 +19,6 @@ static BEGINNINGS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let tables = ["tests/config/valid", "tests/config/invalid"].into_iter().flat_map(folder);
     let files = tables.map(|entry| entry.expect("a file").path());
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|it| it != "txt")).collect();
-    files.push(Path::new(siod_fuzz::ROOT).join("config/siod.toml"));
     files.sort();
     files.iter().map(|path| fs::read(path).expect("a file")).collect()
 });

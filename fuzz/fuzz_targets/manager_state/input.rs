@@ -70,7 +70,10 @@ pub(crate) enum Which {
 #[derive(Arbitrary, Debug)]
 pub(crate) enum Happening {
     /// Whatever is still to happen until this socket is connected.
-    GoesWell(Which),
+    GoesWell {
+        socket: Which,
+        max_payload: Option<u8>,
+    },
     // What is wanted.
     Add {
         socket: Which,
@@ -120,6 +123,8 @@ pub(crate) enum Happening {
     ProbePong,
     ProbeHears(Engine),
     ProbeFails,
+    /// Everything of the probe, to the end.
+    Upgrades,
     // What the server says.
     Opens {
         upgrades: bool,

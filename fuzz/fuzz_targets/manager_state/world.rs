@@ -156,7 +156,7 @@ impl<'a> World<'a> {
     fn happen(&mut self, happening: &Happening) {
         let now = self.now;
         match *happening {
-            Happening::GoesWell(which) => self.go_well(which),
+            Happening::GoesWell { socket, max_payload } => self.go_well(socket, max_payload),
             Happening::Add { socket, resumes } => self.add(socket, resumes),
             Happening::Connect(which) => {
                 if let Some(key) = self.key(which).filter(|_| !self.suspended) {
@@ -232,6 +232,12 @@ impl<'a> World<'a> {
             Happening::ProbePong => self.state.handle_probe_packet(now, &Packet::Pong("probe".into())),
             Happening::ProbeHears(ref packet) => self.state.handle_probe_packet(now, &packet.packet()),
             Happening::ProbeFails => self.state.handle_probe_failed(now, "gone"),
+            Happening::Upgrades => {
+                self.state.handle_probe_opened();
+                self.happen(&Happening::ProbePong);
+                self.settle();
+                self.happen(&Happening::Paused);
+            }
             Happening::Opens { upgrades, interval, max_payload } => {
                 self.hear(input::handshake(upgrades, interval, max_payload));
             }
@@ -246,7 +252,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn go_well(&mut self, which: Which) {
+    fn go_well(&mut self, which: Which, max_payload: Option<u8>) {
         self.happen(&Happening::Room);
         self.happen(&Happening::Connect(which));
         self.settle();
@@ -254,7 +260,7 @@ impl<'a> World<'a> {
             self.now = self.now.max(at);
             self.pass_time();
         }
-        self.hear(input::handshake(true, u8::MAX, None));
+        self.hear(input::handshake(true, u8::MAX, max_payload));
         self.happen(&Happening::Auth { socket: which, auth: Auth::None });
         self.settle();
         let said = Said::LetsIn { private: Some(true) };
