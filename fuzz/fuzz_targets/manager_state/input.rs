@@ -70,11 +70,17 @@ pub(crate) enum Which {
 #[derive(Arbitrary, Debug)]
 pub(crate) enum Happening {
     /// Whatever is still to happen until this socket is connected.
-    GoesWell {
-        socket: Which,
-        max_payload: Option<u8>,
-    },
-    // What is wanted.
+    GoesWell { socket: Which, max_payload: Option<u8> },
+    /// A program, or the daemon, wants something.
+    Wants(Want),
+    /// The driver sees something, or does.
+    Sees(Sight),
+    /// The server says something.
+    Hears(Word),
+}
+
+#[derive(Arbitrary, Debug)]
+pub(crate) enum Want {
     Add {
         socket: Which,
         resumes: bool,
@@ -98,11 +104,14 @@ pub(crate) enum Happening {
     },
     AbandonAcks,
     Suspend,
-    // What the driver does and sees.
-    Wait {
+}
+
+#[derive(Arbitrary, Debug)]
+pub(crate) enum Sight {
+    Time {
         milliseconds: u16,
     },
-    WaitForDeadline,
+    Deadline,
     Full,
     Room,
     Auth {
@@ -124,20 +133,16 @@ pub(crate) enum Happening {
     ProbeHears(Engine),
     ProbeFails,
     /// Everything of the probe, to the end.
-    Upgrades,
-    // What the server says.
-    Opens {
-        upgrades: bool,
-        interval: u8,
-        max_payload: Option<u8>,
-    },
-    Hears(Engine),
-    HearsOf {
-        namespace: Option<Which>,
-        what: Said,
-    },
-    HearsText(String),
-    HearsBytes(Vec<u8>),
+    Upgrade,
+}
+
+#[derive(Arbitrary, Debug)]
+pub(crate) enum Word {
+    Handshake { upgrades: bool, interval: u8, max_payload: Option<u8> },
+    Engine(Engine),
+    Of { namespace: Option<Which>, what: Said },
+    Text(String),
+    Bytes(Vec<u8>),
 }
 
 #[derive(Arbitrary, Debug)]
