@@ -32,6 +32,8 @@ const MOST_AT_ONCE: usize = 8;
 pub(crate) struct World<'a> {
     setup: &'a Setup,
     short: bool,
+    /// Who took the last packet, if nothing has happened since.
+    following: Option<Key>,
     now: Instant,
     state: State<Ticket>,
     wire: Wire,
@@ -71,6 +73,7 @@ impl<'a> World<'a> {
         let mut world = Self {
             setup,
             short,
+            following: None,
             now: start,
             state: State::new(setup.manager(), Arc::default(), setup.seed),
             wire: Wire::new(setup.parser(), setup.revision()),
@@ -108,6 +111,9 @@ impl<'a> World<'a> {
 
     /// Lives through one thing that happens, and what comes of it.
     pub(crate) fn live(&mut self, happening: &Happening) {
+        if !matches!(happening, Happening::Hears(_)) {
+            self.following = None;
+        }
         self.happen(happening);
         self.settle();
         self.pass_time();

@@ -192,18 +192,24 @@ impl World<'_> {
         if self.full {
             return;
         }
-        if !(self.short && self.takes_short_cut(&packet)) {
+        self.following = Some(&packet).filter(|_| self.short).and_then(|packet| self.take_short_cut(packet));
+        if self.following.is_none() {
             self.state.handle_packet(self.now, packet);
         }
         self.settle();
     }
 
-    /// As the driver does with what has come on a WebSocket.
-    fn takes_short_cut(&mut self, packet: &Packet) -> bool {
-        let Packet::Message(message) = packet else { return false };
-        let Frame::Text(frame) = input::frame(message) else { return false };
-        let Some(text) = self.setup.revision().message_text(frame.as_bytes()) else { return false };
-        let Some(key) = self.state.addressee(text) else { return false };
+    /// As the driver does with what has come on a WebSocket: as long as nothing else happens, one socket is given all that
+    /// follows until it does not want it. Gives whose packet it was.
+    fn take_short_cut(&mut self, packet: &Packet) -> Option<Key> {
+        let Packet::Message(message) = packet else { return None };
+        let Frame::Text(frame) = input::frame(message) else { return None };
+        let text = self.setup.revision().message_text(frame.as_bytes())?;
+        let following = self.following.filter(|key| self.is_taken_by(*key, text));
+        following.or_else(|| self.state.addressee(text).filter(|key| self.is_taken_by(*key, text)))
+    }
+
+    fn is_taken_by(&mut self, key: Key, text: &str) -> bool {
         let Some(mut shortcut) = self.state.shortcut(key) else { return false };
         let mut event = None;
         if shortcut.receive(text, |said, ack| {
