@@ -72,8 +72,16 @@ const BEGINNING: usize = 4;
 const MOST: usize = 256;
 
 impl Secrets {
-    /// One more.
+    /// One more, also as a page of HTML has it.
     pub fn add(&mut self, secret: &str) {
+        self.add_form(secret);
+        if secret.contains(['&', '<', '>', '"', '\'']) {
+            let amp = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+            self.add_form(&amp.replace('"', "&quot;").replace('\'', "&#39;"));
+        }
+    }
+
+    fn add_form(&mut self, secret: &str) {
         if self.too_many || secret.len() < SHORTEST || self.known.iter().any(|known| known.expose() == secret)
         {
             return;
@@ -85,7 +93,7 @@ impl Secrets {
         }
     }
 
-    /// All strings of a JSON text, save the names of members.
+    /// All strings of a JSON text, save the names of members; each as it is meant and as it is written.
     pub fn add_strings(&mut self, json: &str) {
         let mut tokens = json::Tokens::new(json).map(|token| token.text).peekable();
         while let Some(token) = tokens.next() {
@@ -93,6 +101,7 @@ impl Secrets {
                 && let Some(text) = json::unquote(token)
             {
                 self.add(&text);
+                self.add(&token[1..token.len() - 1]);
             }
         }
     }
@@ -138,6 +147,12 @@ mod tests {
         for (text, expected) in [
             ("nothing", "nothing"),
             (r#"no p"ssw0rd, no"#, "no ***, no"),
+            (r#"no {"password":"p\"ssw0rd"}"#, r#"no {"password":"***"}"#),
+            (
+                "no {&quot;password&quot;:&quot;p\\&quot;ssw0rd&quot;}",
+                "no {&quot;password&quot;:&quot;***&quot;}",
+            ),
+            ("<b>p&quot;ssw0rd</b>", "<b>***</b>"),
             ("abcdefghabcdefghij-abcdefgh", "******-***"),
             ("password of al: short", "password of al: short"),
             ("cut off: abcdef", "cut off: ***"),

@@ -212,6 +212,7 @@ fn later_sources_win() {
     folder.file("siod/conf.d/20.toml", "[log]\nlevel = 'debug'\n[connections.a]\ntimeout = '2s'");
     folder.file("siod/conf.d/10.toml", "[log]\nlevel = 'trace'\n[connections.b]\nurl = 'http://i'");
     folder.file("siod/conf.d/30.txt", "not ours");
+    folder.file("siod/conf.d/.40.toml", "not finished");
     assert_eq!(level(&[home]), "debug");
     assert_eq!(level(&[home, ("SIOD__LOG__LEVEL", "off")]), "off");
     let merged = config(&[], &[home]).unwrap();

@@ -2,8 +2,11 @@
 
 mod common;
 
+use std::os::unix::net::UnixDatagram;
+
 use common::daemon::Folder;
-use common::{Chat, Daemon, QUICK};
+use common::{Chat, Consumer, Daemon, QUICK, within};
+use tokio::io::AsyncReadExt as _;
 
 #[tokio::test]
 async fn the_status_follows_the_connections() {
@@ -63,4 +66,52 @@ async fn without_being_wanted_there_are_none() {
         daemon.signal(rustix::process::Signal::TERM);
         assert_eq!(daemon.told_anything().await, "STOPPING=1\nSTATUS=stopping\n", "{wanted:?}");
     }
+}
+
+#[tokio::test]
+async fn one_that_takes_nothing_holds_nothing_up_and_hears_it_all_later() {
+    let folder = Folder::new(QUICK);
+    let place = folder.path().join("own.sock");
+    let manager = UnixDatagram::bind(&place).expect("a socket in the test's own folder");
+    let mut daemon = folder.command().env("NOTIFY_SOCKET", &place).spawn().expect("it can be started");
+    let mut heard = [0; 1024];
+    let length = manager.recv(&mut heard).expect("it can be read");
+    assert!(heard[..length].starts_with(b"READY=1\n"));
+    // Somebody else has filled it.
+    let other = UnixDatagram::unbound().expect("a socket");
+    other.set_nonblocking(true).expect("it can be set");
+    while other.send_to(b"other", &place).is_ok() {}
+
+    let mut consumer = Consumer::attach(&folder.socket()).await;
+    let open = r#"{"id":1,"method":"open","params":{"name":"NAME","url":"http://127.0.0.1:1","auto_connect":false}}"#;
+    for name in ["a", "b"] {
+        let created = r#"{"jsonrpc":"2.0","id":1,"result":{"created":true,"…":…}}"#;
+        consumer.call(&open.replace("NAME", name), created).await;
+        let reloaded = r#"{"jsonrpc":"2.0","id":2,"result":{"added":[],"…":…}}"#;
+        consumer.call(r#"{"id":2,"method":"reload"}"#, reloaded).await;
+    }
+
+    let hear = tokio::task::spawn_blocking(move || {
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|last| last != "STATUS=2 connections: 2 disconnected") {
+            let length = manager.recv(&mut heard).expect("it can be read");
+            let told = String::from_utf8_lossy(&heard[..length]);
+            let lines_told =
+                told.lines().filter(|line| *line != "other" && !line.starts_with("MONOTONIC_USEC="));
+            lines.extend(lines_told.map(str::to_owned));
+        }
+        lines
+    });
+    let mut heard = within("the last status", hear).await.expect("it does not panic");
+    heard.retain(|line| !line.starts_with("STATUS="));
+    assert_eq!(heard, ["RELOADING=1", "READY=1", "RELOADING=1", "READY=1"]);
+
+    let pid = daemon.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())).expect("it runs");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    assert!(within("the end", daemon.wait()).await.expect("it can be waited for").success());
+    let mut log = String::new();
+    daemon.stderr.take().expect("it is piped").read_to_string(&mut log).await.expect("it can be read");
+    // Whoever heard it all is gone by the end, which is said as well.
+    let full = log.lines().filter(|line| line.contains("could not be told") && line.contains("unavailable"));
+    assert_eq!(full.count(), 1, "{log}");
 }

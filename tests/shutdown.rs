@@ -8,7 +8,8 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use common::daemon::Folder;
-use common::{Chat, Daemon, QUICK, refusal};
+use common::transcript::compare;
+use common::{Chat, Daemon, QUICK, Upstream, refusal, within};
 use rustix::process::Signal;
 
 const GOODBYE: &str = r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"shutdown"}}"#;
@@ -25,7 +26,7 @@ async fn a_signal_ends_it_with_a_goodbye_on_both_sides() {
         if line.contains(r#""method":"lifecycle""#) {
             line = chat.consumer.next_line().await.expect("a goodbye comes before the end");
         }
-        common::transcript::compare(GOODBYE, &line).expect("the last line is the goodbye");
+        compare(GOODBYE, &line).expect("the last line is the goodbye");
         chat.consumer.expect_end().await;
         idle.expect(GOODBYE).await;
         idle.expect_end().await;
@@ -123,6 +124,42 @@ async fn who_waits_for_a_connection_is_answered_before_the_goodbye() {
     chat.consumer.expect(&refusal("1", -32009, "connect_failed")).await;
     chat.consumer.expect(r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"shutdown"}}"#).await;
     assert!(chat.daemon.exit().await.success());
+}
+
+#[tokio::test]
+async fn a_reload_that_waits_for_a_program_does_not_hold_the_end_up() {
+    let upstream = Upstream::start().await;
+    let url = upstream.url();
+    let config = |events: u32| {
+        let api = "[api]\nstall = \"1h\"";
+        format!("{QUICK}\n{api}\n[connections.chat]\nurl = \"{url}\"\nhistory.events = {events}\n")
+    };
+    let daemon = Daemon::start(&config(8)).await;
+    let mut stuck = Chat::with(upstream, daemon).await;
+    stuck.start().await;
+    let mut ws = stuck.join().await;
+    let mut other = stuck.daemon.attach().await;
+    let text = "x".repeat(64 * 1024);
+    for _ in 0..32 {
+        ws.feed(&format!(r#"42["n","{text}"]"#)).await;
+    }
+    ws.flush().await;
+    let mut behind = 0;
+    while behind < 8 {
+        let status = r#"{"jsonrpc":"2.0","id":1,"result":{"consumers":[{"lag":…lag,"…":…},…],"…":…}}"#;
+        behind = other.call(r#"{"id":1,"method":"status"}"#, status).await.number("lag");
+    }
+    // What the connection has yet to say has no room until the one that is stuck moves on.
+    stuck.daemon.folder().configure(&config(9));
+    other.send(r#"{"id":2,"method":"reload"}"#).await;
+    assert!(stuck.daemon.told().await.starts_with("RELOADING=1"));
+    let mut watcher = stuck.daemon.attach().await;
+    let gone = r#"{"jsonrpc":"2.0","id":3,"result":{"connections":[]}}"#;
+    within("the connection to leave", async {
+        while compare(gone, &watcher.request(r#"{"id":3,"method":"list"}"#).await).is_err() {}
+    })
+    .await;
+    assert_eq!(stuck.daemon.terminate().await.code(), Some(0));
 }
 
 #[tokio::test]

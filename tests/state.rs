@@ -506,6 +506,26 @@ async fn of_a_connection_that_a_program_opened_the_counter_is_kept() {
 }
 
 #[tokio::test]
+async fn another_connection_of_the_same_name_has_no_failures_of_the_first() {
+    let open = |url: &str| {
+        let options = r#""persist":true,"reconnection":false"#;
+        format!(r#"{{"id":1,"method":"open","params":{{"name":"chat","url":"{url}",{options}}}}}"#)
+    };
+    let daemon = Daemon::start_in(folder(QUICK)).await;
+    let mut consumer = daemon.attach().await;
+    consumer.call(&open("http://127.0.0.1:1"), r#"{"jsonrpc":"2.0","id":1,"result":{"…":…}}"#).await;
+    let connect = r#"{"id":2,"method":"connect","params":{"connection":"chat","wait":20000}}"#;
+    consumer.call(connect, &common::refusal("2", -32009, "connect_failed")).await;
+    let failed = r#"{"jsonrpc":"2.0","id":3,"result":{"connections":[{"last_error":{"…":…},"…":…}]}}"#;
+    consumer.call(r#"{"id":3,"method":"list"}"#, failed).await;
+    let (folder, _) = end(daemon, Signal::TERM).await;
+
+    let daemon = Daemon::start_in(folder).await;
+    let other = r#"{"jsonrpc":"2.0","id":1,"result":{"created":true,"connection":{"last_error":null,"last_disconnect":null,"…":…}}}"#;
+    daemon.attach().await.call(&open("http://127.0.0.1:2"), other).await;
+}
+
+#[tokio::test]
 async fn what_was_to_be_sent_and_who_it_was_to_be_is_not_kept() {
     let mut upstream = Upstream::start().await;
     let daemon = Daemon::start_in(folder(&chat(&upstream.url(), ""))).await;
@@ -616,6 +636,27 @@ async fn where_nothing_can_be_written_it_serves_on_and_says_so() {
 }
 
 #[tokio::test]
+async fn where_there_is_no_room_it_starts_all_the_same() {
+    // No file can grow, as on a disk that is full.
+    let full = "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\"";
+    let folder = folder(QUICK);
+    let command = folder.command_as(&["sh", "-c", full, env!("CARGO_BIN_EXE_siod")]);
+    let mut daemon = Daemon::start_with(folder, command).await;
+    daemon.attach().await.expect_silence().await;
+    assert!(daemon.terminate().await.success());
+    let log = daemon.log().await;
+    for words in ["the state cannot be written", "the state cannot be kept"] {
+        assert!(log.lines().any(|line| line.contains("WARN") && line.contains(words)), "{words}: {log}");
+    }
+    // Two that have no room for their names keep each other out as well.
+    let command = daemon.folder().command_as(&["sh", "-c", full, env!("CARGO_BIN_EXE_siod")]);
+    let daemon = Daemon::start_with(daemon.into_folder(), command).await;
+    let (status, log) = daemon.folder().run_to_end().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("is in use; stop the other daemon"), "{log}");
+}
+
+#[tokio::test]
 async fn a_folder_that_cannot_be_used_is_refused() {
     let refused = async |folder: &Folder, code: i32, reason: &str| {
         let (status, log) = folder.run_to_end().await;
@@ -632,6 +673,9 @@ async fn a_folder_that_cannot_be_used_is_refused() {
     let open = folder(QUICK);
     let dir = open.path().join("state");
     fs::write(&dir, "").unwrap();
+    refused(&open, 78, "is no folder").await;
+    fs::remove_file(&dir).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &dir, rustix::fs::Mode::RWXU).unwrap();
     refused(&open, 78, "is no folder").await;
     fs::remove_file(&dir).unwrap();
     fs::create_dir(&dir).unwrap();

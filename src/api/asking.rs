@@ -60,6 +60,9 @@ impl Asker for Asking {
             Err(EmitError::TooLarge(error)) => {
                 return self.refuse(id, ErrorKind::InvalidParams, error.to_string());
             }
+            Err(error @ EmitError::Closed) => {
+                return self.refuse(id, ErrorKind::Disconnected, error.to_string());
+            }
         };
         self.answer(id, |id, out| reply::put_result(out, id, &EmitResult { status, active }))
     }

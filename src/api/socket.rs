@@ -23,6 +23,9 @@ const MAX_SLICES: usize = 128;
 /// How often a full socket is tried again that there is no descriptor left to be told of.
 const BLIND: Duration = Duration::from_millis(10);
 
+/// How often one is asked for by which to be told that a program is gone.
+const NO_DESCRIPTOR: Duration = Duration::from_secs(1);
+
 thread_local! {
     /// What has just been read, of whichever program: none has a buffer of its own but for the line that is yet to be whole.
     static JUST_READ: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
@@ -108,7 +111,13 @@ impl Socket {
 
     /// Waits until a program that has shut its writing side is gone altogether.
     pub(super) async fn hung_up(&self) -> io::Result<()> {
-        let room = self.room()?;
+        let room = loop {
+            match self.room() {
+                Ok(room) => break room,
+                // It still hears what is written to it; that it has left is seen once somebody else has.
+                Err(_) => tokio::time::sleep(NO_DESCRIPTOR).await,
+            }
+        };
         loop {
             let mut ready = room.0.writable().await?;
             if ready.ready().is_write_closed() {

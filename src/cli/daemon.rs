@@ -8,6 +8,7 @@ use super::exit::{Exit, Failure};
 use crate::service::config::{self, Sources};
 use crate::service::environment::Environment;
 use crate::service::reload::Origin;
+use crate::service::signals::EarlyHangup;
 use crate::service::{self, Ended};
 
 pub(super) const RUN: &str = "\
@@ -30,9 +31,10 @@ Examples:
 
 pub(super) fn run(global: &Global, give_memory_back: fn()) -> Result<Exit, Failure> {
     keep_memory_private();
+    let early = EarlyHangup::new().map_err(service::Error::System)?;
     let origin = Origin { sources: sources(global), environment: Environment::of_process() };
     let config = origin.load().map_err(|error| Failure::Config(error.to_string()))?;
-    match service::run(config, origin, give_memory_back)? {
+    match service::run(config, origin, &early, give_memory_back)? {
         Ended::Orderly => Ok(Exit::Done),
         // Whoever asked twice does not wait for what is still being written.
         Ended::AtOnce(signal) => std::process::exit(signal.exit_code().into()),

@@ -140,6 +140,17 @@ fn advice(socket: &Path, error: &io::Error) -> Cow<'static, str> {
     }
 }
 
+/// Where to look when a daemon is expected at this socket and does not answer.
+pub(super) fn where_to_look(socket: &Path) -> &'static str {
+    if socket == Path::new(OF_THE_SYSTEM) {
+        "'systemctl status siod' says whether it runs"
+    } else if is_of_the_user(socket) {
+        "'systemctl --user status siod' says whether it runs"
+    } else {
+        "look whether it runs, or what else listens there"
+    }
+}
+
 /// Whether it is where a user's daemon has its socket when nobody says otherwise.
 fn is_of_the_user(socket: &Path) -> bool {
     let folder = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());

@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, where_to_look};
 use super::table;
 use super::text::fit;
 use super::values::Json;
@@ -17,6 +18,9 @@ use crate::client::{self, Client};
 
 /// How often --watch looks.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// How long an answer may take before something is said of it.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Shows connections, and for whoever may control the daemon its consumers
 #[derive(Debug, Args)]
@@ -45,7 +49,11 @@ impl Status {
                 () = output::closed() => Ok(Exit::Done),
             };
         }
-        let result = look(&mut Some(attach(socket).await?), socket).await?;
+        let mut client = Some(attach(socket).await?);
+        let slow = || {
+            output::note(format_args!("no answer from {} yet; {}", socket.display(), where_to_look(socket)));
+        };
+        let result = patiently(look(&mut client, socket), slow).await?;
         let status = read(&result)?;
         if self.json {
             output::print_json(result.get())?;
@@ -89,6 +97,17 @@ async fn look(client: &mut Option<Client>, socket: &Path) -> Result<Json, Failur
     Ok(result)
 }
 
+/// Waits for an answer, and tells when it takes longer than a daemon that runs needs: a service manager takes programs for
+/// one that does not get ready.
+async fn patiently<T>(answer: impl Future<Output = T>, slow: impl FnOnce()) -> T {
+    let mut answer = pin!(answer);
+    if let Ok(answer) = tokio::time::timeout(PATIENCE, &mut answer).await {
+        return answer;
+    }
+    slow();
+    answer.await
+}
+
 /// Draws over what was drawn before, where there is a screen; else one after the other.
 fn show(text: &str) -> io::Result<()> {
     if !output::is_terminal() {
@@ -109,4 +128,19 @@ fn show(text: &str) -> io::Result<()> {
 
 fn read(result: &Json) -> Result<client::Status, Failure> {
     serde_json::from_str(result.get()).map_err(Failure::Answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gets_no_answer_is_told_where_to_look() {
+        for (takes, is_told) in [(0, false), (2, false), (4, true), (3600, true)] {
+            let mut told = false;
+            let answer = tokio::time::sleep(Duration::from_secs(takes));
+            patiently(answer, || told = true).await;
+            assert_eq!(told, is_told, "after {takes} s");
+        }
+    }
 }

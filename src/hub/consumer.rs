@@ -237,4 +237,6 @@ impl fmt::Debug for Consumer {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

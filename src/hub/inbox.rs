@@ -268,13 +268,26 @@ impl Inbox {
     pub(super) fn push_live(&self, channel: usize, until: u64) {
         let mut queue = self.lock();
         let deaf = queue.deaf;
+        let before = queue.items.len().checked_sub(2).and_then(|at| queue.items.get(at));
+        let is_said = match before {
+            Some(Item::Live { channel: same, until: earlier }) => *same == channel && *earlier >= until,
+            _ => false,
+        };
         match queue.items.back_mut() {
             Some(Item::Live { channel: same, until: earlier }) if *same == channel => *earlier = until,
+            // Answers with nothing new between them lie in one piece: each piece has room for more than one.
+            Some(Item::Answers { .. }) if is_said => {}
             _ if deaf => {}
             _ => queue.items.push_back(Item::Live { channel, until }),
         }
         drop(queue);
         self.bell.notify_one();
+    }
+
+    /// Nothing is wanted of this channel any more.
+    pub(super) fn forget_live(&self, channel: usize) {
+        let is_of = |item: &Item<_>| matches!(item, Item::Live { channel: of, .. } if *of == channel);
+        self.lock().items.retain(|item| !is_of(item));
     }
 
     /// An item that is not over stays first.
@@ -325,6 +338,11 @@ impl Inbox {
         drop(queue);
         self.room.notify_one();
         gone
+    }
+
+    /// Whether something stands in line.
+    pub(super) fn has_line(&self) -> bool {
+        !self.lock().items.is_empty()
     }
 
     pub(super) fn take_ready(&self) -> Vec<usize> {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::log::{Kind, LineView, Whole};
+use crate::json;
 
 /// A shell glob over a whole name: `*` is any text, `?` any one character; nothing else is special.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,38 +122,9 @@ impl Filter {
     }
 }
 
-/// The text of a JSON string; lone surrogates become U+FFFD.
+/// The text of a JSON string; lone surrogates become U+FFFD, as for whoever asks a name.
 fn decode(json: &[u8]) -> Cow<'_, str> {
-    let body = json.get(1..json.len().saturating_sub(1)).unwrap_or_default();
-    if !body.contains(&b'\\') {
-        return String::from_utf8_lossy(body);
-    }
-    match serde_json::from_slice::<String>(json) {
-        Ok(text) => Cow::Owned(text),
-        // serde_json gives lone surrogates to bytes only.
-        Err(_) => match serde_json::from_slice::<Bytes>(json) {
-            Ok(Bytes(bytes)) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
-            Err(_) => String::from_utf8_lossy(body),
-        },
-    }
-}
-
-struct Bytes(Vec<u8>);
-
-impl<'de> serde::Deserialize<'de> for Bytes {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Bytes;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                Ok(Bytes(bytes.to_vec()))
-            }
-        }
-        deserializer.deserialize_bytes(Visitor)
-    }
+    std::str::from_utf8(json).ok().and_then(json::unquote).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -196,5 +168,10 @@ mod tests {
         assert!(filter.wants_event("\"é\\\"x\"".as_bytes()));
         assert!(filter.wants_event(br#""a\ud800""#));
         assert!(!filter.wants_event(br#""b""#));
+        for name in [r#""a\ud800""#, r#""\udfff\u00e9""#, r#""\ud83d\ude00\"""#] {
+            let events = Some(vec![Pattern::new("??")]);
+            let one_each = Filter { events, ..filter.clone() };
+            assert!(one_each.wants_event(name.as_bytes()), "{name}");
+        }
     }
 }

@@ -3,14 +3,19 @@
 //! What a source holds or prints is never quoted, neither in messages nor in the log; a command's standard error is its
 //! own word to the log.
 
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
 
 use crate::json;
 use crate::secret::{MASK, Secret};
@@ -20,6 +25,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes an auth object may have.
 const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Files of all connections that are read at once. One that hangs keeps a thread, and others need theirs: without names and
+/// the state nothing goes on.
+static READERS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MAX_READERS)));
+const MAX_READERS: usize = 4;
 
 /// Bytes of a command's standard error that reach the log; the rest is read and dropped.
 const MAX_SAID: u64 = 16 * 1024;
@@ -63,34 +73,49 @@ pub(super) type Outcome = Result<Option<String>, String>;
 /// Reads the file's object.
 pub(super) async fn from_file(path: PathBuf) -> Outcome {
     let what = format!("auth_file {}", path.display());
-    let bytes = read_in_time(&what, &path).await?;
+    let bytes = read_in_time(&what, path).await?;
     checked(&what, bytes, '{').map(Some)
 }
 
 /// Reads a file's array, for a step of a script.
 pub(super) async fn args_from_file(path: PathBuf) -> Outcome {
     let what = format!("args_file {}", path.display());
-    let bytes = read_in_time(&what, &path).await?;
+    let bytes = read_in_time(&what, path).await?;
     checked(&what, bytes, '[').map(Some)
 }
 
-async fn read_in_time(what: &str, path: &Path) -> Result<Vec<u8>, String> {
+async fn read_in_time(what: &str, path: PathBuf) -> Result<Vec<u8>, String> {
     // A file on a network that is gone must not hold the connection up for ever.
-    match tokio::time::timeout(TIMEOUT, read_file(path)).await {
+    match tokio::time::timeout(TIMEOUT, in_a_thread(&READERS, move || read_file(&path))).await {
         Err(_) => Err(format!("{what}: reading took longer than {} s", TIMEOUT.as_secs())),
         Ok(Err(error)) => Err(format!("{what}: {error}")),
         Ok(Ok(bytes)) => Ok(bytes),
     }
 }
 
-async fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+/// Reads in a thread that may wait, and has one of the permits until it is through, also when nobody waits for it any more.
+async fn in_a_thread<T: Send + 'static>(
+    permits: &Arc<Semaphore>,
+    read: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+    let reading = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        read()
+    });
+    reading.await.map_err(io::Error::other)?
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     // Opening a pipe that nobody writes to would keep a thread for ever, whatever the limit of time.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = tokio::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).await?;
-    if !file.metadata().await?.is_file() {
-        return Err(std::io::Error::other("is no regular file"));
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("is no regular file"));
     }
-    read_up_to(file, MAX_BYTES + 1).await
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Runs the command and takes what it prints. Dropped before its end, it kills the command and all that it started.
@@ -123,7 +148,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(argv: &[String]) -> std::io::Result<Self> {
+    fn start(argv: &[String]) -> io::Result<Self> {
         let mut command = Command::new(program(argv));
         command.args(argv.get(1..).unwrap_or_default());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -141,7 +166,7 @@ impl Running {
         Ok(Self { child, group })
     }
 
-    async fn finish(mut self, say: impl Fn(&str)) -> std::io::Result<(ExitStatus, Vec<u8>)> {
+    async fn finish(mut self, say: impl Fn(&str)) -> io::Result<(ExitStatus, Vec<u8>)> {
         let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
         let printed = async {
             match stdout {
@@ -174,7 +199,7 @@ impl Drop for Running {
     }
 }
 
-async fn read_up_to(reader: impl AsyncRead + Unpin, most: u64) -> std::io::Result<Vec<u8>> {
+async fn read_up_to(reader: impl AsyncRead + Unpin, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(most).read_to_end(&mut bytes).await?;
     Ok(bytes)
@@ -260,6 +285,28 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let message = from_file(pipe.clone()).await.unwrap_err();
         assert_eq!(message, format!("auth_file {}: is no regular file", pipe.display()));
+    }
+
+    #[tokio::test]
+    async fn files_that_hang_leave_threads_to_others() {
+        let permits = Arc::new(Semaphore::new(2));
+        let read = |has: std::sync::mpsc::Receiver<()>| in_a_thread(&permits, move || Ok(has.recv().is_ok()));
+        let (mut hanging, mut given_up) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            let (release, has) = std::sync::mpsc::channel();
+            hanging.push(release);
+            given_up.push(Box::pin(read(has)));
+            assert!(futures_util::poll!(given_up.last_mut().expect("it was pushed")).is_pending());
+        }
+        // Nobody waits for them any more.
+        drop(given_up);
+        let (_release, has) = std::sync::mpsc::channel();
+        let mut waits = Box::pin(read(has));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        assert_eq!(permits.available_permits(), 0);
+        drop(waits);
+        drop(hanging);
+        assert_eq!(in_a_thread(&permits, || Ok(7)).await.expect("there is a thread"), 7);
     }
 
     #[tokio::test]

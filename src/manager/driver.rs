@@ -260,6 +260,10 @@ impl Driver {
                     self.state.hold(now);
                 }
                 self.blocked = Some((Arc::clone(&client.observer), until));
+                // It takes no room, and there may be much of it meanwhile.
+                for (key, output) in self.state.take_outgoing() {
+                    self.pass_on(key, output);
+                }
                 return;
             }
             if let Some((key, output)) = self.state.poll_output() {

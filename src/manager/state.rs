@@ -623,6 +623,17 @@ impl<T> State<T> {
         self.outputs.pop_front()
     }
 
+    /// All [`Output::Outgoing`], past whatever else is to be passed on.
+    pub fn take_outgoing(&mut self) -> VecDeque<(Key, Output<T>)> {
+        let is_outgoing = |(_, output): &(Key, Output<T>)| matches!(output, Output::Outgoing { .. });
+        if !self.outputs.iter().any(is_outgoing) {
+            return VecDeque::new();
+        }
+        let (outgoing, others) = std::mem::take(&mut self.outputs).into_iter().partition(is_outgoing);
+        self.outputs = others;
+        outgoing
+    }
+
     fn session(&self) -> Option<&Session> {
         match &self.phase {
             Phase::Open { session, .. } => Some(session),

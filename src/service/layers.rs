@@ -204,8 +204,11 @@ impl Reader {
             }
         };
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        // As a shell reads `*.toml`: editors keep what is not finished in files that begin with a dot.
+        let hidden =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         let mut paths: Vec<_> =
-            paths.filter(|path| path.extension().is_some_and(|it| it == "toml")).collect();
+            paths.filter(|path| path.extension().is_some_and(|it| it == "toml") && !hidden(path)).collect();
         paths.sort();
         for path in &paths {
             self.file(path);

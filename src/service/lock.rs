@@ -19,7 +19,7 @@ pub(super) enum LockError {
     Io(&'static str, io::Error),
 }
 
-/// A locked file, with our process id for whoever finds it locked. Dropped, it is removed.
+/// A locked file, with our process id, where there is room for it, for whoever finds it locked. Dropped, it is removed.
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
@@ -42,9 +42,9 @@ impl Lock {
             if !is_still(&path, &file) {
                 continue;
             }
-            let write =
+            // The lock holds without it, also where the disk is full.
+            let _named =
                 file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
-            write.map_err(|error| LockError::Io("write the lock file", error))?;
             return Ok(Self { path, file });
         }
         Err(LockError::Held(None))

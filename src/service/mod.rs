@@ -25,8 +25,8 @@ use tracing::{info, warn};
 
 use self::config::Config;
 use self::listener::{ListenError, Listener};
-use self::reload::{Origin, Reload};
-use self::signals::{Shutdown, Signals};
+use self::reload::{Origin, Reading, Reload};
+use self::signals::{EarlyHangup, Shutdown, Signals};
 use self::state::{Keeper, StateError};
 use self::systemd::{Teller, Word};
 use crate::api::server::{Pulse, Server};
@@ -88,8 +88,14 @@ pub enum Ended {
 }
 
 /// Runs the daemon until SIGTERM or SIGINT with `config`, which was read from `origin` and is read from there again when
-/// somebody asks. To be called once, before other threads start. `give_memory_back` is called when many programs have left.
-pub fn run(config: Config, origin: Origin, give_memory_back: fn()) -> Result<Ended, Error> {
+/// somebody asks; `early` was there before that first reading. To be called once, before other threads start.
+/// `give_memory_back` is called when many programs have left.
+pub fn run(
+    config: Config,
+    origin: Origin,
+    early: &EarlyHangup,
+    give_memory_back: fn(),
+) -> Result<Ended, Error> {
     let telemetry = telemetry::init(&config.log)?;
     raise_descriptors();
     // All messages are carried by one thread. Beside two workers, on two cores and in CPU time, 1,000 events a second to
@@ -102,10 +108,11 @@ pub fn run(config: Config, origin: Origin, give_memory_back: fn()) -> Result<End
         .enable_all()
         .build()?;
     let ended = runtime.block_on(async {
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::after(early)?;
         let listener = Listener::bind(&config.api.socket, config.api.mode, config.api.group.as_deref())?;
         let asked = CancellationToken::new();
-        let reload = Reload { origin, hangups: signals.hangups(), level: telemetry.level() };
+        let (hangups, level) = (signals.hangups(), telemetry.level());
+        let reload = Reload { origin, hangups, level, reading: Reading::default() };
         let serving = serve_reloading(config, Some(reload), give_memory_back, listener, asked.clone());
         tokio::pin!(serving);
         tokio::select! {
@@ -201,8 +208,10 @@ async fn serve_reloading(
     hub.release_attempts();
     if systemd::is_listening() {
         let (teller, stop) = (Arc::clone(&teller), stop.clone());
-        managers
-            .spawn(async move { tokio::join!(teller.keep_status(&stop), teller.keep_alive(&pulse, &stop)) });
+        managers.spawn(async move {
+            let (status, life) = (teller.keep_status(&stop), teller.keep_alive(&pulse, &stop));
+            tokio::join!(status, life, systemd::tell_what_waits(&stop))
+        });
     }
 
     let tidying = async {

@@ -3,10 +3,11 @@
 //! One reload follows the other. One that does not load changes nothing; what cannot change without a restart is named in
 //! the log and in the answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -47,6 +48,37 @@ pub(super) struct Reload {
     pub(super) hangups: Arc<Notify>,
     /// How much is logged.
     pub(super) level: Level,
+    /// How it is read.
+    pub(super) reading: Reading,
+}
+
+/// Reads in a thread that may wait. One that waits longer than we do keeps its thread, and others need theirs: until it
+/// ends nothing more is read.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    hangs: Mutex<Option<AbortHandle>>,
+}
+
+impl Reading {
+    async fn read<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+        let who = "a file of it, or the system's database of users and groups, does not answer";
+        if self.hangs().as_ref().is_some_and(|hangs| !hangs.is_finished()) {
+            return Err(format!("it is still being read for the reload before; {who}"));
+        }
+        let reading = tokio::task::spawn_blocking(read);
+        let hangs = reading.abort_handle();
+        match tokio::time::timeout(LOADING, reading).await {
+            Ok(read) => read.map_err(|error| error.to_string()),
+            Err(_) => {
+                *self.hangs() = Some(hangs);
+                Err(format!("it was not read within {} s; {who}", LOADING.as_secs()))
+            }
+        }
+    }
+
+    fn hangs(&self) -> MutexGuard<'_, Option<AbortHandle>> {
+        self.hangs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Reloads when asked to, until `stop`. `started` is what the daemon was started with.
@@ -100,15 +132,7 @@ impl Reload {
             Err(error) => warn!(%error, "the service manager was not told of the reload"),
         }
         let origin = self.origin.clone();
-        let loading = tokio::task::spawn_blocking(move || origin.load());
-        let Ok(loaded) = tokio::time::timeout(LOADING, loading).await else {
-            let seconds = LOADING.as_secs();
-            return Err(format!(
-                "it was not read within {seconds} s; a file of it, or the system's database of users and groups, does \
-                 not answer"
-            ));
-        };
-        loaded.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        self.reading.read(move || origin.load()).await?.map_err(|error| error.to_string())
     }
 
     /// None when the daemon ends.
@@ -164,7 +188,8 @@ impl Reload {
         }
         server.set_settings(api_settings(&config), stop).await;
         hub.set_settings(hub_settings(&config));
-        let changes = hub.reconfigure(prepared).await?;
+        // What a connection has yet to say before it leaves waits for room in its ring, maybe for long.
+        let changes = stop.run_until_cancelled(hub.reconfigure(prepared)).await??;
         for warning in warnings {
             warn!("{warning}");
         }
@@ -192,5 +217,27 @@ impl Config {
             ("state.dir", self.state_dir == other.state_dir),
         ];
         keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_that_hangs_keeps_one_thread() {
+        let reading = Reading::default();
+        let (release, hanging) = std::sync::mpsc::channel::<()>();
+        let first = reading.read(move || hanging.recv().is_ok());
+        let (first, ()) = tokio::join!(first, tokio::time::advance(LOADING));
+        assert!(first.unwrap_err().starts_with("it was not read within 10 s; a file"));
+        for _ in 0..3 {
+            let refused = reading.read(|| panic!("it takes a thread")).await;
+            assert!(refused.unwrap_err().starts_with("it is still being read for the reload before; a file"));
+        }
+        drop(release);
+        while reading.read(|| ()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
     }
 }

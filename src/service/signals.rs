@@ -4,12 +4,26 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::{Handle, SignalsInfo};
 use tokio::sync::Notify;
 use tracing::info;
+
+/// Remembers a SIGHUP that comes before [`Signals`] are there. Of itself the system would end the process for it.
+#[derive(Clone, Debug)]
+pub struct EarlyHangup(Arc<AtomicBool>);
+
+impl EarlyHangup {
+    /// Starts to listen, for as long as the process lives; needs no runtime.
+    pub fn new() -> io::Result<Self> {
+        let came = Arc::default();
+        signal_hook::flag::register(SIGHUP, Arc::clone(&came))?;
+        Ok(Self(came))
+    }
+}
 
 /// The signals that came, in order. While this lives none of them ends the process by itself.
 pub struct Signals {
@@ -40,8 +54,17 @@ impl Shutdown {
 impl Signals {
     /// Starts to listen; needs a tokio runtime around it.
     pub fn new() -> io::Result<Self> {
+        Self::after(&EarlyHangup(Arc::default()))
+    }
+
+    /// The same, and a SIGHUP that came earlier counts as well.
+    pub fn after(early: &EarlyHangup) -> io::Result<Self> {
         let stream = signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-        Ok(Self { handle: stream.handle(), stream, hangups: Arc::default() })
+        let hangups = Arc::new(Notify::new());
+        if early.0.load(Ordering::Acquire) {
+            hangups.notify_one();
+        }
+        Ok(Self { handle: stream.handle(), stream, hangups })
     }
 
     /// Notified of each SIGHUP while somebody waits in [`Signals::shutdown`]. Those that come before the one before was
@@ -94,5 +117,14 @@ mod tests {
             kill_process(getpid(), signal).unwrap();
             assert_eq!(signals.shutdown().await, shutdown);
         }
+    }
+
+    #[tokio::test]
+    async fn a_hangup_before_anybody_waits_for_it_counts() {
+        let early = EarlyHangup::new().unwrap();
+        kill_process(getpid(), Signal::HUP).unwrap();
+        while !early.0.load(Ordering::Acquire) {}
+        let signals = Signals::after(&early).unwrap();
+        signals.hangups().notified().await;
     }
 }

@@ -93,7 +93,9 @@ impl StateDir {
             }
             Ok(()) | Err(_) => {}
         }
-        let handle = File::open(dir).map_err(io("open this folder"))?;
+        // A pipe in its place would keep us for ever.
+        let handle = OpenOptions::new().read(true).custom_flags(flags(OFlags::NONBLOCK)).open(dir);
+        let handle = handle.map_err(io("open this folder"))?;
         let metadata = handle.metadata().map_err(io("look at this folder"))?;
         let unfit = |what: String| Err(StateError::Unfit { dir: dir.to_owned(), what });
         let user = rustix::process::geteuid().as_raw();
@@ -194,8 +196,7 @@ fn create(path: &Path) -> io::Result<File> {
 
 /// A file that only we can have written, and its size.
 fn open_own(path: &Path) -> Result<Option<(File, u64)>, String> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let flags = flags(OFlags::NOFOLLOW | OFlags::NONBLOCK);
     let cannot = |error| ReadError::Io(error).to_string();
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -212,6 +213,10 @@ fn open_own(path: &Path) -> Result<Option<(File, u64)>, String> {
         return Err("others can write it".to_owned());
     }
     Ok(Some((file, metadata.len())))
+}
+
+fn flags(flags: OFlags) -> i32 {
+    i32::try_from(flags.bits()).unwrap_or_default()
 }
 
 /// Keeps what is to outlive the process.

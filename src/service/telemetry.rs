@@ -9,6 +9,7 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::panic::PanicHookInfo;
 use std::path::Path;
@@ -16,10 +17,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, error};
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{FormatFields, Writer};
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
@@ -189,8 +193,46 @@ fn subscriber(
         .with_ansi(look == Look::Colour)
         // Printing that printing failed would panic on the same full disk.
         .log_internal_errors(false);
-    let lines = if look == Look::Json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
+    let lines = match look {
+        Look::Json => lines.json().flatten_event(true).boxed(),
+        Look::Colour => lines.fmt_fields(Coloured).boxed(),
+        Look::Text | Look::Journal => lines.boxed(),
+    };
     tracing_subscriber::registry().with(lines.with_filter(filter))
+}
+
+/// Prints fields for a terminal. What was there before is made visible, so that of all colours only ours stay.
+struct Coloured;
+
+impl<'a> FormatFields<'a> for Coloured {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'a>, fields: R) -> fmt::Result {
+        let mut printed = ColouredFields { writer, is_first: true, result: Ok(()) };
+        fields.record(&mut printed);
+        printed.result
+    }
+}
+
+struct ColouredFields<'a> {
+    writer: Writer<'a>,
+    is_first: bool,
+    result: fmt::Result,
+}
+
+impl Visit for ColouredFields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // What the log crate's records are told apart by.
+        if field.name().starts_with("log.") {
+            return;
+        }
+        let space = if std::mem::replace(&mut self.is_first, false) { "" } else { " " };
+        let value = format!("{value:?}").replace('\n', " ");
+        let value = visible(&value);
+        let written = match field.name() {
+            "message" => write!(self.writer, "{space}{value}"),
+            name => write!(self.writer, "{space}\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{value}"),
+        };
+        self.result = self.result.and(written);
+    }
 }
 
 /// What lines look like that wait to be written.
@@ -295,12 +337,16 @@ impl Queue {
         let queue = Arc::new(Self { look, state: Mutex::default(), changed: Condvar::new() });
         let source = Arc::clone(&queue);
         let run = move || {
+            let mut lost = 0;
+            let mut torn = false;
             loop {
                 let (line, dropped) = source.next();
-                // A line that cannot be written has nowhere left to be complained about.
-                let _ = to.write_all(&line);
-                if dropped > 0 {
-                    let _ = to.write_all(&look.dropped(dropped));
+                lost += dropped;
+                // One that cannot be written has nowhere left to be complained about but behind the next that can.
+                if !write(&mut to, &line, &mut torn) {
+                    lost += 1;
+                } else if lost > 0 && write(&mut to, &look.dropped(lost), &mut torn) {
+                    lost = 0;
                 }
                 let _ = to.flush();
             }
@@ -352,6 +398,26 @@ impl Queue {
         }
         true
     }
+}
+
+/// Writes a line, after the end of the one before if that was torn; says whether it was taken as a whole.
+fn write(to: &mut impl Write, line: &[u8], torn: &mut bool) -> bool {
+    if *torn && to.write_all(b"\n").is_err() {
+        return false;
+    }
+    *torn = false;
+    let mut left = line;
+    while !left.is_empty() {
+        match to.write(left) {
+            Ok(written @ 1..) => left = &left[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => {
+                *torn = left.len() < line.len();
+                return false;
+            }
+        }
+    }
+    true
 }
 
 struct Lines(Arc<Queue>);
@@ -501,7 +567,7 @@ pub(super) mod tests {
 
     #[test]
     fn nothing_from_elsewhere_talks_to_the_terminal() {
-        let foreign = "a\x1b[2J\x1b]0;t\x07\u{9b}31m\u{202e}b\u{2066}\u{2028}\r\u{8}";
+        let foreign = "a\x1b[8m\x1b[2J\x1b]0;t\x07\u{9b}31m\u{202e}b\u{2066}\u{2028}\r\u{8}";
         let say = || {
             let span = tracing::info_span!("consumer", client = foreign, shown = %foreign);
             let _entered = span.enter();
@@ -513,7 +579,9 @@ pub(super) mod tests {
             let colourless = anstream::adapter::strip_str(line).to_string();
             assert!(look == Look::Colour || colourless == line, "{look:?}: {line:?}");
             assert!(!colourless.contains(crate::service::visible::is_hidden), "{look:?}: {line:?}");
-            assert!(!line.contains("\x1b[2J") && !line.contains("\x1b]"), "{look:?}: {line:?}");
+            for code in ["\x1b[2J", "\x1b]", "\x1b[8m"] {
+                assert!(!line.contains(code), "{look:?}: {line:?}");
+            }
         }
         let json: serde_json::Value = serde_json::from_str(&logged("info", Look::Json, say)).unwrap();
         assert_eq!(json["event"], foreign, "JSON says it all the same");
@@ -569,6 +637,44 @@ pub(super) mod tests {
             .sum();
         assert_eq!(arrived + told, pushed);
         assert!(told >= 2 * QUEUE_BYTES / line.len() - 1, "{told}");
+    }
+
+    /// A disk that has no room, until it has.
+    struct Full {
+        room: mpsc::Receiver<usize>,
+        sink: Sink,
+    }
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.room.recv().unwrap_or(usize::MAX).min(bytes.len()) {
+                0 => Err(io::ErrorKind::StorageFull.into()),
+                room => self.sink.write(&bytes[..room]),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_torn_breaks_no_other_and_is_counted() {
+        let (has, room) = mpsc::channel();
+        let sink = Sink::default();
+        let queue = Queue::start(Full { room, sink: sink.clone() }, Look::Text).unwrap();
+        // The first line finds room for a part of it, the second for nothing, not even the end of the first.
+        for room in [4, 0, 0] {
+            has.send(room).unwrap();
+        }
+        drop(has);
+        for line in ["first\n", "second\n", "third\n", "fourth\n"] {
+            queue.push(line.as_bytes().to_vec());
+        }
+        assert!(queue.flush(Duration::from_secs(10)));
+        let written = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        let told = "WARN siod: log lines dropped, because nobody took them in time dropped=2";
+        assert_eq!(written.lines().collect::<Vec<_>>(), ["firs", "third", told, "fourth"]);
     }
 
     #[test]

@@ -275,7 +275,7 @@ impl Log {
     }
 }
 
-/// Hands on what comes; a service manager that does not listen would hold the daemon up.
+/// Hands on what comes as it comes, as a service manager does.
 async fn listen(socket: UnixDatagram, told: UnboundedSender<String>) {
     let mut message = [0; 1024];
     while let Ok(length) = socket.recv(&mut message).await {

@@ -324,6 +324,40 @@ async fn without_descriptors_nobody_is_harmed_and_who_came_meanwhile_is_served_l
 }
 
 #[tokio::test]
+async fn without_descriptors_those_who_have_stopped_writing_go_on_hearing() {
+    const PROGRAMS: usize = 24;
+    let (mut chat, mut ws) = Chat::joined("").await;
+    let before = descriptors(&chat.daemon);
+    let mut programs = Vec::new();
+    for _ in 0..PROGRAMS {
+        let mut program = Program::attach(&chat.daemon).await;
+        program.subscribe().await;
+        programs.push(program);
+    }
+    // There is one for half of them by which the daemon would notice that they are gone.
+    limit_descriptors(&chat.daemon, (before + PROGRAMS + PROGRAMS / 2) as u64);
+    for program in &mut programs {
+        program.write(b"{\"id\":2,\"method\":\"list\"}\n").await;
+        program.stream.get_mut().shutdown().await.expect("it is there");
+    }
+    for program in &mut programs {
+        assert!(program.line().await.contains("result"));
+    }
+    for i in 0..10 {
+        ws.send(&format!(r#"42["tick",{i}]"#)).await;
+        chat.consumer.hear(&event(&format!(r#""event":"tick","args":[{i}]"#))).await;
+        for program in &mut programs {
+            let line = program.line().await;
+            assert!(line.contains(&format!(r#""args":[{i}]"#)), "{line:?}");
+        }
+    }
+    drop(programs);
+    limit_descriptors(&chat.daemon, 1024);
+    let (after, _) = alone(&chat.daemon, &mut chat.consumer).await;
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
 async fn one_program_too_many_is_turned_away_and_harms_nobody() {
     let (mut chat, mut ws) = Chat::joined("[api]\nmax_consumers = 10\n").await;
     let mut programs = Vec::new();

@@ -318,7 +318,7 @@ async fn service_of_a_user() {
     ok(&as_alice("systemctl --user reload siod")).await;
     ok(&as_alice("systemctl --user stop siod.socket siod.service")).await;
     assert!(!Path::new(&socket).exists());
-    ok(&format!("systemctl stop user@{uid}.service")).await;
+    ok(&format!("systemctl stop user@{uid}.service user-runtime-dir@{uid}.service")).await;
 }
 
 /// A command of hers, with the groups that she has by now.
@@ -517,6 +517,11 @@ async fn rpm() {
 
     step("its upgrade restarts what runs");
     ok("systemctl enable --now siod").await;
+    ok("siod call hello").await;
+    let pid = property("MainPID").await;
+    ok("rpm --upgrade --replacepkgs --nodeps /siod-test/siod.rpm").await;
+    assert_ne!(property("MainPID").await, pid);
+    // A configuration that nobody has edited was written anew, and can be read all the same.
     ok("siod call hello").await;
     let pid = property("MainPID").await;
     std::fs::write(CONFIGURATION, "[connections]\n").expect("root may");

@@ -21,6 +21,10 @@ impl Channel {
         let SavedConnection { facts, log, sticky } = saved;
         let channel = Self::new(&facts.name, stream, NOTHING, stall, left_out);
         let mut inner = channel.lock();
+        // Without lines it is another connection than it was: only the counters go on.
+        if log.is_some() {
+            (inner.last_error, inner.last_disconnect) = (facts.last_error, facts.last_disconnect);
+        }
         inner.log = log.unwrap_or_else(|| Log::new(NOTHING, stall).starting_at(facts.seq + 1)).in_portions();
         inner.log.set_stall(stall);
         inner.session_began = facts.session_began;
@@ -28,8 +32,6 @@ impl Channel {
         inner.received = facts.received;
         inner.sent_before = facts.sent;
         inner.reconnects = facts.reconnects;
-        inner.last_error = facts.last_error;
-        inner.last_disconnect = facts.last_disconnect;
         inner.sticky = Sticky::of(sticky);
         drop(inner);
         channel
@@ -63,8 +65,8 @@ impl Channel {
         channel
     }
 
-    /// Writes what outlives the process: the counters, and with an `identity` also the lines and the session. Of a stream
-    /// that does not go on the ring means nothing.
+    /// Writes what outlives the process: the counters, and with an `identity` also the lines, the session and the last
+    /// failures. Of a stream that does not go on the ring means nothing.
     pub fn save<W: Write>(
         &self,
         whole: bool,
@@ -81,8 +83,8 @@ impl Channel {
             received: inner.received,
             sent: inner.sent_before + inner.counters.sent,
             reconnects: inner.reconnects,
-            last_error: inner.last_error.clone(),
-            last_disconnect: inner.last_disconnect.clone(),
+            last_error: inner.last_error.clone().filter(|_| identity.is_some()),
+            last_disconnect: inner.last_disconnect.clone().filter(|_| identity.is_some()),
             session,
             identity,
         };

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::{Consumer, Heard, Replaying, State, View};
 use crate::hub::access::Rights;
 use crate::hub::channel::{Channel, Snapshot, Start};
-use crate::hub::inbox::Goodbye;
+use crate::hub::inbox::{Goodbye, Inbox};
 use crate::hub::subscription::{Filter, Pattern};
 
 /// Subscriptions one consumer may have.
@@ -122,7 +122,7 @@ impl Consumer {
             }
         }
         for key in left {
-            state.leave(key);
+            state.leave(key, &self.inbox);
         }
         true
     }
@@ -163,7 +163,7 @@ impl Consumer {
         for replaying in self.inbox.take_replays(|replaying| replaying.is_of(channel)) {
             replaying.end();
         }
-        state.unhear(key);
+        state.unhear(key, &self.inbox);
         true
     }
 
@@ -180,7 +180,7 @@ impl Consumer {
             .map(|(key, _)| key)
             .collect();
         for key in hidden {
-            state.unhear(key);
+            state.unhear(key, &self.inbox);
         }
         *self.rights.lock().unwrap_or_else(PoisonError::into_inner) = rights;
     }
@@ -217,16 +217,18 @@ impl State {
     }
 
     /// Whichever subscriptions heard this channel do so no more.
-    fn unhear(&mut self, key: usize) {
+    fn unhear(&mut self, key: usize, inbox: &Inbox) {
         let heard = std::mem::take(&mut self.views[key].heard);
         for _watcher in heard.iter().filter(|heard| heard.filter.outgoing) {
             self.views[key].channel.watch(false);
         }
-        self.leave(key);
+        self.leave(key, inbox);
     }
 
     /// Nobody hears this channel any more.
-    fn leave(&mut self, key: usize) {
+    fn leave(&mut self, key: usize, inbox: &Inbox) {
+        // The next view may get the key.
+        inbox.forget_live(key);
         if let Ok(place) = self.place_of(self.views[key].channel.name()) {
             self.by_name.remove(place);
         }

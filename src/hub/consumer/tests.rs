@@ -6,12 +6,14 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 use futures_util::FutureExt;
 
+use super::writing::BATCH_BYTES;
 use super::*;
 use crate::hub::channel::Start;
 use crate::hub::inbox::MAX_ANSWER_BYTES;
 use crate::hub::log;
 use crate::hub::subscription::{LifecycleFilter, Pattern};
 use crate::manager::{Lifecycle, Observer, Status};
+use crate::socketio::{Args, Name};
 
 #[test]
 fn a_replay_ends_where_the_rights_end() {
@@ -37,9 +39,9 @@ fn a_replay_ends_where_the_rights_end() {
 }
 
 /// A socket that takes so many bytes.
-struct Socket {
-    room: Mutex<usize>,
-    taken: Mutex<Vec<u8>>,
+pub(super) struct Socket {
+    pub(super) room: Mutex<usize>,
+    pub(super) taken: Mutex<Vec<u8>>,
 }
 
 impl Outlet for Socket {
@@ -121,6 +123,176 @@ fn what_a_resting_consumer_hears_is_written_at_once_and_in_order() {
     say();
     assert_eq!(written(), "", "it was told goodbye");
     consumer.detach();
+}
+
+pub(super) fn consumer() -> Arc<Consumer> {
+    let identity = Identity { pid: None, uid: 0, gid: 0 };
+    Arc::new(Consumer::new(1, identity, Rights::everywhere(Role::Read), Lag::Skip))
+}
+
+fn channel(name: &str) -> Arc<Channel> {
+    channel_of(name, log::Settings { events: 100, bytes: 100_000 })
+}
+
+pub(super) fn channel_of(name: &str, history: log::Settings) -> Arc<Channel> {
+    Arc::new(Channel::new(name, "stream".into(), history, Duration::from_secs(1), Arc::default()))
+}
+
+/// Subscribes to a channel; the answer reads `subscribed`.
+pub(super) fn subscribe(consumer: &Arc<Consumer>, channel: &Arc<Channel>, start: Start) {
+    let filter = Arc::new(Filter { events: None, lifecycle: LifecycleFilter::All, outgoing: false });
+    let subscription = Subscription { connections: Pattern::new(channel.name()), filter, sticky: false };
+    let answer = |_: &Subscribed, out: &mut BytesMut| out.put_slice(b"subscribed\n");
+    consumer.inbox.expect_answer();
+    assert!(consumer.subscribe(subscription, start, vec![Arc::clone(channel)], answer).is_some());
+}
+
+/// One more line of a channel.
+fn say(channel: &Channel) {
+    channel.lifecycle(&Lifecycle::Ready, &Status::default());
+    channel.publish();
+}
+
+pub(super) fn answer(consumer: &Consumer, text: &str) {
+    consumer.inbox.expect_answer();
+    consumer.inbox.answer(|out| out.put_slice(format!("{text}\n").as_bytes()));
+}
+
+/// All that there is to take: answers as they are (the first letter of long ones), notifications as `connection seq`.
+fn taken(consumer: &Consumer) -> Vec<String> {
+    let mut all = Vec::new();
+    loop {
+        let mut out = Vec::new();
+        consumer.take(&mut out);
+        if out.is_empty() {
+            break;
+        }
+        all.extend(out);
+    }
+    let said = |line: &str| match line.split_once(r#""connection":""#) {
+        Some((_, rest)) => {
+            let (name, rest) = rest.split_once(r#"","seq":"#).unwrap();
+            format!("{name} {}", rest.split(',').next().unwrap())
+        }
+        None if line.len() > 100 => line[..1].to_owned(),
+        None => line.to_owned(),
+    };
+    String::from_utf8(all.concat()).unwrap().lines().map(said).collect()
+}
+
+#[test]
+fn what_stood_in_line_for_a_connection_is_nothing_for_the_next_one_in_its_place() {
+    let (consumer, chat, lobby) = (consumer(), channel("chat"), channel("lobby"));
+    subscribe(&consumer, &chat, Start::Live);
+    assert_eq!(taken(&consumer), ["subscribed"]);
+    for _ in 0..3 {
+        say(&chat);
+    }
+    consumer.hear_first("chat");
+    answer(&consumer, "answer");
+    assert!(consumer.unsubscribe(1));
+    answer(&consumer, "unsubscribed");
+    subscribe(&consumer, &lobby, Start::Live);
+    say(&lobby);
+    assert_eq!(taken(&consumer), ["answer", "unsubscribed", "subscribed", "lobby 1"]);
+}
+
+#[test]
+fn live_lines_wait_for_what_stands_in_line_however_much_that_is() {
+    let (consumer, chat) = (consumer(), channel("chat"));
+    say(&chat);
+    say(&chat);
+    answer(&consumer, &"x".repeat(BATCH_BYTES));
+    subscribe(&consumer, &chat, Start::Last(2));
+    say(&chat);
+    assert_eq!(taken(&consumer), ["x", "subscribed", "chat 1", "chat 2", "chat 3"]);
+
+    say(&chat);
+    consumer.hear_first("chat");
+    answer(&consumer, &"y".repeat(BATCH_BYTES));
+    say(&chat);
+    consumer.hear_first("chat");
+    answer(&consumer, "z");
+    say(&chat);
+    assert_eq!(taken(&consumer), ["chat 4", "y", "chat 5", "z", "chat 6"]);
+}
+
+#[test]
+fn answers_with_nothing_new_between_them_lie_in_one_piece() {
+    let (consumer, chat) = (consumer(), channel("chat"));
+    subscribe(&consumer, &chat, Start::Live);
+    say(&chat);
+    let answered = |count| {
+        for number in 0..count {
+            consumer.hear_first("chat");
+            answer(&consumer, &number.to_string());
+        }
+    };
+    answered(3);
+    say(&chat);
+    answered(2);
+    let mut out = Vec::new();
+    consumer.take(&mut out);
+    assert_eq!(out.len(), 5);
+    answered(1);
+    consumer.take(&mut out);
+    let text = String::from_utf8(out.concat()).unwrap();
+    let said: Vec<_> = text.lines().map(|line| if line.len() > 100 { "line" } else { line }).collect();
+    assert_eq!(said, ["subscribed", "line", "0", "1", "2", "line", "0", "1", "0"]);
+}
+
+#[test]
+fn no_connection_waits_for_ever_for_the_lines_of_another() {
+    let history = log::Settings { events: 1000, bytes: 64 * BATCH_BYTES };
+    let (consumer, busy, quiet) =
+        (consumer(), channel_of("busy", history.clone()), channel_of("quiet", history));
+    subscribe(&consumer, &busy, Start::Live);
+    subscribe(&consumer, &quiet, Start::Live);
+    assert_eq!(taken(&consumer), ["subscribed", "subscribed"]);
+    let args = Args::from_array(format!("[\"{}\"]", "x".repeat(BATCH_BYTES)).into()).unwrap();
+    let speak = || {
+        for _ in 0..2 {
+            busy.event(Name::new("e").view(), args.view(), None);
+        }
+        busy.publish();
+    };
+    speak();
+    say(&quiet);
+    for round in 0..4 {
+        let mut out = Vec::new();
+        consumer.take(&mut out);
+        if out.iter().any(|slice| slice.windows(5).any(|word| word == b"quiet")) {
+            assert!(round < 2);
+            return;
+        }
+        // As much as it has taken comes again.
+        speak();
+    }
+    panic!("it was not heard");
+}
+
+#[test]
+fn no_connection_waits_for_ever_for_the_answers_of_another() {
+    let (consumer, chat, lobby) = (consumer(), channel("chat"), channel("lobby"));
+    subscribe(&consumer, &chat, Start::Live);
+    subscribe(&consumer, &lobby, Start::Live);
+    assert_eq!(taken(&consumer), ["subscribed", "subscribed"]);
+    say(&lobby);
+    let mut out = Vec::new();
+    for round in 0..8 {
+        // Before what was taken is written, as much stands in line again.
+        for _ in 0..2 {
+            say(&chat);
+            consumer.hear_first("chat");
+            answer(&consumer, &"x".repeat(BATCH_BYTES));
+        }
+        consumer.take(&mut out);
+        if out.iter().any(|slice| slice.windows(5).any(|word| word == b"lobby")) {
+            assert!(round < 4);
+            return;
+        }
+    }
+    panic!("it was not heard");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::hub::inbox::{Goodbye, Item};
 use crate::hub::log::{LineView, Read};
 
 /// What is given to the socket in one go, roughly.
-const BATCH_BYTES: usize = 256 * 1024;
+pub(super) const BATCH_BYTES: usize = 256 * 1024;
 
 /// Where the lines of a consumer go.
 pub trait Outlet: Send + Sync {
@@ -124,6 +124,16 @@ impl Consumer {
         }
         if bytes >= BATCH_BYTES {
             self.inbox.ring();
+            if self.inbox.has_line() {
+                // Live lines come neither before what stands there nor after all that is yet to: the next batches may be
+                // as large.
+                for key in self.inbox.take_ready() {
+                    if let Some(view) = state.views.get(key) {
+                        self.inbox.push_live(key, view.channel.head());
+                    }
+                }
+                return;
+            }
         }
         let mut live = 0;
         let mut ready = self.inbox.take_ready().into_iter();
@@ -133,7 +143,9 @@ impl Consumer {
                 break;
             }
         }
-        for key in ready {
+        // Those that were read and have more are behind those that were not.
+        let again = if ready.len() > 0 { self.inbox.take_ready() } else { Vec::new() };
+        for key in ready.chain(again) {
             self.inbox.news(key);
         }
     }

@@ -8,7 +8,7 @@ use super::{Client, Driver, Waiter};
 use crate::manager::state::Key;
 use crate::manager::ticket::Ticket;
 use crate::manager::{Command, Counters, Observer, Sessions, SocketSettings, Status};
-use crate::socketio::{Emit, Recoverable};
+use crate::socketio::{Emit, EmitError, Recoverable};
 
 impl Driver {
     pub(super) fn command(&mut self, now: Instant, command: Command) {
@@ -85,7 +85,10 @@ impl Driver {
             Some((last, emits)) if Arc::ptr_eq(last, asker) => *emits += 1,
             _ => self.taken.push((Arc::clone(asker), 1)),
         }
-        let Some(client) = self.clients.get(&key) else { return };
+        // It may have waited at the gate when the connection was closed.
+        let Some(client) = self.clients.get(&key).filter(|_| self.state.contains(key)) else {
+            return self.answered.extend(ticket.settled(Err(EmitError::Closed), false));
+        };
         self.state.set_watched(key, client.observer.is_watched());
         let writable = self.link.transport().is_some_and(|transport| transport.is_writable());
         let Some((outcome, ticket)) = self.state.emit(now, key, emit, Waiter::Emit(ticket), writable) else {

@@ -1,6 +1,7 @@
 //! The task of a Manager against a server that speaks literal packets.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +22,8 @@ const OPEN: &str = r#"0{"sid":"S","upgrades":[],"pingInterval":25000,"pingTimeou
 #[derive(Debug)]
 struct Ear {
     heard: mpsc::UnboundedSender<String>,
+    /// It has no room, and watches what is emitted.
+    full: AtomicBool,
     room_changed: Notify,
 }
 
@@ -28,7 +31,7 @@ impl Observer for Ear {
     fn event(&self, name: NameView<'_>, _: ArgsView<'_>, ack: Option<u64>) -> bool {
         assert!(name.decoded() != "boom", "a defect that the test made");
         let _ = self.heard.send(format!("{} {ack:?}", name.decoded()));
-        true
+        !self.full.load(Ordering::Relaxed)
     }
 
     fn lifecycle(&self, event: &Lifecycle, status: &Status) {
@@ -40,20 +43,23 @@ impl Observer for Ear {
         let _ = self.heard.send(format!("{} {what} {}", event.name(), status.active));
     }
 
-    fn outgoing(&self, _: &Name, _: &Args, _: u64) {}
+    fn outgoing(&self, name: &Name, _: &Args, _: u64) {
+        let _ = self.heard.send(format!("outgoing {}", name.decoded()));
+    }
 
     fn lost(&self, _: &Name, _: Loss) {}
 
     fn said(&self, _: &str, _: &str) {}
 
     fn is_watched(&self) -> bool {
-        false
+        self.full.load(Ordering::Relaxed)
     }
 
     fn update(&self, _: &Status, _: Counters) {}
 
-    fn room(&self, _: Instant) -> Room {
-        Room::Free
+    fn room(&self, now: Instant) -> Room {
+        let is_full = self.full.load(Ordering::Relaxed);
+        if is_full { Room::Full { until: now + Duration::from_hours(1) } } else { Room::Free }
     }
 
     fn room_changed(&self) -> &Notify {
@@ -69,7 +75,10 @@ struct Lost(mpsc::UnboundedSender<String>);
 impl Asker for Lost {
     fn taken(&self, _: usize) {}
 
-    fn settled(&self, _: &Id, _: Result<Sent, EmitError>, _: bool) -> bool {
+    fn settled(&self, id: &Id, result: Result<Sent, EmitError>, _: bool) -> bool {
+        if let Err(error) = result {
+            let _ = self.0.send(format!("{id:?}: {error}"));
+        }
         false
     }
 
@@ -90,6 +99,7 @@ struct World {
     commands: queue::Sender,
     heard: mpsc::UnboundedReceiver<String>,
     tell: mpsc::UnboundedSender<String>,
+    ear: Arc<Ear>,
     common: Common,
     slept: Arc<Mutex<Duration>>,
     _task: JoinSet<()>,
@@ -113,7 +123,9 @@ impl World {
         let mut task = JoinSet::new();
         task.spawn(driver.run());
         let (tell, heard) = mpsc::unbounded_channel();
-        let observer = Arc::new(Ear { heard: tell.clone(), room_changed: Notify::new() });
+        let ear = Ear { heard: tell.clone(), full: AtomicBool::new(false), room_changed: Notify::new() };
+        let ear = Arc::new(ear);
+        let observer = Arc::clone(&ear) as Arc<_>;
         let settings = SocketSettings {
             namespace: "/".into(),
             auth: Auth::None,
@@ -124,7 +136,7 @@ impl World {
             max_attachments: Some(10),
             returns: Returns::default(),
         };
-        let world = Self { listener, commands, heard, tell, common, slept, _task: task };
+        let world = Self { listener, commands, heard, tell, ear, common, slept, _task: task };
         let settings = Box::new(settings);
         world.command(Command::Add { key: 1, settings, first_ack: 7, session: None, observer });
         world.command(Command::Connect { key: 1, done: Box::new(|()| {}) });
@@ -173,6 +185,46 @@ async fn a_panic_costs_the_session_and_nothing_else() {
     world.hears(&["disconnect transport error true", "reconnect_attempt  true"]).await;
     let _server = world.join("C").await;
     world.hears(&["reconnect  true", "connect C true"]).await;
+}
+
+#[tokio::test]
+async fn an_emit_whose_turn_comes_after_the_close_is_told_so() {
+    let mut world = World::start().await;
+    let _server = world.join("A").await;
+    world.hears(&["connect A true"]).await;
+    let emit = || {
+        let emit =
+            Emit { name: Name::new("e"), args: Args::default(), ack: None, volatile: false, sender: 1 };
+        let ticket = Ticket::new(Arc::new(Lost(world.tell.clone())), Id::default());
+        world.command(Command::Emit { key: 1, emit, share: 0, ticket });
+    };
+    let (done, removed) = manager::done();
+    world.command(Command::Remove { key: 1, done });
+    emit();
+    removed.await;
+    emit();
+    let refused = "Id(None): the connection was closed; nothing was sent";
+    world.hears(&[refused, "disconnect io client disconnect false", refused]).await;
+}
+
+#[tokio::test]
+async fn what_is_emitted_is_shown_while_events_wait_for_room() {
+    let mut world = World::start().await;
+    let mut server = world.join("A").await;
+    world.hears(&["connect A true"]).await;
+    world.ear.full.store(true, Ordering::Relaxed);
+    server.send(Message::text(r#"42["late"]"#)).await.unwrap();
+    for name in ["x", "y", "z"] {
+        let emit =
+            Emit { name: Name::new(name), args: Args::default(), ack: None, volatile: false, sender: 1 };
+        let ticket = Ticket::new(Arc::new(Lost(world.tell.clone())), Id::default());
+        world.command(Command::Emit { key: 1, emit, share: 0, ticket });
+        assert_eq!(server.next().await.unwrap().unwrap(), Message::text(format!(r#"42["{name}"]"#)));
+        world.hears(&[&format!("outgoing {name}")]).await;
+    }
+    world.ear.full.store(false, Ordering::Relaxed);
+    world.ear.room_changed.notify_one();
+    world.hears(&["late None"]).await;
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod losses;
 mod namespaces;
 mod old_servers;
 mod scripts;
+mod shortcuts;
 mod upgrades;
 
 /// Something that befalls the world, and what it says then.

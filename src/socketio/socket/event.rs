@@ -195,6 +195,9 @@ pub enum EmitError {
     /// The server would end the session.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    /// There is no socket any more.
+    #[error("the connection was closed; nothing was sent")]
+    Closed,
 }
 
 /// Why a question of the server was not answered.

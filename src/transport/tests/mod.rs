@@ -1,5 +1,6 @@
 //! Both transports against servers on loopback that speak literal bytes.
 
+mod input;
 mod polling;
 mod server;
 mod tls;
