@@ -141,6 +141,11 @@ impl<'a> World<'a> {
                 any = true;
                 self.output(key, output);
             }
+            if self.full {
+                for (key, output) in self.state.take_outgoing() {
+                    self.output(key, output);
+                }
+            }
             while let Some(action) = self.state.poll_action() {
                 any = true;
                 self.act(action);
