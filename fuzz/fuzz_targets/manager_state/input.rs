@@ -75,7 +75,9 @@ pub(crate) enum Happening {
     Wants(Want),
     /// The driver sees something, or does.
     Sees(Sight),
-    /// The server says something.
+    /// The server says something of a namespace.
+    HearsOf { namespace: Option<Which>, what: Said },
+    /// It says something else.
     Hears(Word),
 }
 
@@ -140,7 +142,6 @@ pub(crate) enum Sight {
 pub(crate) enum Word {
     Handshake { upgrades: bool, interval: u8, max_payload: Option<u8> },
     Engine(Engine),
-    Of { namespace: Option<Which>, what: Said },
     Text(String),
     Bytes(Vec<u8>),
 }
@@ -187,17 +188,9 @@ pub(crate) enum Engine {
     Noop,
 }
 
-/// What the server says of a namespace.
+/// What the server says of a namespace: mostly what changes nothing, as servers do.
 #[derive(Arbitrary, Debug)]
 pub(crate) enum Said {
-    LetsIn {
-        private: Option<bool>,
-    },
-    LetsInAsOfOld,
-    Refuses,
-    RefusesWithText,
-    RefusesWithObject,
-    SendsAway,
     Event {
         id: Option<u8>,
         size: u8,
@@ -209,6 +202,18 @@ pub(crate) enum Said {
         back: Option<u8>,
         good: bool,
     },
+    Turn(Turn),
+}
+
+/// What changes whether a socket is connected.
+#[derive(Arbitrary, Debug)]
+pub(crate) enum Turn {
+    LetsIn { private: Option<bool> },
+    LetsInAsOfOld,
+    Refuses,
+    RefusesWithText,
+    RefusesWithObject,
+    SendsAway,
 }
 
 impl Setup {
@@ -381,14 +386,16 @@ pub(crate) fn handshake(upgrades: bool, interval: u8, max_payload: Option<u8>) -
 pub(crate) fn messages(namespace: Option<Which>, what: &Said, last_id: u64, parser: Parser) -> Vec<Message> {
     let json = |text: &'static str| Some(ByteString::from_static(text));
     let body = match what {
-        Said::LetsIn { private: None } => Body::Connect(json(r#"{"sid":"I"}"#)),
-        Said::LetsIn { private: Some(true) } => Body::Connect(json(r#"{"sid":"I","pid":"P"}"#)),
-        Said::LetsIn { private: Some(false) } => Body::Connect(json(r#"{"sid":"J","pid":"Q"}"#)),
-        Said::LetsInAsOfOld => Body::Connect(None),
-        Said::Refuses => Body::ConnectError(None),
-        Said::RefusesWithText => Body::ConnectError(json(r#""no""#)),
-        Said::RefusesWithObject => Body::ConnectError(json(r#"{"message":"no","data":{"code":7}}"#)),
-        Said::SendsAway => Body::Disconnect,
+        Said::Turn(Turn::LetsIn { private: None }) => Body::Connect(json(r#"{"sid":"I"}"#)),
+        Said::Turn(Turn::LetsIn { private: Some(true) }) => Body::Connect(json(r#"{"sid":"I","pid":"P"}"#)),
+        Said::Turn(Turn::LetsIn { private: Some(false) }) => Body::Connect(json(r#"{"sid":"J","pid":"Q"}"#)),
+        Said::Turn(Turn::LetsInAsOfOld) => Body::Connect(None),
+        Said::Turn(Turn::Refuses) => Body::ConnectError(None),
+        Said::Turn(Turn::RefusesWithText) => Body::ConnectError(json(r#""no""#)),
+        Said::Turn(Turn::RefusesWithObject) => {
+            Body::ConnectError(json(r#"{"message":"no","data":{"code":7}}"#))
+        }
+        Said::Turn(Turn::SendsAway) => Body::Disconnect,
         Said::Event { id, size, binary, offset } => Body::Event {
             id: id.map(u64::from),
             name: Name::new("said"),

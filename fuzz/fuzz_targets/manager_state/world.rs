@@ -111,7 +111,7 @@ impl<'a> World<'a> {
 
     /// Lives through one thing that happens, and what comes of it.
     pub(crate) fn live(&mut self, happening: &Happening) {
-        if !matches!(happening, Happening::Hears(_)) {
+        if !matches!(happening, Happening::HearsOf { .. } | Happening::Hears(_)) {
             self.following = None;
         }
         self.happen(happening);

@@ -8,7 +8,7 @@ use siod::socketio::Sent;
 
 use super::ticket::Ticket;
 use super::{Asked, World};
-use crate::input::{self, Auth, Emitted, Happening, NAMESPACES, Said, Sight, Want, Which, Word};
+use crate::input::{self, Auth, Emitted, Happening, NAMESPACES, Said, Sight, Turn, Want, Which, Word};
 
 impl World<'_> {
     pub(super) fn happen(&mut self, happening: &Happening) {
@@ -16,6 +16,7 @@ impl World<'_> {
             Happening::GoesWell { socket, max_payload } => self.go_well(*socket, *max_payload),
             Happening::Wants(want) => self.want(want),
             Happening::Sees(sight) => self.see(sight),
+            Happening::HearsOf { namespace, what } => self.hear_of(*namespace, what),
             Happening::Hears(word) => self.listen(word),
         }
     }
@@ -31,8 +32,7 @@ impl World<'_> {
         self.hear(input::handshake(true, u8::MAX, max_payload));
         self.see(&Sight::Auth { socket: which, auth: Auth::None });
         self.settle();
-        let what = Said::LetsIn { private: Some(true) };
-        self.listen(&Word::Of { namespace: Some(which), what });
+        self.hear_of(Some(which), &Said::Turn(Turn::LetsIn { private: Some(true) }));
     }
 
     fn want(&mut self, want: &Want) {
@@ -124,17 +124,18 @@ impl World<'_> {
         }
     }
 
+    fn hear_of(&mut self, namespace: Option<Which>, what: &Said) {
+        for message in input::messages(namespace, what, self.wire.last_id(), self.setup.parser()) {
+            self.hear(Packet::Message(message));
+        }
+    }
+
     fn listen(&mut self, word: &Word) {
         match *word {
             Word::Handshake { upgrades, interval, max_payload } => {
                 self.hear(input::handshake(upgrades, interval, max_payload));
             }
             Word::Engine(ref packet) => self.hear(packet.packet()),
-            Word::Of { namespace, ref what } => {
-                for message in input::messages(namespace, what, self.wire.last_id(), self.setup.parser()) {
-                    self.hear(Packet::Message(message));
-                }
-            }
             Word::Text(ref text) => self.hear(Packet::Message(Message::Text(text.as_str().into()))),
             Word::Bytes(ref bytes) => self.hear(Packet::Message(input::garbage(bytes))),
         }
