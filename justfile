@@ -30,6 +30,10 @@ bench *arguments:
 compare *arguments:
     cargo run --release --manifest-path benches/compare/Cargo.toml --target-dir target -- {{arguments}}
 
+# Looks for what nobody thought of, with one of the targets that `cargo fuzz list` names; needs cargo-fuzz and a C++ compiler.
+fuzz target *arguments:
+    cargo fuzz run --sanitizer none --target-dir target {{target}} -- {{arguments}}
+
 # Licences and banned crates; needs cargo-deny.
 deny:
     cargo deny check licenses bans sources

@@ -22,6 +22,10 @@ use crate::service::visible::is_hidden;
 /// A larger configuration is a mistake, like a path to a device.
 const LARGEST_FILE: u64 = 4 << 20;
 
+/// What the layering has everything under. Of keys at the top it would take dots and brackets for paths, and make room for
+/// as many elements as a number in brackets says; below it takes keys as they are.
+const ALL: &str = "all";
+
 /// Where a key stands: `["connections", "chat", "url"]`; an index of an array is `[0]`.
 pub(super) type Key = Vec<String>;
 
@@ -168,7 +172,8 @@ impl Reader {
             .iter()
             .fold(config::Config::builder(), |builder, layer| builder.add_source(layer.clone()));
         let tree = builder.build().and_then(config::Config::try_deserialize::<Value>);
-        tree.map_err(|error| vec![error.to_string()])
+        let mut tree = tree.map_err(|error| vec![error.to_string()])?;
+        Ok(tree.get_mut(ALL).map_or_else(|| Value::Object(serde_json::Map::new()), Value::take))
     }
 
     fn file(&mut self, path: &Path) {
@@ -319,7 +324,7 @@ impl Reader {
     }
 
     fn add(&mut self, tree: &Value) {
-        match Map::<String, Laid>::deserialize(tree) {
+        match Map::<String, Laid>::deserialize(nested(&[ALL.to_owned()], tree.clone())) {
             Ok(map) => self.layers.push(Layer(map)),
             Err(error) => self.problems.push(error.to_string()),
         }
