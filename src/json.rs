@@ -304,7 +304,7 @@ fn unescape(escape: &str) -> (char, usize) {
     }
 }
 
-/// `uXXXX`, or the pair `uXXXX\uXXXX` of a high and a low surrogate.
+/// A `u` with its four hexadecimal digits, or two of these, with a `\` between them, that are a high and a low surrogate.
 fn unescape_unit(escape: &str) -> (char, usize) {
     let Some(unit) = hex_unit(escape) else {
         return (char::REPLACEMENT_CHARACTER, 1);

@@ -195,7 +195,7 @@ impl Channel {
         inner.log.forget();
         inner.sticky.forget();
         // The next of this name can be another server's.
-        (inner.last_error, inner.last_disconnect) = (None, None);
+        (inner.last_error, inner.last_disconnect, inner.failed_step) = (None, None, None);
         inner.status = Status::default();
         inner.fail_waiting("it was closed");
         inner.wake();

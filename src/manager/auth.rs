@@ -26,10 +26,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes an auth object may have.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Files of all connections that are read at once. One that hangs keeps a thread, and others need theirs: without names and
-/// the state nothing goes on.
-static READERS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MAX_READERS)));
+/// Files of all connections that may be read at once.
 const MAX_READERS: usize = 4;
+
+/// One permit a file. One that hangs keeps a thread, and others need theirs: without names and the state nothing goes on.
+static READERS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MAX_READERS)));
 
 /// Bytes of a command's standard error that reach the log; the rest is read and dropped.
 const MAX_SAID: u64 = 16 * 1024;
