@@ -99,6 +99,10 @@ impl Asker for Asking {
         }
     }
 
+    fn is_gone(&self) -> bool {
+        self.inbox.is_deaf()
+    }
+
     fn publish(&self) {
         self.unpublished.store(false, Ordering::Relaxed);
         self.consumer.write_at_once();

@@ -268,7 +268,10 @@ impl Hub {
 
     /// A program is gone, and with it the connections that only it kept open.
     pub async fn detach(&self, consumer: &Consumer) {
-        consumer.detach();
+        consumer.stop_listening();
+        if consumer.inbox().expects_answers() {
+            self.common.asker_left();
+        }
         self.departures.add(1);
         let orphans: Vec<String> = {
             let mut state = self.lock();

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -36,6 +37,9 @@ use crate::transport::Connector;
 
 /// Between a panic and the new beginning.
 const AFTER_PANIC: Duration = Duration::from_millis(100);
+
+/// Between two looks at what is kept for programs that are gone.
+const FORGETTING: Duration = Duration::from_secs(1);
 
 /// Packets or commands taken in a row before everybody else has a turn.
 const BATCH: usize = 128;
@@ -79,6 +83,14 @@ enum Wanted {
     Args,
 }
 
+/// Programs that left, of all Managers.
+struct Departures {
+    left: Arc<AtomicU64>,
+    /// How many had left when what was kept for them was dropped.
+    seen: u64,
+    looked: Instant,
+}
+
 pub(super) struct Driver {
     settings: Settings,
     state: State<Waiter>,
@@ -106,6 +118,7 @@ pub(super) struct Driver {
     alarm: Alarm,
     awake: BoxFuture<watch::Receiver<()>>,
     turn: Arc<Semaphore>,
+    departures: Departures,
     clock: Clock,
     /// What is in every request that nobody else may see.
     secrets: Secrets,
@@ -147,6 +160,7 @@ impl Driver {
             alarm: Alarm::default(),
             awake: waking(common.awake.subscribe()),
             turn: Arc::clone(&common.turn),
+            departures: Departures { left: Arc::clone(&common.askers_left), seen: 0, looked: clock.now() },
             clock,
             tasks,
             stop: Box::pin(stop.cancelled_owned()),
@@ -224,6 +238,7 @@ impl Driver {
     fn settle(&mut self) {
         self.deliver(self.clock.now());
         self.act();
+        self.forget_the_gone();
         release_gate(&self.gate, &mut self.in_flight, self.state.queued() + self.link.queued());
         for (key, client) in &mut self.clients {
             let Some(socket) = self.state.socket(*key) else { continue };
@@ -239,6 +254,19 @@ impl Driver {
             if std::mem::take(&mut client.unpublished) {
                 client.observer.publish();
             }
+        }
+    }
+
+    /// Drops what is kept for programs that are gone; the server may never answer them.
+    fn forget_the_gone(&mut self) {
+        let left = self.departures.left.load(Ordering::Relaxed);
+        if left == self.departures.seen {
+            return;
+        }
+        let now = self.clock.now();
+        if now.saturating_duration_since(self.departures.looked) >= FORGETTING {
+            (self.departures.seen, self.departures.looked) = (left, now);
+            self.state.forget_acks(|waiter| matches!(waiter, Waiter::Emit(ticket) if ticket.is_void()));
         }
     }
 

@@ -18,6 +18,7 @@ mod ticket;
 mod wakeup;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -97,6 +98,8 @@ pub struct Common {
     clock: clock::Clock,
     /// One turn for all: attempts begin one after the other, and whoever waits for something else has a turn in between.
     turn: Arc<Semaphore>,
+    /// How many have left of those who had asked for something.
+    askers_left: Arc<AtomicU64>,
 }
 
 impl Default for Common {
@@ -106,6 +109,7 @@ impl Default for Common {
             awake: watch::Sender::default(),
             clock: clock::Clock::system(),
             turn: Arc::new(Semaphore::new(1)),
+            askers_left: Arc::default(),
         }
     }
 }
@@ -119,6 +123,11 @@ impl Common {
     /// Ends [`Common::hold_attempts`].
     pub fn release_attempts(&self) {
         self.turn.add_permits(1);
+    }
+
+    /// Somebody who waited for answers is gone. What is kept for it is dropped before long.
+    pub fn asker_left(&self) {
+        self.askers_left.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Watches, until `stop`, for the end of the machine's sleep, so that links are judged at once then.

@@ -337,6 +337,13 @@ impl<T> State<T> {
         self.outputs.push_back((key, Output::Done(ticket)));
     }
 
+    /// See [`Socket::forget_acks`].
+    pub fn forget_acks(&mut self, is_void: impl Fn(&T) -> bool) {
+        for entry in self.sockets.values_mut() {
+            entry.socket.forget_acks(&is_void);
+        }
+    }
+
     /// Tells all who wait for acks that none will come: the daemon ends.
     pub fn abandon_acks(&mut self, now: Instant) {
         for key in self.keys() {

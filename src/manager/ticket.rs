@@ -16,6 +16,8 @@ pub trait Asker: Send + Sync {
     fn answered(&self, id: &Id, result: Result<ArgsView<'_>, AckError>) -> bool;
     /// Nothing will be heard of this one: the Manager is gone, or something broke.
     fn forgotten(&self, id: &Id);
+    /// Whether nobody is left who would hear an answer.
+    fn is_gone(&self) -> bool;
     /// All answers of this moment are said, and whoever looks sees what they tell of.
     fn publish(&self);
 }
@@ -39,6 +41,11 @@ impl Ticket {
     pub(super) fn arrive(&mut self) -> &Arc<dyn Asker> {
         self.under_way = false;
         &self.asker
+    }
+
+    /// See [`Asker::is_gone`].
+    pub(super) fn is_void(&self) -> bool {
+        self.asker.is_gone()
     }
 
     /// See [`Asker::settled`]; gives who is to publish it.

@@ -113,6 +113,12 @@ impl<T> Pending<T> {
         self.remove(id).map(|ticket| (id, ticket))
     }
 
+    /// Forgets those that nobody waits for any more, but for those with a deadline, which end by themselves: their events
+    /// may yet be taken back then.
+    pub fn forget(&mut self, is_void: impl Fn(&T) -> bool) {
+        self.waiting.retain(|_, (ticket, deadline)| deadline.is_some() || !is_void(ticket));
+    }
+
     /// Removes all whose id `keep` does not want, in the order of their ids.
     pub fn drain_except(&mut self, keep: impl Fn(u64) -> bool) -> Vec<T> {
         let mut gone: Vec<u64> = self.waiting.keys().copied().filter(|id| !keep(*id)).collect();
@@ -196,6 +202,19 @@ mod tests {
         assert_eq!(pending.pop_expired(at(8)), None);
         assert_eq!(pending.pop_expired(at(100)), Some((0, "late")));
         assert_eq!((pending.next_deadline(), pending.len()), (None, 1));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_forgotten_but_for_deadlines() {
+        let start = Instant::now();
+        let mut pending = Pending::default();
+        for (ticket, deadline) in [(0, None), (1, Some(start)), (2, None), (3, Some(start)), (4, None)] {
+            pending.insert(ticket, deadline);
+        }
+        pending.forget(|ticket| *ticket < 3);
+        assert_eq!([0, 2, 4].map(|id| pending.remove(id)), [None, None, Some(4)]);
+        assert_eq!([(); 2].map(|()| pending.pop_expired(start)), [Some((1, 1)), Some((3, 3))]);
+        assert!(pending.is_empty());
     }
 
     #[test]

@@ -381,6 +381,11 @@ impl<T> Socket<T> {
         self.pending.remove(id)
     }
 
+    /// What these tickets wait for is told to nobody. What was emitted with them goes its way.
+    pub fn forget_acks(&mut self, is_void: impl Fn(&T) -> bool) {
+        self.pending.forget(is_void);
+    }
+
     /// Nobody will be answered any more: the connection is closed for good, or the daemon ends.
     pub fn abandon_acks(&mut self) {
         self.fail_pending(|_| false);

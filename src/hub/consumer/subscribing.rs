@@ -185,14 +185,9 @@ impl Consumer {
         *self.rights.lock().unwrap_or_else(PoisonError::into_inner) = rights;
     }
 
-    /// It reads no more: nothing is kept for it from here on.
+    /// It reads no more: nothing is kept for it from here on, also of what it has yet to be answered.
     pub fn stop_listening(&self) {
         self.inbox.forget_answers();
-        self.detach();
-    }
-
-    /// Ends everything: the program is gone.
-    pub(in crate::hub) fn detach(&self) {
         let numbers: Vec<u64> = self.lock().subscriptions.iter().map(|(number, _)| *number).collect();
         for number in numbers.into_iter().rev() {
             self.unsubscribe(number);

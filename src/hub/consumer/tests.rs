@@ -122,7 +122,7 @@ fn what_a_resting_consumer_hears_is_written_at_once_and_in_order() {
     *socket.room.lock().unwrap() = usize::MAX;
     say();
     assert_eq!(written(), "", "it was told goodbye");
-    consumer.detach();
+    consumer.stop_listening();
 }
 
 pub(super) fn consumer() -> Arc<Consumer> {
@@ -293,6 +293,20 @@ fn no_connection_waits_for_ever_for_the_answers_of_another() {
         }
     }
     panic!("it was not heard");
+}
+
+#[test]
+fn nothing_is_kept_for_one_that_left() {
+    let consumer = consumer();
+    let answer = || consumer.inbox.answer(|out| out.put_slice(b"answer\n"));
+    consumer.inbox.expect_answer();
+    consumer.inbox.expect_answer();
+    answer();
+    consumer.stop_listening();
+    answer();
+    let mut out = Vec::new();
+    consumer.take(&mut out);
+    assert!(out.is_empty() && !consumer.inbox.expects_answers());
 }
 
 #[test]

@@ -70,14 +70,18 @@ impl Observer for Ear {
 }
 
 /// Says that it was forgotten.
-struct Lost(mpsc::UnboundedSender<String>);
+#[derive(Clone)]
+struct Lost {
+    heard: mpsc::UnboundedSender<String>,
+    gone: Arc<AtomicBool>,
+}
 
 impl Asker for Lost {
     fn taken(&self, _: usize) {}
 
     fn settled(&self, id: &Id, result: Result<Sent, EmitError>, _: bool) -> bool {
         if let Err(error) = result {
-            let _ = self.0.send(format!("{id:?}: {error}"));
+            let _ = self.heard.send(format!("{id:?}: {error}"));
         }
         false
     }
@@ -87,7 +91,11 @@ impl Asker for Lost {
     }
 
     fn forgotten(&self, id: &Id) {
-        let _ = self.0.send(format!("{id:?} forgotten"));
+        let _ = self.heard.send(format!("{id:?} forgotten"));
+    }
+
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 
     fn publish(&self) {}
@@ -147,6 +155,21 @@ impl World {
         self.commands.send(command);
     }
 
+    fn emit(&self, name: &str, ack: Option<Option<Duration>>) {
+        self.emit_of(self.lost(), name, ack);
+    }
+
+    fn emit_of(&self, asker: Lost, name: &str, ack: Option<Option<Duration>>) {
+        let emit = Emit { name: Name::new(name), args: Args::default(), ack, volatile: false, sender: 1 };
+        let ticket = Ticket::new(Arc::new(asker), Id::default());
+        self.command(Command::Emit { key: 1, emit, share: 0, ticket });
+    }
+
+    /// One that is there.
+    fn lost(&self) -> Lost {
+        Lost { heard: self.tell.clone(), gone: Arc::default() }
+    }
+
     /// Accepts the Manager's WebSocket and joins its socket.
     async fn join(&mut self, id: &str) -> WebSocketStream<TcpStream> {
         let (stream, _) = self.listener.accept().await.unwrap();
@@ -170,10 +193,7 @@ async fn a_panic_costs_the_session_and_nothing_else() {
     let mut server = world.join("A").await;
     server.send(Message::text(r#"420["q"]"#)).await.unwrap();
     world.hears(&["connect A true", "q Some(7)"]).await;
-    let emit =
-        Emit { name: Name::new("ask"), args: Args::default(), ack: Some(None), volatile: false, sender: 1 };
-    let ticket = Ticket::new(Arc::new(Lost(world.tell.clone())), Id::default());
-    world.command(Command::Emit { key: 1, emit, share: 0, ticket });
+    world.emit("ask", Some(None));
     assert_eq!(server.next().await.unwrap().unwrap(), Message::text(r#"420["ask"]"#));
     server.send(Message::text(r#"42["boom"]"#)).await.unwrap();
     world.hears(&["Id(None) forgotten", "disconnect transport error true", "reconnect_attempt  true"]).await;
@@ -192,17 +212,11 @@ async fn an_emit_whose_turn_comes_after_the_close_is_told_so() {
     let mut world = World::start().await;
     let _server = world.join("A").await;
     world.hears(&["connect A true"]).await;
-    let emit = || {
-        let emit =
-            Emit { name: Name::new("e"), args: Args::default(), ack: None, volatile: false, sender: 1 };
-        let ticket = Ticket::new(Arc::new(Lost(world.tell.clone())), Id::default());
-        world.command(Command::Emit { key: 1, emit, share: 0, ticket });
-    };
     let (done, removed) = manager::done();
     world.command(Command::Remove { key: 1, done });
-    emit();
+    world.emit("e", None);
     removed.await;
-    emit();
+    world.emit("e", None);
     let refused = "Id(None): the connection was closed; nothing was sent";
     world.hears(&[refused, "disconnect io client disconnect false", refused]).await;
 }
@@ -215,10 +229,7 @@ async fn what_is_emitted_is_shown_while_events_wait_for_room() {
     world.ear.full.store(true, Ordering::Relaxed);
     server.send(Message::text(r#"42["late"]"#)).await.unwrap();
     for name in ["x", "y", "z"] {
-        let emit =
-            Emit { name: Name::new(name), args: Args::default(), ack: None, volatile: false, sender: 1 };
-        let ticket = Ticket::new(Arc::new(Lost(world.tell.clone())), Id::default());
-        world.command(Command::Emit { key: 1, emit, share: 0, ticket });
+        world.emit(name, None);
         assert_eq!(server.next().await.unwrap().unwrap(), Message::text(format!(r#"42["{name}"]"#)));
         world.hears(&[&format!("outgoing {name}")]).await;
     }
@@ -284,6 +295,33 @@ async fn an_attempt_that_is_held_begins_when_it_is_released() {
     world.common.release_attempts();
     let _server = world.join("A").await;
     world.hears(&["connect A true"]).await;
+}
+
+#[tokio::test]
+async fn what_is_kept_for_those_who_left_is_forgotten() {
+    let mut world = World::start().await;
+    let mut server = world.join("A").await;
+    world.hears(&["connect A true"]).await;
+    let leaver = world.lost();
+    for (asker, name, timeout) in [
+        (leaver.clone(), "ask", None),
+        // This one ends by itself.
+        (leaver.clone(), "soon", Some(Duration::from_hours(2))),
+        (world.lost(), "stays", None),
+    ] {
+        world.emit_of(asker, name, Some(timeout));
+        assert!(server.next().await.unwrap().unwrap().to_text().unwrap().contains(name));
+    }
+    leaver.gone.store(true, Ordering::Relaxed);
+    world.common.asker_left();
+    *world.slept.lock().unwrap() = FORGETTING;
+    world.emit("x", None);
+    world.hears(&["Id(None) forgotten"]).await;
+    assert_eq!(server.next().await.unwrap().unwrap(), Message::text(r#"42["x"]"#));
+    // An answer that comes all the same is nobody's.
+    server.send(Message::text("430[]")).await.unwrap();
+    server.send(Message::text(r#"42["e"]"#)).await.unwrap();
+    world.hears(&["e None"]).await;
 }
 
 #[tokio::test]
