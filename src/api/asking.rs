@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
+use tokio::sync::Notify;
 
 use super::message::{Error, ErrorKind};
 use super::reply;
 use super::results::{EmitResult, EmitStatus};
+use crate::hub::inbox::MAX_LATE_BYTES;
 use crate::hub::{Consumer, Inbox};
-use crate::manager::{Asker, Effects, Id};
+use crate::manager::{Asker, Effects, Id, Room};
 use crate::socketio::{AckError, ArgsView, EmitError, Sent};
 
 /// One program that emits on one connection.
@@ -18,17 +21,25 @@ pub(super) struct Asking {
     consumer: Arc<Consumer>,
     connection: String,
     effects: Effects,
+    /// How long the server's answers wait for it.
+    stall: Duration,
     /// Answers are in line, and [`Asker::publish`] is to come.
     unpublished: AtomicBool,
 }
 
 impl Asking {
-    pub(super) fn new(consumer: &Arc<Consumer>, connection: &str, effects: &Effects) -> Self {
+    pub(super) fn new(
+        consumer: &Arc<Consumer>,
+        connection: &str,
+        effects: &Effects,
+        stall: Duration,
+    ) -> Self {
         Self {
             inbox: Arc::clone(consumer.inbox()),
             consumer: Arc::clone(consumer),
             connection: connection.to_owned(),
             effects: effects.clone(),
+            stall,
             unpublished: AtomicBool::new(false),
         }
     }
@@ -74,6 +85,13 @@ impl Asker for Asking {
             self.consumer.hear_first(name);
         }
         match result {
+            Ok(_) if self.inbox.is_overrun() => {
+                let message = format!(
+                    "the server of {name:?} has answered, but {MAX_LATE_BYTES} bytes of answers were waiting to be read \
+                     already, and none was: read them as they come; this one is lost"
+                );
+                self.refuse(id, ErrorKind::BufferFull, message)
+            }
             Ok(args) => {
                 // Others are likely to follow in the same turn.
                 let answers = self.inbox.expected().clamp(1, TOGETHER);
@@ -106,6 +124,14 @@ impl Asker for Asking {
     fn publish(&self) {
         self.unpublished.store(false, Ordering::Relaxed);
         self.consumer.write_at_once();
+    }
+
+    fn room(&self, now: Instant) -> Room {
+        self.inbox.room(now, self.stall)
+    }
+
+    fn room_changed(&self) -> &Notify {
+        self.inbox.caught_up()
     }
 }
 

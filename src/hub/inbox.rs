@@ -1,8 +1,9 @@
 //! What waits to be written to one consumer, and the bell that says so.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
@@ -10,12 +11,20 @@ use tokio::sync::Notify;
 use super::Lag;
 use super::channel::Channel;
 use super::consumer::Replaying;
+use crate::manager::Room;
 
 /// Answers that may wait for a consumer before its requests wait too.
 pub const MAX_ANSWERS: usize = 1024;
 
 /// The same in bytes, together with the kept lines that new subscriptions are still to get.
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// Bytes of answers for whose sake the server's next ones wait in its connection. Requests have waited for long then, and
+/// what comes are answers of the server to those that went before.
+pub const MAX_LATE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of answers that lie in one piece, which has room for one more: so much is taken at a time.
+const PIECE: usize = 256 * 1024;
 
 /// Why the daemon ends the attachment; the last thing a consumer reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +79,10 @@ struct Queue {
     items: VecDeque<Item<Replaying>>,
     answers: usize,
     answer_bytes: usize,
+    /// Pieces of answers that were taken, ever.
+    taken: u64,
+    /// Since when the server's answers wait for this consumer, and what it had taken then.
+    holds: Option<(Instant, u64)>,
     /// What the replays in line keep in memory.
     replay_bytes: usize,
     /// Channels that have news.
@@ -86,6 +99,10 @@ pub struct Inbox {
     queue: Mutex<Queue>,
     bell: Notify,
     room: Notify,
+    /// It was too slow for the server's answers, until it has taken all that are there.
+    overrun: AtomicBool,
+    /// The server's answers have room again.
+    caught_up: Notify,
     farewell: Notify,
     /// Requests that are not answered yet.
     expected: AtomicUsize,
@@ -99,6 +116,8 @@ impl Inbox {
             items: VecDeque::new(),
             answers: 0,
             answer_bytes: 0,
+            taken: 0,
+            holds: None,
             replay_bytes: 0,
             ready: Vec::new(),
             goodbye: None,
@@ -109,6 +128,8 @@ impl Inbox {
             queue: Mutex::new(queue),
             bell: Notify::new(),
             room: Notify::new(),
+            overrun: AtomicBool::new(false),
+            caught_up: Notify::new(),
             farewell: Notify::new(),
             expected: AtomicUsize::new(0),
             answered: Notify::new(),
@@ -137,6 +158,7 @@ impl Inbox {
         (queue.answers, queue.answer_bytes, queue.deaf) = (0, 0, true);
         drop(queue);
         self.room.notify_one();
+        self.has_caught_up();
     }
 
     /// Whether nobody reads answers any more.
@@ -161,6 +183,45 @@ impl Inbox {
         self.lock().lag = lag;
     }
 
+    /// Whether the server's answers can be taken; else when to ask again at the latest. As with a ring, the asking is what
+    /// makes a consumer that takes nothing for the time of `stall` count as stalled.
+    pub fn room(&self, now: Instant, stall: Duration) -> Room {
+        let mut queue = self.lock();
+        if queue.answer_bytes < MAX_LATE_BYTES || self.is_overrun() {
+            queue.holds = None;
+            return Room::Free;
+        }
+        let since = match queue.holds {
+            Some((since, taken)) if taken == queue.taken => since,
+            _ => now,
+        };
+        if now.saturating_duration_since(since) < stall {
+            queue.holds = Some((since, queue.taken));
+            return Room::Full { until: since + stall };
+        }
+        queue.holds = None;
+        self.overrun.store(true, Ordering::Relaxed);
+        drop(queue);
+        self.stalled();
+        Room::Free
+    }
+
+    /// Notified when [`Inbox::room`] may have changed, whoever waits.
+    pub fn caught_up(&self) -> &Notify {
+        &self.caught_up
+    }
+
+    /// Whether the server's answers are lost on it, for it has stalled and not taken yet what is there.
+    pub fn is_overrun(&self) -> bool {
+        self.overrun.load(Ordering::Relaxed)
+    }
+
+    fn has_caught_up(&self) {
+        // All who wait, and one who is about to.
+        self.caught_up.notify_waiters();
+        self.caught_up.notify_one();
+    }
+
     /// The consumer holds a ring up and counts as stalled: it will be overrun.
     pub fn stalled(&self) {
         if self.lag() == Lag::Disconnect {
@@ -177,7 +238,7 @@ impl Inbox {
     /// [`Inbox::answer`] for one who sees to it that it will be written.
     pub fn put_answer(&self, write: impl FnOnce(&mut BytesMut)) {
         let mut queue = self.lock();
-        let appends = matches!(queue.items.back(), Some(Item::Answers { .. }));
+        let appends = matches!(queue.items.back(), Some(Item::Answers { lines, .. }) if lines.len() < PIECE);
         if !appends {
             queue.items.push_back(Item::Answers { lines: BytesMut::new(), count: 0 });
         }
@@ -302,16 +363,25 @@ impl Inbox {
     pub(super) fn pop(&self) -> Option<Item<Replaying>> {
         let mut queue = self.lock();
         let item = queue.items.pop_front();
+        let was_late = queue.answer_bytes >= MAX_LATE_BYTES;
         match &item {
             Some(Item::Answers { lines, count }) => {
                 queue.answers -= count;
                 queue.answer_bytes -= lines.len();
+                queue.taken += 1;
             }
             Some(Item::Replay(replay)) => queue.replay_bytes -= replay.holds(),
             Some(Item::Live { .. }) | None => return item,
         }
+        if queue.answer_bytes == 0 {
+            self.overrun.store(false, Ordering::Relaxed);
+        }
+        let catches_up = was_late && queue.answer_bytes < MAX_LATE_BYTES;
         drop(queue);
         self.room.notify_one();
+        if catches_up {
+            self.has_caught_up();
+        }
         item
     }
 
@@ -357,5 +427,76 @@ impl Inbox {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const STALL: Duration = Duration::from_secs(1);
+
+    fn put(inbox: &Inbox, bytes: usize) {
+        inbox.expect_answer();
+        inbox.put_answer(|out| out.extend_from_slice(&vec![b'x'; bytes]));
+    }
+
+    /// Has as many answers wait as may, in pieces as large as they get.
+    fn fill(inbox: &Inbox) {
+        for _ in 0..MAX_LATE_BYTES / PIECE {
+            assert_eq!(inbox.room(Instant::now(), STALL), Room::Free);
+            put(inbox, PIECE);
+        }
+    }
+
+    #[test]
+    fn pieces_of_answers_that_are_taken_keep_a_consumer_from_being_overrun() {
+        let (inbox, start) = (Inbox::new(Lag::Skip), Instant::now());
+        fill(&inbox);
+        let full = |from: u32| Room::Full { until: start + STALL * (from + 1) };
+        assert_eq!(inbox.room(start, STALL), full(0));
+        assert_eq!(inbox.room(start + STALL / 2, STALL), full(0));
+        for second in 1..5 {
+            // It takes one piece, and one comes after it.
+            put(&inbox, PIECE);
+            assert!(inbox.pop().is_some());
+            assert_eq!(inbox.room(start + STALL * second, STALL), full(second));
+        }
+        assert!(!inbox.is_overrun());
+        assert_eq!(inbox.room(start + STALL * 5, STALL), Room::Free);
+        assert!(inbox.is_overrun());
+        // Until it has taken all.
+        while inbox.is_overrun() {
+            assert_eq!(inbox.room(start + STALL * 6, STALL), Room::Free);
+            assert!(inbox.pop().is_some());
+        }
+        assert!(inbox.pop().is_none());
+        fill(&inbox);
+        assert_eq!(inbox.room(start + STALL * 7, STALL), full(7));
+        assert_eq!(inbox.goodbye(), None);
+    }
+
+    #[test]
+    fn all_who_wait_hear_that_there_is_room_and_so_does_one_who_is_about_to() {
+        for make_room in [|inbox: &Inbox| drop(inbox.pop()), Inbox::forget_answers] {
+            let inbox = Inbox::new(Lag::Skip);
+            let wait = || Box::pin(inbox.caught_up().notified());
+            fill(&inbox);
+            let mut waiting = [wait(), wait()];
+            assert!(waiting.iter_mut().all(|waiter| waiter.as_mut().now_or_never().is_none()));
+            make_room(&inbox);
+            assert!(waiting.into_iter().all(|waiter| waiter.now_or_never().is_some()));
+            assert_eq!([(); 2].map(|()| wait().now_or_never()), [Some(()), None]);
+        }
+    }
+
+    #[test]
+    fn one_that_wants_no_gaps_is_told_goodbye() {
+        let (inbox, start) = (Inbox::new(Lag::Disconnect), Instant::now());
+        fill(&inbox);
+        assert_ne!(inbox.room(start, STALL), Room::Free);
+        assert_eq!((inbox.room(start + STALL, STALL), inbox.goodbye()), (Room::Free, Some(Goodbye::Lagged)));
     }
 }

@@ -1,7 +1,7 @@
 //! The task of one Manager: it carries out what the state machine says, and is the only reader of the clock.
 //!
-//! While an observer has no room, nothing is read from the server, so that TCP pushes back; commands and what is
-//! queued for the server go on.
+//! While an observer has no room, or an asker none for more answers, nothing is read from the server, so that TCP pushes
+//! back; commands and what is queued for the server go on.
 
 mod acting;
 mod commands;
@@ -111,6 +111,8 @@ pub(super) struct Driver {
     answered: Vec<Arc<dyn Asker>>,
     /// The observer without room, and when to ask it again.
     blocked: Option<(Arc<dyn Observer>, Instant)>,
+    /// The askers without room, likewise.
+    behind: Vec<(Arc<dyn Asker>, Instant)>,
     /// More has come than one turn takes.
     is_pressed: bool,
     /// The daemon ends: nothing is connected any more, and what is left to say does not wait for room.
@@ -155,6 +157,7 @@ impl Driver {
             taken: Vec::new(),
             answered: Vec::new(),
             blocked: None,
+            behind: Vec::new(),
             is_pressed: false,
             suspended: false,
             alarm: Alarm::default(),
@@ -236,7 +239,8 @@ impl Driver {
 
     /// Carries out everything that the state machine wants now, then lets the observers know.
     fn settle(&mut self) {
-        self.deliver(self.clock.now());
+        let now = self.clock.now();
+        self.deliver(now);
         self.act();
         self.forget_the_gone();
         release_gate(&self.gate, &mut self.in_flight, self.state.queued() + self.link.queued());
@@ -250,6 +254,7 @@ impl Driver {
         }
         // Now that all is to be seen, it is told.
         self.tell_askers();
+        self.rest(now);
         for client in self.clients.values_mut() {
             if std::mem::take(&mut client.unpublished) {
                 client.observer.publish();
@@ -270,8 +275,38 @@ impl Driver {
         }
     }
 
+    /// Reading rests while somebody has no room, and with it the deadline of the heartbeat.
+    fn rest(&mut self, now: Instant) {
+        match (self.is_reading(), self.state.is_held()) {
+            (false, false) => {
+                debug!("a consumer is behind: reading from the server rests");
+                self.state.hold(now);
+            }
+            (true, true) => self.state.release(now),
+            _ => {}
+        }
+    }
+
+    fn is_reading(&self) -> bool {
+        self.blocked.is_none() && self.behind.is_empty()
+    }
+
     fn tell_askers(&mut self) {
-        self.answered.drain(..).for_each(|asker| asker.publish());
+        let now = self.clock.now();
+        let mut answered = std::mem::take(&mut self.answered);
+        for asker in &answered {
+            asker.publish();
+        }
+        let before = std::mem::take(&mut self.behind);
+        for asker in before.into_iter().map(|(asker, _)| asker).chain(answered.drain(..)) {
+            if let Room::Full { until } = asker.room(now)
+                && !self.suspended
+                && !self.behind.iter().any(|(known, _)| Arc::ptr_eq(known, &asker))
+            {
+                self.behind.push((asker, until));
+            }
+        }
+        self.answered = answered;
         self.taken.drain(..).for_each(|(asker, emits)| asker.taken(emits));
     }
 
@@ -283,10 +318,6 @@ impl Driver {
                 && !self.suspended
                 && let Room::Full { until } = client.observer.room(now)
             {
-                if self.blocked.is_none() {
-                    debug!("a consumer is behind: reading from the server rests");
-                    self.state.hold(now);
-                }
                 self.blocked = Some((Arc::clone(&client.observer), until));
                 // It takes no room, and there may be much of it meanwhile.
                 for (key, output) in self.state.take_outgoing() {
@@ -298,9 +329,7 @@ impl Driver {
                 self.pass_on(key, output);
             }
         }
-        if self.blocked.take().is_some() {
-            self.state.release(now);
-        }
+        self.blocked = None;
     }
 
     fn pass_on(&mut self, key: Key, output: Output<Waiter>) {
@@ -377,6 +406,7 @@ impl Driver {
         self.asked.clear();
         self.gate.give_back(std::mem::take(&mut self.in_flight));
         self.blocked = None;
+        self.behind.clear();
         self.tell_askers();
         let details = Details {
             description: Some("the connection's task broke; the log says more".to_owned()),

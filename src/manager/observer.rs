@@ -179,12 +179,12 @@ impl Lifecycle {
     }
 }
 
-/// Whether an event can be passed on now.
+/// Whether an event, or an answer, can be passed on now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     /// Yes.
     Free,
-    /// No; ask again when [`Observer::room_changed`] says so, or at this time.
+    /// No; ask again when `room_changed` says so, or at this time.
     Full {
         /// When to ask at the latest.
         until: Instant,

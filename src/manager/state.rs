@@ -529,6 +529,11 @@ impl<T> State<T> {
         }
     }
 
+    /// Whether [`State::hold`] was the last that was said of it.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// The driver reads again.
     pub fn release(&mut self, now: Instant) {
         self.held = false;

@@ -2,7 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
+use tokio::sync::Notify;
+
+use super::Room;
 use crate::socketio::{AckError, ArgsView, EmitError, Sent};
 
 /// Whoever emits: one for all emits that a program makes on a connection. It tells them apart by the ids it gave them.
@@ -20,6 +24,10 @@ pub trait Asker: Send + Sync {
     fn is_gone(&self) -> bool;
     /// All answers of this moment are said, and whoever looks sees what they tell of.
     fn publish(&self);
+    /// Whether more of the server's answers can be taken.
+    fn room(&self, now: Instant) -> Room;
+    /// Notified when there may be room again.
+    fn room_changed(&self) -> &Notify;
 }
 
 /// One emit's claim to hear what becomes of it. It can be dropped unused, when the Manager is gone.

@@ -1,6 +1,7 @@
 //! Consumers that do not read.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 
 use crate::common::transcript::compare;
 use crate::common::{Chat, Consumer, Ws, event, refusal, within};
@@ -306,4 +307,109 @@ async fn a_replay_under_full_load_leaves_nothing_out_and_doubles_nothing() {
         content.set(content.get() + 1);
     };
     within("all of it", async { tokio::join!(flood, first, late(0), late(1), late(2)) }).await;
+}
+
+/// Questions to the server, each with an answer of 1 MiB: more than may wait, in siod and in its sockets.
+const QUESTIONS: usize = 48;
+
+/// One that asks, and does not read the answers.
+async fn asking(chat: &Chat, ws: &mut Ws, lag: &str) -> Consumer {
+    let mut consumer = chat.daemon.attach().await;
+    consumer
+        .call(
+            &format!(r#"{{"id":"hello","method":"hello","params":{{"lag":"{lag}"}}}}"#),
+            r#"{"jsonrpc":"2.0","id":"hello","result":{"…":…}}"#,
+        )
+        .await;
+    for id in 0..QUESTIONS {
+        consumer.send(&ask(id)).await;
+        ws.expect(&format!(r#"42{id}["q"]"#)).await;
+    }
+    consumer
+}
+
+fn ask(id: usize) -> String {
+    format!(r#"{{"id":{id},"method":"emit","params":{{"connection":"chat","event":"q","ack":true}}}}"#)
+}
+
+async fn answer(ws: &mut Ws, answered: &Cell<usize>) {
+    let text = "x".repeat(1 << 20);
+    for id in 0..QUESTIONS {
+        ws.send(&format!(r#"43{id}["{text}"]"#)).await;
+        answered.set(id + 1);
+    }
+    ws.send(r#"42["end"]"#).await;
+}
+
+/// The ids of the answers until all are here, and of those that are lost.
+async fn read_answers(consumer: &mut Consumer) -> (BTreeSet<u64>, BTreeSet<u64>) {
+    let (mut read, mut lost) = (BTreeSet::new(), BTreeSet::new());
+    while read.len() + lost.len() < QUESTIONS {
+        let line = consumer.next_line().await.expect("an answer");
+        let (answer, of) = match compare(r#"{"jsonrpc":"2.0","id":…id,"result":{"args":[…]}}"#, &line) {
+            Ok(answer) => (answer, &mut read),
+            Err(_) => {
+                let literal = refusal("…id", -32002, "buffer_full");
+                (compare(&literal, &line).expect("an answer or its loss"), &mut lost)
+            }
+        };
+        assert!(of.insert(answer.number("id")), "{} twice", answer.number("id"));
+    }
+    (read, lost)
+}
+
+#[tokio::test]
+async fn answers_that_a_slow_program_has_yet_to_read_hold_the_server_up() {
+    let (mut chat, mut ws) = Chat::joined("[api]\nstall = \"1h\"\n").await;
+    let mut slow = asking(&chat, &mut ws, "disconnect").await;
+    let answered = Cell::new(0);
+    // It begins to read when the server has come no further for a hundred rounds.
+    let reading = async {
+        let (mut seen, mut rounds) = (0, 0);
+        while rounds < 100 {
+            let list = r#"{"jsonrpc":"2.0","id":1,"result":{"connections":[{"…":…}]}}"#;
+            chat.consumer.call(r#"{"id":1,"method":"list"}"#, list).await;
+            rounds = if answered.get() == seen && seen > 0 { rounds + 1 } else { 0 };
+            seen = answered.get();
+        }
+        assert!(seen < QUESTIONS, "the server was not held up");
+        read_answers(&mut slow).await
+    };
+    let ((), (read, lost)) =
+        within("all to be read", async { tokio::join!(answer(&mut ws, &answered), reading) }).await;
+    assert_eq!((read.len(), lost.len()), (QUESTIONS, 0));
+    chat.consumer.hear(&event(r#""event":"end","args":[]"#)).await;
+}
+
+#[tokio::test]
+async fn what_a_stalled_program_does_not_take_is_lost_on_it_alone() {
+    let (mut chat, mut ws) = Chat::joined(SHORT).await;
+    let mut stalled = asking(&chat, &mut ws, "skip").await;
+    let hearing = async { chat.consumer.hear(&event(r#""event":"end","args":[]"#)).await };
+    let answered = Cell::new(0);
+    within("the end to be heard", async { tokio::join!(answer(&mut ws, &answered), hearing) }).await;
+    let (read, lost) = read_answers(&mut stalled).await;
+    // What waited is whole, and what was lost came after it.
+    assert!(read.len() >= 16 && !lost.is_empty(), "{read:?} {lost:?}");
+    assert!(read.last() < lost.first(), "{read:?} {lost:?}");
+    // It has caught up and is answered as everybody else.
+    stalled.send(&ask(QUESTIONS)).await;
+    ws.expect(&format!(r#"42{QUESTIONS}["q"]"#)).await;
+    ws.send(&format!(r#"43{QUESTIONS}["here"]"#)).await;
+    stalled.expect(&format!(r#"{{"jsonrpc":"2.0","id":{QUESTIONS},"result":{{"args":["here"]}}}}"#)).await;
+}
+
+#[tokio::test]
+async fn a_stalled_program_that_would_rather_leave_gets_no_more_answers() {
+    let (mut chat, mut ws) = Chat::joined(SHORT).await;
+    let mut stalled = asking(&chat, &mut ws, "disconnect").await;
+    let hearing = async { chat.consumer.hear(&event(r#""event":"end","args":[]"#)).await };
+    let answered = Cell::new(0);
+    within("the end to be heard", async { tokio::join!(answer(&mut ws, &answered), hearing) }).await;
+    let mut lines = 0;
+    while !stalled.next_line().await.expect("a goodbye comes before the end").contains("\"goodbye\"") {
+        lines += 1;
+    }
+    assert!(lines < QUESTIONS);
+    stalled.expect_end().await;
 }

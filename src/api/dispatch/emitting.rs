@@ -76,7 +76,10 @@ impl Dispatcher {
         let known =
             self.route.take().filter(|route| Arc::ptr_eq(&route.connection.channel, &connection.channel));
         let asking = known.map_or_else(
-            || Arc::new(Asking::new(&self.consumer, connection.channel.name(), &self.effects)),
+            || {
+                let stall = self.context.hub.stall();
+                Arc::new(Asking::new(&self.consumer, connection.channel.name(), &self.effects, stall))
+            },
             |route| route.asking,
         );
         self.effects.set_out();

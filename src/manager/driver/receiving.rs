@@ -38,7 +38,7 @@ impl Driver {
             self.deliver(now);
             self.act();
             self.is_pressed = left == 0;
-            if self.blocked.is_some() || self.is_pressed {
+            if !self.is_reading() || self.is_pressed {
                 return;
             }
             let Poll::Ready(next) = poll_fn(|cx| Poll::Ready(self.link.poll(cx))).await else { return };
@@ -55,8 +55,8 @@ impl Driver {
         any
     }
 
-    /// The answers that come next and are for one socket. They need no room; and an observer may be asked where it stands
-    /// before each of them.
+    /// The answers that come next and are for one socket. For one turn they need no room; and an observer may be asked where
+    /// it stands before each of them.
     fn pass_answers_on(&mut self, left: &mut usize) -> bool {
         let Self { link, state, answered, suspended, .. } = self;
         let Some(transport) = link.transport().filter(|_| !*suspended) else { return false };

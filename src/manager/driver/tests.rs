@@ -99,6 +99,18 @@ impl Asker for Lost {
     }
 
     fn publish(&self) {}
+
+    fn room(&self, _: Instant) -> Room {
+        Room::Free
+    }
+
+    fn room_changed(&self) -> &Notify {
+        unreachable!("it has room")
+    }
+}
+
+fn plain(name: &str) -> Emit {
+    Emit { name: Name::new(name), args: Args::default(), ack: None, volatile: false, sender: 1 }
 }
 
 /// A Manager's task with one socket, and all around it.
@@ -155,12 +167,7 @@ impl World {
         self.commands.send(command);
     }
 
-    fn emit(&self, name: &str, ack: Option<Option<Duration>>) {
-        self.emit_of(self.lost(), name, ack);
-    }
-
-    fn emit_of(&self, asker: Lost, name: &str, ack: Option<Option<Duration>>) {
-        let emit = Emit { name: Name::new(name), args: Args::default(), ack, volatile: false, sender: 1 };
+    fn emit(&self, asker: Lost, emit: Emit) {
         let ticket = Ticket::new(Arc::new(asker), Id::default());
         self.command(Command::Emit { key: 1, emit, share: 0, ticket });
     }
@@ -193,7 +200,7 @@ async fn a_panic_costs_the_session_and_nothing_else() {
     let mut server = world.join("A").await;
     server.send(Message::text(r#"420["q"]"#)).await.unwrap();
     world.hears(&["connect A true", "q Some(7)"]).await;
-    world.emit("ask", Some(None));
+    world.emit(world.lost(), Emit { ack: Some(None), ..plain("ask") });
     assert_eq!(server.next().await.unwrap().unwrap(), Message::text(r#"420["ask"]"#));
     server.send(Message::text(r#"42["boom"]"#)).await.unwrap();
     world.hears(&["Id(None) forgotten", "disconnect transport error true", "reconnect_attempt  true"]).await;
@@ -214,9 +221,9 @@ async fn an_emit_whose_turn_comes_after_the_close_is_told_so() {
     world.hears(&["connect A true"]).await;
     let (done, removed) = manager::done();
     world.command(Command::Remove { key: 1, done });
-    world.emit("e", None);
+    world.emit(world.lost(), plain("e"));
     removed.await;
-    world.emit("e", None);
+    world.emit(world.lost(), plain("e"));
     let refused = "Id(None): the connection was closed; nothing was sent";
     world.hears(&[refused, "disconnect io client disconnect false", refused]).await;
 }
@@ -229,7 +236,7 @@ async fn what_is_emitted_is_shown_while_events_wait_for_room() {
     world.ear.full.store(true, Ordering::Relaxed);
     server.send(Message::text(r#"42["late"]"#)).await.unwrap();
     for name in ["x", "y", "z"] {
-        world.emit(name, None);
+        world.emit(world.lost(), plain(name));
         assert_eq!(server.next().await.unwrap().unwrap(), Message::text(format!(r#"42["{name}"]"#)));
         world.hears(&[&format!("outgoing {name}")]).await;
     }
@@ -309,13 +316,13 @@ async fn what_is_kept_for_those_who_left_is_forgotten() {
         (leaver.clone(), "soon", Some(Duration::from_hours(2))),
         (world.lost(), "stays", None),
     ] {
-        world.emit_of(asker, name, Some(timeout));
+        world.emit(asker, Emit { ack: Some(timeout), ..plain(name) });
         assert!(server.next().await.unwrap().unwrap().to_text().unwrap().contains(name));
     }
     leaver.gone.store(true, Ordering::Relaxed);
     world.common.asker_left();
     *world.slept.lock().unwrap() = FORGETTING;
-    world.emit("x", None);
+    world.emit(world.lost(), plain("x"));
     world.hears(&["Id(None) forgotten"]).await;
     assert_eq!(server.next().await.unwrap().unwrap(), Message::text(r#"42["x"]"#));
     // An answer that comes all the same is nobody's.

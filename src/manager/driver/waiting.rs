@@ -14,7 +14,7 @@ use super::{Asked, BoxFuture, Driver, release_gate};
 use crate::manager::auth;
 use crate::manager::clock::Clock;
 use crate::manager::state::Key;
-use crate::manager::{Command, Observer};
+use crate::manager::{Asker, Command, Observer};
 
 /// What woke the task.
 pub(super) enum Wake {
@@ -50,6 +50,7 @@ impl Alarm {
 
 impl Driver {
     pub(super) async fn wait(&mut self) -> Wake {
+        let reading = self.is_reading();
         let Self {
             commands,
             link,
@@ -57,6 +58,7 @@ impl Driver {
             asked,
             state,
             blocked,
+            behind,
             alarm,
             awake,
             clock,
@@ -66,7 +68,6 @@ impl Driver {
             ..
         } = self;
         alarm.set(state.poll_timeout().map(|at| clock.timer(at)));
-        let reading = blocked.is_none();
         let held_back = state.queued();
         let traffic = poll_fn(|cx| {
             // What is being dialled has nothing to read yet.
@@ -82,7 +83,7 @@ impl Driver {
         tokio::select! {
             () = stop => Wake::Stop,
             wake = traffic => wake,
-            () = room(blocked.as_ref(), clock), if !reading => Wake::Room,
+            () = room(blocked.as_ref(), behind.first(), clock), if !reading => Wake::Room,
             heard = poll_fn(|cx| probe.poll_whole(cx)) => Wake::Probe(heard),
             wake = poll_fn(|cx| poll_asked(asked, cx)) => wake,
             receiver = &mut *awake => {
@@ -114,10 +115,19 @@ pub(super) fn waking(mut awake: watch::Receiver<()>) -> BoxFuture<watch::Receive
     })
 }
 
-async fn room(blocked: Option<&(Arc<dyn Observer>, Instant)>, clock: &Clock) {
-    let Some((observer, until)) = blocked else { return std::future::pending().await };
+/// Waits for one who has no room: all need to have some, so that the others can wait their turn.
+async fn room(
+    blocked: Option<&(Arc<dyn Observer>, Instant)>,
+    behind: Option<&(Arc<dyn Asker>, Instant)>,
+    clock: &Clock,
+) {
+    let (changed, until) = match (blocked, behind) {
+        (Some((observer, until)), _) => (observer.room_changed(), until),
+        (None, Some((asker, until))) => (asker.room_changed(), until),
+        (None, None) => return std::future::pending().await,
+    };
     tokio::select! {
-        () = observer.room_changed().notified() => {}
+        () = changed.notified() => {}
         () = tokio::time::sleep_until(clock.timer(*until).into()) => {}
     }
 }
