@@ -14,13 +14,14 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 use self::reading::Reader;
 pub use self::reading::{Joined, Replay, Seat, Start};
 pub use self::snapshot::Snapshot;
 pub(super) use self::snapshot::{LastDisconnect, LastError};
-pub use self::waiting::{ConnectFailure, ConnectOutcome};
+use self::waiting::Waiting;
+pub use self::waiting::{ConnectFailure, MAX_WAITING, TooManyWaiting};
 use super::log::{self, Kind, Log};
 use super::notice::{By, Change, Encoder, Head, Time};
 use super::options::ConnectionSettings;
@@ -64,7 +65,7 @@ struct Inner {
     full: bool,
     /// Bytes of all lines when some were published last.
     published: u64,
-    waiting: Vec<oneshot::Sender<ConnectOutcome>>,
+    waiting: Vec<Waiting>,
     /// What may be logged of its changes, and of what its auth command says.
     ration: Ration,
     said: Ration,

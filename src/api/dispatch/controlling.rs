@@ -13,7 +13,7 @@ use crate::api::reload::Reloaded;
 use crate::api::reply::Reply;
 use crate::api::results::OpenResult;
 use crate::engineio::Revision;
-use crate::hub::channel::ConnectFailure;
+use crate::hub::channel::{ConnectFailure, MAX_WAITING, TooManyWaiting};
 use crate::hub::options::{ConnectionOptions, NO_AUTH, check_name};
 use crate::hub::{self, Connection, Opener};
 use crate::json;
@@ -22,14 +22,22 @@ use crate::manager::{self, Auth};
 impl Dispatcher {
     pub(super) async fn connect(&self, connection: &Connection, wait: Option<u64>, reply: Reply) {
         let channel = Arc::clone(&connection.channel);
+        let inbox = Arc::clone(self.consumer.inbox());
         let (done, started) = oneshot::channel();
         connection.socket.connect(Box::new(move |()| {
             // Registered between two events, so that an earlier failure is not taken for this one's.
-            let _ = done.send(channel.wait_connected());
+            let _ = done.send(wait.map(|wait| (wait, channel.wait_connected(&inbox))));
         }));
-        let Ok(outcome) = started.await else { return };
+        let Ok(waiting) = started.await else { return };
         let channel = Arc::clone(&connection.channel);
-        let Some(wait) = wait else { return reply.ok(&channel.snapshot()) };
+        let (wait, outcome) = match waiting {
+            None => return reply.ok(&channel.snapshot()),
+            Some((wait, Ok(outcome))) => (wait, outcome),
+            Some((_, Err(TooManyWaiting))) => {
+                let message = format!("{MAX_WAITING} requests wait for {:?} already", channel.name());
+                return reply.error(&Error::new(ErrorKind::BufferFull, message));
+            }
+        };
         self.context.tasks.spawn(async move {
             match tokio::time::timeout(Duration::from_millis(wait), outcome).await {
                 Ok(Ok(Ok(()))) => reply.ok(&channel.snapshot()),

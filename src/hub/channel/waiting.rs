@@ -1,9 +1,12 @@
 //! Those who wait for a connection to be up.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::snapshot::brief;
 use super::{Channel, Inner};
+use crate::hub::inbox::Inbox;
 use crate::manager::{Lifecycle, Source};
 
 /// Why a wait for `connected` ended without it.
@@ -16,24 +19,51 @@ pub struct ConnectFailure {
 }
 
 /// What happens to a wait for `connected`.
-pub type ConnectOutcome = Result<(), ConnectFailure>;
+pub(super) type ConnectOutcome = Result<(), ConnectFailure>;
+
+/// How many may wait for one connection.
+pub const MAX_WAITING: usize = 1024;
+
+/// As many wait for the connection as may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyWaiting;
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    outcome: oneshot::Sender<ConnectOutcome>,
+    /// Of whoever is to hear it.
+    inbox: Arc<Inbox>,
+}
+
+impl Waiting {
+    /// Somebody is left who waits.
+    fn is_wanted(&self) -> bool {
+        !self.outcome.is_closed() && !self.inbox.is_deaf()
+    }
+}
 
 impl Channel {
-    /// Told when the connection is joined and its script through, or will not be by itself.
-    pub fn wait_connected(&self) -> oneshot::Receiver<ConnectOutcome> {
+    /// Told when the connection is joined and its script through, or will not be by itself. `inbox` is that of who waits.
+    pub fn wait_connected(
+        &self,
+        inbox: &Arc<Inbox>,
+    ) -> Result<oneshot::Receiver<ConnectOutcome>, TooManyWaiting> {
         let (sender, receiver) = oneshot::channel();
         let mut inner = self.lock();
         if inner.status.ready {
             let _ = sender.send(Ok(()));
         } else if inner.status.active {
-            inner.waiting.retain(|waiting| !waiting.is_closed());
-            inner.waiting.push(sender);
+            inner.waiting.retain(Waiting::is_wanted);
+            if inner.waiting.len() >= MAX_WAITING {
+                return Err(TooManyWaiting);
+            }
+            inner.waiting.push(Waiting { outcome: sender, inbox: Arc::clone(inbox) });
         } else {
             let message =
                 inner.last_error.as_ref().map_or("it is not active".into(), |error| error.message.clone());
             let _ = sender.send(Err(ConnectFailure { message, data: None }));
         }
-        receiver
+        Ok(receiver)
     }
 
     /// Nobody waits for the connection any longer: the daemon ends.
@@ -46,7 +76,7 @@ impl Inner {
     /// Tells who waits for `connected` that nothing will come of it.
     pub(super) fn fail_waiting(&mut self, message: &str) {
         for waiting in self.waiting.drain(..) {
-            let _ = waiting.send(Err(ConnectFailure { message: message.to_owned(), data: None }));
+            let _ = waiting.outcome.send(Err(ConnectFailure { message: message.to_owned(), data: None }));
         }
     }
 
@@ -69,7 +99,7 @@ impl Inner {
             _ => Some(ConnectFailure { message: "gave up reconnecting".into(), data: None }),
         };
         for waiting in self.waiting.drain(..) {
-            let _ = waiting.send(failure.clone().map_or(Ok(()), Err));
+            let _ = waiting.outcome.send(failure.clone().map_or(Ok(()), Err));
         }
     }
 }

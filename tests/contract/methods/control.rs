@@ -1,7 +1,7 @@
 //! Starting, stopping and opening by hand.
 
 use crate::common::upstream::OPEN;
-use crate::common::{CONNECT, Chat, Daemon, QUICK, lifecycle, refusal};
+use crate::common::{CONNECT, Chat, Daemon, QUICK, lifecycle, refusal, transcript, within};
 
 #[tokio::test]
 async fn a_connection_that_does_not_exist_is_unknown_to_every_method() {
@@ -55,6 +55,30 @@ async fn connect_that_waits_is_answered_when_the_connection_is_up() {
         .await;
     chat.consumer.send(r#"{"method":"emit","params":{"connection":"chat","event":"end"}}"#).await;
     ws.expect(r#"42["end"]"#).await;
+}
+
+#[tokio::test]
+async fn so_many_may_wait_for_a_connection_and_those_who_left_do_not_count() {
+    let mut chat = Chat::idle("").await;
+    let wait = |id: &str, wait| {
+        format!(r#"{{"id":{id},"method":"connect","params":{{"connection":"chat","wait":{wait}}}}}"#)
+    };
+    for id in 0..1024 {
+        chat.consumer.send(&wait(&id.to_string(), u64::MAX)).await;
+    }
+    let full = refusal("\"more\"", -32002, "buffer_full");
+    chat.consumer.call(&wait("\"more\"", u64::MAX), &full).await;
+    let mut other = chat.daemon.attach().await;
+    other.call(&wait("\"more\"", u64::MAX), &full).await;
+    // Without a wait it is answered as ever.
+    let connecting = r#"{"jsonrpc":"2.0","id":1,"result":{"state":"connecting","…":…}}"#;
+    other.call(r#"{"id":1,"method":"connect","params":{"connection":"chat"}}"#, connecting).await;
+    drop(chat.consumer);
+    within("the first to be gone", async {
+        while transcript::compare(&full, &other.request(&wait("\"more\"", 10)).await).is_ok() {}
+    })
+    .await;
+    other.call(&wait("2", 10), &refusal("2", -32009, "connect_failed")).await;
 }
 
 #[tokio::test]
