@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{BufMut, BytesMut};
 use tokio::sync::Notify;
@@ -11,7 +11,7 @@ use super::message::{Error, ErrorKind};
 use super::reply;
 use super::results::{EmitResult, EmitStatus};
 use crate::hub::inbox::MAX_LATE_BYTES;
-use crate::hub::{Consumer, Inbox};
+use crate::hub::{Consumer, Hub, Inbox};
 use crate::manager::{Asker, Effects, Id, Room};
 use crate::socketio::{AckError, ArgsView, EmitError, Sent};
 
@@ -21,25 +21,20 @@ pub(super) struct Asking {
     consumer: Arc<Consumer>,
     connection: String,
     effects: Effects,
-    /// How long the server's answers wait for it.
-    stall: Duration,
+    /// Knows how long the server's answers wait for it.
+    hub: Arc<Hub>,
     /// Answers are in line, and [`Asker::publish`] is to come.
     unpublished: AtomicBool,
 }
 
 impl Asking {
-    pub(super) fn new(
-        consumer: &Arc<Consumer>,
-        connection: &str,
-        effects: &Effects,
-        stall: Duration,
-    ) -> Self {
+    pub(super) fn new(hub: &Arc<Hub>, consumer: &Arc<Consumer>, connection: &str, effects: &Effects) -> Self {
         Self {
             inbox: Arc::clone(consumer.inbox()),
             consumer: Arc::clone(consumer),
             connection: connection.to_owned(),
             effects: effects.clone(),
-            stall,
+            hub: Arc::clone(hub),
             unpublished: AtomicBool::new(false),
         }
     }
@@ -87,8 +82,8 @@ impl Asker for Asking {
         match result {
             Ok(_) if self.inbox.is_overrun() => {
                 let message = format!(
-                    "the server of {name:?} has answered, but {MAX_LATE_BYTES} bytes of answers were waiting to be read \
-                     already, and none was: read them as they come; this one is lost"
+                    "the server of {name:?} has answered, and the answer is lost: {MAX_LATE_BYTES} bytes of others wait \
+                     to be read, of which none was taken for a while (api.stall)"
                 );
                 self.refuse(id, ErrorKind::BufferFull, message)
             }
@@ -127,7 +122,7 @@ impl Asker for Asking {
     }
 
     fn room(&self, now: Instant) -> Room {
-        self.inbox.room(now, self.stall)
+        if self.inbox.is_late() { self.inbox.room(now, self.hub.stall()) } else { Room::Free }
     }
 
     fn room_changed(&self) -> &Notify {

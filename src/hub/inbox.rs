@@ -183,6 +183,11 @@ impl Inbox {
         self.lock().lag = lag;
     }
 
+    /// Whether so many answers wait that [`Inbox::room`] has to be asked.
+    pub fn is_late(&self) -> bool {
+        self.lock().answer_bytes >= MAX_LATE_BYTES
+    }
+
     /// Whether the server's answers can be taken; else when to ask again at the latest. As with a ring, the asking is what
     /// makes a consumer that takes nothing for the time of `stall` count as stalled.
     pub fn room(&self, now: Instant, stall: Duration) -> Room {

@@ -292,13 +292,19 @@ impl Driver {
     }
 
     fn tell_askers(&mut self) {
-        let now = self.clock.now();
-        let mut answered = std::mem::take(&mut self.answered);
-        for asker in &answered {
+        for asker in &self.answered {
             asker.publish();
         }
-        let before = std::mem::take(&mut self.behind);
-        for asker in before.into_iter().map(|(asker, _)| asker).chain(answered.drain(..)) {
+        if !self.answered.is_empty() || !self.behind.is_empty() {
+            self.look_who_is_behind();
+        }
+        self.taken.drain(..).for_each(|(asker, emits)| asker.taken(emits));
+    }
+
+    fn look_who_is_behind(&mut self) {
+        let now = self.clock.now();
+        let before = std::mem::take(&mut self.behind).into_iter().map(|(asker, _)| asker);
+        for asker in before.chain(self.answered.drain(..)) {
             if let Room::Full { until } = asker.room(now)
                 && !self.suspended
                 && !self.behind.iter().any(|(known, _)| Arc::ptr_eq(known, &asker))
@@ -306,8 +312,6 @@ impl Driver {
                 self.behind.push((asker, until));
             }
         }
-        self.answered = answered;
-        self.taken.drain(..).for_each(|(asker, emits)| asker.taken(emits));
     }
 
     /// Passes on what happened, as far as there is room for it.

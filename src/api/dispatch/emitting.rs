@@ -77,8 +77,8 @@ impl Dispatcher {
             self.route.take().filter(|route| Arc::ptr_eq(&route.connection.channel, &connection.channel));
         let asking = known.map_or_else(
             || {
-                let stall = self.context.hub.stall();
-                Arc::new(Asking::new(&self.consumer, connection.channel.name(), &self.effects, stall))
+                let Self { context, consumer, effects, .. } = &*self;
+                Arc::new(Asking::new(&context.hub, consumer, connection.channel.name(), effects))
             },
             |route| route.asking,
         );
