@@ -6,6 +6,9 @@
 
 mod output;
 mod session;
+mod shortcut;
+mod sockets;
+mod time;
 mod traffic;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -15,12 +18,13 @@ use std::time::Instant;
 use bytestring::ByteString;
 
 pub use self::output::{Action, Output, Returns};
+pub use self::shortcut::Shortcut;
 use super::backoff::Backoff;
 use super::pace::Pace;
-use super::{ConnectionState, Lifecycle, Settings, Source, Status};
+use super::{Lifecycle, Settings, Source};
 use crate::engineio::{self, CloseReason, Details, Message, Revision, Session, TransportKind};
-use crate::socketio::socket::{self, DisconnectReason, Emit, EmitError, Sent, Socket};
-use crate::socketio::{AnswerError, Args, Decoder, Limit, OldServer, PlainAnswer, PlainEvent, Recoverable};
+use crate::socketio::socket::{self, DisconnectReason, Socket};
+use crate::socketio::{Args, Decoder, Limit, OldServer};
 use crate::transport::encode_query;
 
 /// Attachments taken in one incoming packet, as the official decoder does.
@@ -70,42 +74,6 @@ impl<T> Entry<T> {
         self.comeback = None;
         self.reconnecting = false;
         self.auth = AuthState::Idle;
-    }
-}
-
-/// Takes the events and answers of one socket, which its owner hears of at once.
-#[derive(Debug)]
-pub struct Shortcut<'a, T> {
-    decoder: &'a Decoder,
-    socket: &'a mut Socket<T>,
-}
-
-impl<T> Shortcut<'_, T> {
-    /// Gives the event that this message is to `pass_on`, with our number for the ack it asks for; false for anything
-    /// else, of which nothing has been taken.
-    pub fn receive(&mut self, message: &str, pass_on: impl FnOnce(&PlainEvent<'_>, Option<u64>)) -> bool {
-        // Each is looked at where it was made: to move what has just been written means to wait for the writing.
-        let header = self.decoder.plain_header(message);
-        let Some(header) = header.as_ref().filter(|header| *header.namespace() == **self.socket.namespace())
-        else {
-            return false;
-        };
-        let event = self.decoder.plain_event(header);
-        let Ok(event) = &event else { return false };
-        let ack = self.socket.receive(event.id, event.args());
-        pass_on(event, ack);
-        true
-    }
-
-    /// The answer that this message is, and whoever waits for it. `None` for anything else, of which nothing has been
-    /// taken.
-    pub fn answer<'a>(&mut self, message: &'a str) -> Option<(T, PlainAnswer<'a>)> {
-        let header = self.decoder.plain_answer_header(message)?;
-        if *header.namespace() != **self.socket.namespace() {
-            return None;
-        }
-        let (id, answer) = self.decoder.plain_answer(&header)?;
-        Some((self.socket.take_answered(id)?, answer))
     }
 }
 
@@ -211,194 +179,6 @@ impl<T> State<T> {
         self.schedule(now, None);
     }
 
-    /// Adds an inactive socket. The namespace must not be taken.
-    pub fn add(&mut self, key: Key, settings: socket::Settings, returns: Returns, first_ack: u64) {
-        self.by_namespace.insert(settings.namespace.clone(), key);
-        let unanswered = self.orphans.remove(&settings.namespace);
-        let mut socket = Socket::new(settings, first_ack, unanswered);
-        socket.set_limit(self.limit);
-        let entry = Entry {
-            socket,
-            reconnecting: false,
-            recovered: false,
-            auth: AuthState::Idle,
-            auth_backoff: Backoff::new(self.settings.backoff.clone()),
-            returns,
-            comeback: None,
-            reading: None,
-        };
-        self.sockets.insert(key, Box::new(entry));
-    }
-
-    /// Lets a socket that was just added go on with the session that another process had.
-    pub fn resume_session(&mut self, key: Key, session: Recoverable) {
-        if let Some(entry) = self.sockets.get_mut(&key) {
-            entry.socket.resume(session);
-        }
-    }
-
-    /// The session that the server may give back to another process, when all outputs until now are taken.
-    pub fn session_of(&self, key: Key) -> Option<Recoverable> {
-        self.sockets.get(&key)?.socket.recoverable()
-    }
-
-    /// All sockets leave, and the session with them, but without a word that would keep the server from giving their
-    /// sessions back.
-    pub fn suspend(&mut self, now: Instant) {
-        for key in self.keys() {
-            if let Some(entry) = self.sockets.get_mut(&key) {
-                entry.socket.suspend();
-                entry.leave();
-                entry.socket.abandon_acks();
-            }
-            self.pump(now, key);
-        }
-        self.stop_when_idle(now);
-    }
-
-    /// Disconnects a socket and forgets it; whoever waits for an ack hears `Disconnected`.
-    pub fn remove(&mut self, now: Instant, key: Key) {
-        self.disconnect(now, key);
-        if let Some(entry) = self.sockets.get_mut(&key) {
-            entry.socket.abandon_acks();
-            self.pump(now, key);
-        }
-        if let Some(entry) = self.sockets.remove(&key) {
-            let socket = entry.socket;
-            self.by_namespace.remove(socket.namespace());
-            if let Some(unanswered) = socket.unanswered() {
-                self.orphans.insert(socket.namespace().clone(), unanswered.clone());
-            }
-        }
-    }
-
-    /// Whether this socket is there.
-    pub fn contains(&self, key: Key) -> bool {
-        self.sockets.contains_key(&key)
-    }
-
-    /// Wants a socket connected, now rather than when it would come back by itself; no effect on one that is connected or
-    /// on its way.
-    pub fn connect(&mut self, now: Instant, key: Key) {
-        if let Some(entry) = self.sockets.get_mut(&key)
-            && !entry.socket.is_active()
-        {
-            entry.reconnecting = false;
-            self.start(now, key);
-        }
-    }
-
-    fn start(&mut self, now: Instant, key: Key) {
-        let Some(entry) = self.sockets.get_mut(&key) else { return };
-        entry.comeback = None;
-        entry.socket.connect();
-        match self.phase {
-            Phase::Stopped => self.begin_attempt(now),
-            Phase::Open { .. } => self.authenticate(key),
-            Phase::Waiting { .. } | Phase::Opening { .. } => {}
-        }
-    }
-
-    /// Leaves the namespace until [`State::connect`]; the session ends with its last active socket.
-    pub fn disconnect(&mut self, now: Instant, key: Key) {
-        let Some(entry) = self.sockets.get_mut(&key) else { return };
-        entry.socket.disconnect();
-        entry.leave();
-        self.pump(now, key);
-        self.stop_when_idle(now);
-    }
-
-    /// Emits on a socket; see [`Socket::emit`]. `None` for a socket that is gone.
-    pub fn emit(
-        &mut self,
-        now: Instant,
-        key: Key,
-        emit: Emit,
-        ticket: T,
-        writable: bool,
-    ) -> Option<(Result<Sent, EmitError>, Option<T>)> {
-        self.end_expired_session(now);
-        let writable = writable && self.session().is_some_and(|session| !session.is_paused());
-        let answer = self.sockets.get_mut(&key)?.socket.emit(now, emit, ticket, writable);
-        self.pump(now, key);
-        Some(answer)
-    }
-
-    /// Answers a question of the server; see [`Socket::answer`].
-    pub fn answer(&mut self, now: Instant, key: Key, number: u64, args: Args) -> Result<(), AnswerError> {
-        let entry = self.sockets.get_mut(&key).ok_or(AnswerError::Unknown)?;
-        let answered = entry.socket.answer(number, args);
-        self.pump(now, key);
-        answered
-    }
-
-    /// Puts a ticket behind everything that this socket's owner is still to hear.
-    pub fn fence(&mut self, key: Key, ticket: T) {
-        self.outputs.push_back((key, Output::Done(ticket)));
-    }
-
-    /// See [`Socket::forget_acks`].
-    pub fn forget_acks(&mut self, is_void: impl Fn(&T) -> bool) {
-        for entry in self.sockets.values_mut() {
-            entry.socket.forget_acks(&is_void);
-        }
-    }
-
-    /// Tells all who wait for acks that none will come: the daemon ends.
-    pub fn abandon_acks(&mut self, now: Instant) {
-        for key in self.keys() {
-            if let Some(entry) = self.sockets.get_mut(&key) {
-                entry.socket.abandon_acks();
-                self.pump(now, key);
-            }
-        }
-    }
-
-    /// Whether [`Output::Outgoing`] is wanted for this socket.
-    pub fn set_watched(&mut self, key: Key, watched: bool) {
-        if let Some(entry) = self.sockets.get_mut(&key) {
-            entry.socket.set_watched(watched);
-        }
-    }
-
-    /// The socket, to read its counters.
-    pub fn socket(&self, key: Key) -> Option<&Socket<T>> {
-        self.sockets.get(&key).map(|entry| &entry.socket)
-    }
-
-    /// All sockets.
-    pub fn keys(&self) -> Vec<Key> {
-        self.sockets.keys().copied().collect()
-    }
-
-    /// A socket as a snapshot shows it.
-    pub fn status(&self, key: Key) -> Status {
-        let Some(entry) = self.sockets.get(&key) else { return Status::default() };
-        let connected = entry.socket.is_connected();
-        let active = entry.is_active();
-        let state = match (connected, active, entry.reconnecting) {
-            (true, _, _) => ConnectionState::Connected,
-            (false, true, false) => ConnectionState::Connecting,
-            (false, true, true) => ConnectionState::Reconnecting,
-            (false, false, _) => ConnectionState::Disconnected,
-        };
-        let on_manager = entry.socket.is_active();
-        Status {
-            state,
-            ready: entry.socket.is_ready(),
-            active,
-            id: entry.socket.id().cloned(),
-            recovered: connected && entry.recovered,
-            transport: self.session().filter(|_| on_manager).map(Session::transport),
-            attempt: if on_manager { self.attempt } else { 0 },
-            next_attempt: match (&self.phase, &entry.auth) {
-                (Phase::Waiting { until }, _) if on_manager => Some(*until),
-                (_, AuthState::RetryAt(until)) => Some(*until),
-                _ => entry.comeback,
-            },
-        }
-    }
-
     /// How far the transport of [`Action::Open`] is, for the case that time runs out: the step that goes on, and in words.
     pub fn handle_progress(&mut self, step: engineio::Phase, words: String) {
         if let Phase::Opening { progress, .. } = &mut self.phase {
@@ -413,28 +193,6 @@ impl<T> State<T> {
             Some(message) => self.handle_message(now, message),
             None => self.pump_session(now),
         }
-    }
-
-    /// The socket that this message is for, if [`State::shortcut`] may have it. `None` for whatever
-    /// [`State::handle_packet`] has to see.
-    pub fn addressee(&self, message: &str) -> Option<Key> {
-        let Phase::Open { session, .. } = &self.phase else { return None };
-        let is_free = self.old_server.is_none() && self.outputs.is_empty();
-        if !is_free || !session.lets_messages_pass() {
-            return None;
-        }
-        let plain = |message| {
-            self.decoder.plain_header(message).or_else(|| self.decoder.plain_answer_header(message))
-        };
-        let key = *self.by_namespace.get(plain(message)?.namespace())?;
-        self.sockets.get(&key).is_some_and(|entry| entry.socket.is_connected()).then_some(key)
-    }
-
-    /// The way past everything else for the events and answers of the socket that [`State::addressee`] has found, as
-    /// long as nothing else is done.
-    pub fn shortcut(&mut self, key: Key) -> Option<Shortcut<'_, T>> {
-        let socket = &mut self.sockets.get_mut(&key)?.socket;
-        Some(Shortcut { decoder: &self.decoder, socket })
     }
 
     /// The transport could not be opened, or is lost; `closed` when the peer ended it in order.
@@ -521,90 +279,6 @@ impl<T> State<T> {
         }
     }
 
-    /// The driver reads no packets for a while: the heartbeat's deadline rests.
-    pub fn hold(&mut self, now: Instant) {
-        self.held = true;
-        if let Some(session) = self.session_mut() {
-            session.hold(now);
-        }
-    }
-
-    /// Whether [`State::hold`] was the last that was said of it.
-    pub fn is_held(&self) -> bool {
-        self.held
-    }
-
-    /// The driver reads again.
-    pub fn release(&mut self, now: Instant) {
-        self.held = false;
-        if let Some(session) = self.session_mut() {
-            session.release(now);
-        }
-    }
-
-    /// When [`State::handle_timeout`] wants to be called.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let phase = match &self.phase {
-            Phase::Stopped => None,
-            Phase::Waiting { until } => Some(*until),
-            Phase::Opening { deadline, .. } => Some(*deadline),
-            Phase::Open { session, .. } => session.poll_timeout(),
-        };
-        let sockets = self.sockets.values().flat_map(|entry| {
-            let retry = match entry.auth {
-                AuthState::RetryAt(until) => Some(until),
-                AuthState::Idle | AuthState::Asked(_) => None,
-            };
-            [entry.socket.poll_timeout(), retry, entry.comeback]
-        });
-        sockets.chain([phase]).flatten().min()
-    }
-
-    /// A deadline may have passed.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        match &mut self.phase {
-            Phase::Waiting { until } if now >= *until => {
-                let attempt = self.attempt;
-                self.broadcast(&Lifecycle::ReconnectAttempt { attempt });
-                self.begin_attempt(now);
-            }
-            // What the server said may be here, and unread; the wait begins anew.
-            Phase::Opening { deadline, .. } if now >= *deadline && self.held => {
-                *deadline = now + self.settings.timeout;
-            }
-            Phase::Opening { deadline, progress, .. } if now >= *deadline => {
-                let (phase, description) = progress.take().unzip();
-                let details = Details { description, phase, ..Details::new("timeout") };
-                self.actions.push_back(Action::Close { graceful: false, last: Vec::new() });
-                self.attempt_failed(now, details);
-            }
-            Phase::Open { session, .. } => {
-                session.handle_timeout(now);
-                self.pump_session(now);
-            }
-            Phase::Stopped | Phase::Waiting { .. } | Phase::Opening { .. } => {}
-        }
-        let mut late = Vec::new();
-        for key in self.keys() {
-            let Some(entry) = self.sockets.get_mut(&key) else { continue };
-            if entry.socket.handle_timeout(now) && !self.held {
-                late.push(key);
-            }
-            if entry.comeback.is_some_and(|at| now >= at) {
-                self.start(now, key);
-            }
-            let Some(entry) = self.sockets.get_mut(&key) else { continue };
-            if matches!(entry.auth, AuthState::RetryAt(until) if now >= until) {
-                entry.auth = AuthState::Idle;
-                self.authenticate(key);
-            }
-            self.pump(now, key);
-        }
-        if !late.is_empty() {
-            self.joins_timed_out(now, &late);
-        }
-    }
-
     /// The next packet for the session's transport.
     pub fn poll_transmit(&mut self) -> Option<engineio::Packet> {
         self.session_mut()?.poll_transmit()
@@ -658,10 +332,6 @@ impl<T> State<T> {
             Phase::Opening { session, .. } | Phase::Open { session, .. } => Some(session),
             Phase::Stopped | Phase::Waiting { .. } => None,
         }
-    }
-
-    fn active_keys(&self) -> Vec<Key> {
-        self.sockets.iter().filter(|(_, entry)| entry.socket.is_active()).map(|(key, _)| *key).collect()
     }
 }
 

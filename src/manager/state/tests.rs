@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::engineio::{Frame, Handshake, Packet};
-use crate::manager::backoff;
-use crate::socketio::{Name, socket};
+use crate::manager::{ConnectionState, backoff};
+use crate::socketio::socket::{Emit, EmitError, Sent};
+use crate::socketio::{AnswerError, Name, socket};
 
 mod attempts;
 mod comebacks;
