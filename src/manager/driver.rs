@@ -4,6 +4,7 @@
 //! back; commands and what is queued for the server go on.
 
 mod acting;
+mod askers;
 mod commands;
 mod discretion;
 mod link;
@@ -14,7 +15,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -23,6 +23,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
+use self::askers::Departures;
 use self::link::Link;
 use self::waiting::{Alarm, Wake, waking};
 use super::auth::{self, Auth};
@@ -37,9 +38,6 @@ use crate::transport::Connector;
 
 /// Between a panic and the new beginning.
 const AFTER_PANIC: Duration = Duration::from_millis(100);
-
-/// Between two looks at what is kept for programs that are gone.
-const FORGETTING: Duration = Duration::from_secs(1);
 
 /// Packets or commands taken in a row before everybody else has a turn.
 const BATCH: usize = 128;
@@ -81,14 +79,6 @@ struct Asked {
 enum Wanted {
     Auth,
     Args,
-}
-
-/// Programs that left, of all Managers.
-struct Departures {
-    left: Arc<AtomicU64>,
-    /// How many had left when what was kept for them was dropped.
-    seen: u64,
-    looked: Instant,
 }
 
 pub(super) struct Driver {
@@ -163,7 +153,7 @@ impl Driver {
             alarm: Alarm::default(),
             awake: waking(common.awake.subscribe()),
             turn: Arc::clone(&common.turn),
-            departures: Departures { left: Arc::clone(&common.askers_left), seen: 0, looked: clock.now() },
+            departures: Departures::new(Arc::clone(&common.askers_left), clock.now()),
             clock,
             tasks,
             stop: Box::pin(stop.cancelled_owned()),
@@ -262,19 +252,6 @@ impl Driver {
         }
     }
 
-    /// Drops what is kept for programs that are gone; the server may never answer them.
-    fn forget_the_gone(&mut self) {
-        let left = self.departures.left.load(Ordering::Relaxed);
-        if left == self.departures.seen {
-            return;
-        }
-        let now = self.clock.now();
-        if now.saturating_duration_since(self.departures.looked) >= FORGETTING {
-            (self.departures.seen, self.departures.looked) = (left, now);
-            self.state.forget_acks(|waiter| matches!(waiter, Waiter::Emit(ticket) if ticket.is_void()));
-        }
-    }
-
     /// Reading rests while somebody has no room, and with it the deadline of the heartbeat.
     fn rest(&mut self, now: Instant) {
         match (self.is_reading(), self.state.is_held()) {
@@ -289,29 +266,6 @@ impl Driver {
 
     fn is_reading(&self) -> bool {
         self.blocked.is_none() && self.behind.is_empty()
-    }
-
-    fn tell_askers(&mut self) {
-        for asker in &self.answered {
-            asker.publish();
-        }
-        if !self.answered.is_empty() || !self.behind.is_empty() {
-            self.look_who_is_behind();
-        }
-        self.taken.drain(..).for_each(|(asker, emits)| asker.taken(emits));
-    }
-
-    fn look_who_is_behind(&mut self) {
-        let now = self.clock.now();
-        let before = std::mem::take(&mut self.behind).into_iter().map(|(asker, _)| asker);
-        for asker in before.chain(self.answered.drain(..)) {
-            if let Room::Full { until } = asker.room(now)
-                && !self.suspended
-                && !self.behind.iter().any(|(known, _)| Arc::ptr_eq(known, &asker))
-            {
-                self.behind.push((asker, until));
-            }
-        }
     }
 
     /// Passes on what happened, as far as there is room for it.

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::askers::FORGETTING;
 use super::receiving::PLAIN;
 use super::*;
 use crate::manager::state::tests as state_tests;
