@@ -2,20 +2,23 @@
 //!
 //! Everything that is wrong is found in one go, and nothing is started with a configuration that has an error.
 
+mod access;
+mod files;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration as StdDuration;
 
 use serde::Deserialize;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
+use self::access::Access;
+pub use self::access::AccessRule;
+use crate::hub::Lag;
 use crate::hub::options::{self, ConnectionOptions, ConnectionSettings};
 use crate::hub::quantity::{Duration, Size};
-use crate::hub::subscription::Pattern;
-use crate::hub::{self, Lag, Rights, Rule, accounts};
 use crate::service::environment::Environment;
 use crate::service::exposure::Exposed;
 use crate::service::layers::{self, Key, Layers, Place, Places, shown};
@@ -69,17 +72,6 @@ pub struct ApiSettings {
     pub lag: Lag,
     /// How long a consumer may hold the ring's tail; default 1 s.
     pub stall: StdDuration,
-}
-
-/// Who may do what: a rule as it was written, and what it means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessRule {
-    /// The name of the user, whose number is in the rule.
-    pub user: Option<String>,
-    /// The name of the group, whose number is the first in the rule.
-    pub group: Option<String>,
-    /// With the numbers that the names had when the configuration was loaded.
-    pub rule: Rule,
 }
 
 impl Config {
@@ -140,26 +132,6 @@ struct Api {
     max_line: Option<Size>,
     lag: Option<Lag>,
     stall: Option<Duration>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Access {
-    user: Option<String>,
-    uid: Option<u32>,
-    group: Option<String>,
-    gid: Option<u32>,
-    role: Option<Role>,
-    connections: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Role {
-    None,
-    Read,
-    Write,
-    Control,
 }
 
 #[derive(Default, Deserialize)]
@@ -341,82 +313,6 @@ impl Loader<'_> {
         settings
     }
 
-    fn access(&mut self, rules: Vec<Access>) -> Vec<AccessRule> {
-        let rules = rules.into_iter().enumerate();
-        // A rule that is left out here is a problem, with which nothing is started.
-        rules.filter_map(|(index, access)| self.access_rule(&format!("[{index}]"), access)).collect()
-    }
-
-    fn access_rule(&mut self, index: &str, access: Access) -> Option<AccessRule> {
-        let at = |option| key(["access", index, option]);
-        let Access { user, uid, group, gid, role, connections } = access;
-        if user.is_none() && uid.is_none() && group.is_none() && gid.is_none() {
-            self.problem(
-                &key(["access", index]),
-                "says nobody whom it is for; add user, uid, group or gid (several: all must fit)",
-            );
-        }
-        let user_id =
-            user.as_ref().and_then(|name| self.account(&at("user"), name, accounts::user, ("user", "uid")));
-        let group_id = group
-            .as_ref()
-            .and_then(|name| self.account(&at("group"), name, accounts::group, ("group", "gid")));
-        if let (Some(named), Some(uid)) = (user_id, uid)
-            && named != uid
-        {
-            self.problem(&at("uid"), &format!("found {uid}, but user is {named}; keep one of uid and user"));
-        }
-        let Some(role) = role else {
-            self.problem(&at("role"), "missing; expected \"none\", \"read\", \"write\" or \"control\"");
-            return None;
-        };
-        if matches!(role, Role::None) && connections.is_some() {
-            self.problem(
-                &at("connections"),
-                "says nothing where the role is none, which lets nobody attach at all; leave it out",
-            );
-        }
-        let connections = connections.unwrap_or_else(|| vec!["*".to_owned()]);
-        if connections.is_empty() {
-            let message = "is empty; leave it out for every connection, or let the role be none";
-            self.problem(&at("connections"), message);
-        }
-        for pattern in &connections {
-            if let Err(message) = options::check_pattern(pattern) {
-                self.problem(&at("connections"), &message);
-            }
-        }
-        let rights = |role| Rights { role, connections: connections.into_iter().map(Pattern::new).collect() };
-        let role = match role {
-            Role::None => None,
-            Role::Read => Some(hub::Role::Read),
-            Role::Write => Some(hub::Role::Write),
-            Role::Control => Some(hub::Role::Control),
-        };
-        let gids = group_id.into_iter().chain(gid).collect();
-        Some(AccessRule { user, group, rule: Rule { uid: user_id.or(uid), gids, rights: role.map(rights) } })
-    }
-
-    /// The number of a user or a group by its name.
-    fn account(
-        &mut self,
-        key: &[String],
-        name: &str,
-        look_up: fn(&str) -> io::Result<Option<u32>>,
-        (kind, number): (&str, &str),
-    ) -> Option<u32> {
-        match look_up(name) {
-            Ok(Some(found)) => return Some(found),
-            Ok(None) => {
-                let message =
-                    format!("there is no {kind} {name:?} on this system; a number goes into {number}");
-                self.problem(key, &message);
-            }
-            Err(error) => self.problem(key, &format!("the {kind} {name:?} cannot be looked up: {error}")),
-        }
-        None
-    }
-
     fn socket(&mut self, sources: &Sources, written: Option<String>) -> PathBuf {
         let key = key(["api", "socket"]);
         let written = written.and_then(|text| match self.environment.expand(&text) {
@@ -478,77 +374,6 @@ impl Loader<'_> {
         let is_default = self.places.exactly(&own).is_none() && self.places.exactly(&default).is_some();
         if is_default { default } else { own }
     }
-
-    /// Replaces variables in a path; false if that cannot be done.
-    fn expand(&mut self, key: &[String], path: &mut PathBuf) -> bool {
-        match self.environment.expand(&path.to_string_lossy()) {
-            Ok(expanded) => *path = PathBuf::from(expanded),
-            Err(message) => {
-                self.problem(key, &message);
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Sees that a file is there, and that one which is secret does not let everybody read it.
-    fn named_file(&mut self, key: &[String], path: &Path, secret: bool) {
-        if let Err(message) = readable(path) {
-            self.problem(key, &format!("{}: {message}", path.display()));
-        } else if secret {
-            let exposed = Exposed::whole(path).filter(|exposed| !self.exposed.contains(exposed));
-            self.exposed.extend(exposed);
-        }
-    }
-
-    /// A folder that need not be there yet.
-    fn folder(&mut self, key: &[String], mut path: PathBuf) -> Option<PathBuf> {
-        if !self.expand(key, &mut path) {
-            return None;
-        }
-        if !path.is_absolute() {
-            self.problem(key, &format!("found {:?}, expected a path that begins with /", path.display()));
-            return None;
-        }
-        Some(path)
-    }
-
-    /// Replaces variables in the paths that options name and sees that the files are there.
-    fn named_files(&mut self, table: &[String], options: &mut ConnectionOptions) {
-        for (option, path) in options.paths_mut() {
-            let key = below(table, option);
-            // An empty path is refused with the other options, with a better word.
-            if path.as_os_str().is_empty() {
-                continue;
-            }
-            // A server may bind its socket later.
-            if self.expand(&key, path) && option != "unix_socket" {
-                self.named_file(&key, path, matches!(option, "auth_file" | "tls.key_file"));
-            }
-        }
-        for (number, step) in options.on_connect.iter_mut().flatten().enumerate() {
-            let Some(path) = step.args_file.as_mut().filter(|path| !path.as_os_str().is_empty()) else {
-                continue;
-            };
-            let key = below(table, &format!("on_connect[{number}].args_file"));
-            if self.expand(&key, path) {
-                self.named_file(&key, path, true);
-            }
-        }
-        if let Some(program) = options.auth_command.as_mut().and_then(|argv| argv.first_mut()) {
-            let key = below(table, "auth_command");
-            match self.environment.expand(program) {
-                Ok(expanded) => *program = expanded,
-                Err(message) => return self.problem(&key, &message),
-            }
-            // A bare name is looked for when it is run, in the PATH of that time.
-            if program.contains('/')
-                && let Err(message) = executable(Path::new(program))
-            {
-                self.problem(&key, &format!("{program}: {message}"));
-            }
-        }
-    }
 }
 
 /// The key of an option in its table.
@@ -564,22 +389,6 @@ fn below(table: &[String], option: &str) -> Key {
         [name, element].into_iter().filter(|level| !level.is_empty()).map(str::to_owned)
     });
     table.iter().cloned().chain(levels).collect()
-}
-
-fn readable(path: &Path) -> Result<(), String> {
-    let cannot = |error| format!("cannot be read: {error}");
-    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err("is no regular file".to_owned());
-    }
-    std::fs::File::open(path).map(drop).map_err(cannot)
-}
-
-fn executable(path: &Path) -> Result<(), String> {
-    let cannot = |error: io::Error| format!("cannot be run: {error}");
-    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err("is no regular file".to_owned());
-    }
-    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).map_err(|error| cannot(error.into()))
 }
 
 fn part(segment: &Segment) -> Option<String> {
