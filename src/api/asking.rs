@@ -10,8 +10,7 @@ use tokio::sync::Notify;
 use super::message::{Error, ErrorKind};
 use super::reply;
 use super::results::{EmitResult, EmitStatus};
-use crate::hub::inbox::MAX_LATE_BYTES;
-use crate::hub::{Consumer, Hub, Inbox};
+use crate::hub::{Consumer, Inbox};
 use crate::manager::{Asker, Effects, Id, Room};
 use crate::socketio::{AckError, ArgsView, EmitError, Sent};
 
@@ -21,20 +20,17 @@ pub(super) struct Asking {
     consumer: Arc<Consumer>,
     connection: String,
     effects: Effects,
-    /// Knows how long the server's answers wait for it.
-    hub: Arc<Hub>,
     /// Answers are in line, and [`Asker::publish`] is to come.
     unpublished: AtomicBool,
 }
 
 impl Asking {
-    pub(super) fn new(hub: &Arc<Hub>, consumer: &Arc<Consumer>, connection: &str, effects: &Effects) -> Self {
+    pub(super) fn new(consumer: &Arc<Consumer>, connection: &str, effects: &Effects) -> Self {
         Self {
             inbox: Arc::clone(consumer.inbox()),
             consumer: Arc::clone(consumer),
             connection: connection.to_owned(),
             effects: effects.clone(),
-            hub: Arc::clone(hub),
             unpublished: AtomicBool::new(false),
         }
     }
@@ -82,10 +78,10 @@ impl Asker for Asking {
         match result {
             Ok(_) if self.inbox.is_overrun() => {
                 let message = format!(
-                    "the server of {name:?} has answered, and the answer is lost: {MAX_LATE_BYTES} bytes of others wait \
-                     to be read, of which none was taken for a while (api.stall)"
+                    "the server of {name:?} has answered, but the answer is lost: too many others wait to be read, and too \
+                     few were read in time (api.stall)"
                 );
-                self.refuse(id, ErrorKind::BufferFull, message)
+                self.refuse(id, ErrorKind::AnswerLost, message)
             }
             Ok(args) => {
                 // Others are likely to follow in the same turn.
@@ -122,11 +118,11 @@ impl Asker for Asking {
     }
 
     fn room(&self, now: Instant) -> Room {
-        if self.inbox.is_late() { self.inbox.room(now, self.hub.stall()) } else { Room::Free }
+        self.inbox.room_for_acks(now)
     }
 
     fn room_changed(&self) -> &Notify {
-        self.inbox.caught_up()
+        self.inbox.acks_have_room()
     }
 }
 

@@ -32,7 +32,7 @@ pub enum ErrorKind {
     UnknownConnection,
     /// No subscription of that number.
     UnknownSubscription,
-    /// No room for one more event that waits.
+    /// No room for one more that waits; nothing was done.
     BufferFull,
     /// The answer did not come in time.
     AckTimeout,
@@ -52,6 +52,8 @@ pub enum ErrorKind {
     ShuttingDown,
     /// A configuration that does not load.
     InvalidConfig,
+    /// The answer came, and the program was too slow for it.
+    AnswerLost,
 }
 
 impl ErrorKind {
@@ -76,6 +78,7 @@ impl ErrorKind {
             Self::ConnectFailed => (-32009, "connect_failed"),
             Self::ShuttingDown => (-32010, "shutting_down"),
             Self::InvalidConfig => (-32011, "invalid_config"),
+            Self::AnswerLost => (-32012, "answer_lost"),
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) async fn serve(stream: UnixStream, context: Arc<Context>, consumer: A
 }
 
 async fn converse(stream: UnixStream, context: &Arc<Context>, consumer: &Arc<Consumer>) -> io::Result<()> {
-    let socket = Arc::new(Socket::new(stream.into_std()?)?);
+    let socket = Arc::new(Socket::new(stream.into_std()?, Arc::clone(consumer.inbox()))?);
     consumer.write_to(Arc::clone(&socket) as Arc<_>);
     let inbox = consumer.inbox();
     let done_reading = AtomicBool::new(false);

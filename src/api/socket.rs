@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -12,7 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::lines::Lines;
-use crate::hub::Outlet;
+use crate::hub::{Inbox, Outlet};
 
 /// What is read in one go; longer lines take more.
 const READ_BYTES: usize = 16 * 1024;
@@ -36,24 +37,28 @@ thread_local! {
 /// The system tells of what can be read from it, but not of room: that would be an event for each time that the program
 /// reads, while hardly ever somebody waits for it.
 #[derive(Debug)]
-pub(super) struct Socket(AsyncFd<UnixStream>);
+pub(super) struct Socket {
+    fd: AsyncFd<UnixStream>,
+    /// Hears how much the program takes.
+    inbox: Arc<Inbox>,
+}
 
 /// Tells of room in a socket. A second descriptor of it, for those have events of their own.
 #[derive(Debug)]
 pub(super) struct Room(AsyncFd<OwnedFd>);
 
 impl Socket {
-    /// Of a stream that does not block.
-    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
-        Ok(Self(events_of(stream, Interest::READABLE)?))
+    /// Of a stream that does not block, and whose program this is.
+    pub(super) fn new(stream: UnixStream, inbox: Arc<Inbox>) -> io::Result<Self> {
+        Ok(Self { fd: events_of(stream, Interest::READABLE)?, inbox })
     }
 
     /// Waits for something to read, and reads it, up to a bound: how much that was, 0 at the end.
     pub(super) async fn read(&self, lines: &mut Lines) -> io::Result<usize> {
         loop {
-            let mut ready = self.0.readable().await?;
+            let mut ready = self.fd.readable().await?;
             let read = JUST_READ.with_borrow_mut(|buffer| {
-                let count = rustix::io::read(&self.0, buffer.as_mut_slice())?;
+                let count = rustix::io::read(&self.fd, buffer.as_mut_slice())?;
                 lines.add(&buffer[..count]);
                 Ok(count)
             });
@@ -106,7 +111,7 @@ impl Socket {
 
     /// Nothing more is written.
     pub(super) fn end(&self) -> io::Result<()> {
-        Ok(rustix::net::shutdown(&self.0, rustix::net::Shutdown::Write)?)
+        Ok(rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Write)?)
     }
 
     /// Waits until a program that has shut its writing side is gone altogether.
@@ -128,18 +133,18 @@ impl Socket {
     }
 
     fn room(&self) -> io::Result<Room> {
-        let second = self.0.as_fd().try_clone_to_owned()?;
+        let second = self.fd.as_fd().try_clone_to_owned()?;
         Ok(Room(events_of(second, Interest::WRITABLE)?))
     }
 
     fn write_slices(&self, batch: &[Bytes]) -> rustix::io::Result<usize> {
         if let [slice] = batch {
-            return rustix::io::write(&self.0, slice);
+            return rustix::io::write(&self.fd, slice);
         }
         let mut slices = [io::IoSlice::new(&[]); MAX_SLICES];
         let count =
             slices.iter_mut().zip(batch).map(|(slice, bytes)| *slice = io::IoSlice::new(bytes)).count();
-        rustix::io::writev(&self.0, &slices[..count])
+        rustix::io::writev(&self.fd, &slices[..count])
     }
 }
 
@@ -162,6 +167,7 @@ impl Outlet for Socket {
             match self.write_slices(&batch[at..]) {
                 Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
                 Ok(mut written) => {
+                    self.inbox.took(written);
                     while written > 0 {
                         let step = written.min(batch[at].len());
                         batch[at].advance(step);
@@ -184,10 +190,12 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
+    use crate::hub::Lag;
 
     fn pair() -> (Socket, tokio::net::UnixStream) {
         let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
-        (Socket::new(ours.into_std().unwrap()).unwrap(), theirs)
+        let inbox = Arc::new(Inbox::new(Lag::Skip));
+        (Socket::new(ours.into_std().unwrap(), inbox).unwrap(), theirs)
     }
 
     #[tokio::test(start_paused = true)]

@@ -190,7 +190,7 @@ kinds! {
     UnknownConnection = "unknown_connection",
     /// There is no such subscription of this program.
     UnknownSubscription = "unknown_subscription",
-    /// What waits to be sent on the connection has reached its limit.
+    /// As many wait already as may, or as many connections are open; nothing was done.
     BufferFull = "buffer_full",
     /// The server did not answer in time.
     AckTimeout = "ack_timeout",
@@ -210,6 +210,8 @@ kinds! {
     ShuttingDown = "shutting_down",
     /// The configuration does not load; nothing was changed.
     InvalidConfig = "invalid_config",
+    /// The server has answered, and this program was too slow to take the answer.
+    AnswerLost = "answer_lost",
 }
 
 #[cfg(test)]

@@ -23,8 +23,12 @@ pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 /// what comes are answers of the server to those that went before.
 pub const MAX_LATE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes of answers that lie in one piece, which has room for one more: so much is taken at a time.
+/// Bytes of answers that lie in one piece, which has room for one more. Who holds up the server's answers takes so much at
+/// least in the time that it has, or counts as stalled.
 const PIECE: usize = 256 * 1024;
+
+/// How long it may, unless told otherwise.
+const STALL: Duration = Duration::from_secs(1);
 
 /// Why the daemon ends the attachment; the last thing a consumer reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,10 +83,9 @@ struct Queue {
     items: VecDeque<Item<Replaying>>,
     answers: usize,
     answer_bytes: usize,
-    /// Pieces of answers that were taken, ever.
-    taken: u64,
-    /// Since when the server's answers wait for this consumer, and what it had taken then.
-    holds: Option<(Instant, u64)>,
+    /// Since when the server's answers wait for this consumer, and how many bytes its socket had taken then.
+    holds: Option<(Instant, usize)>,
+    stall: Duration,
     /// What the replays in line keep in memory.
     replay_bytes: usize,
     /// Channels that have news.
@@ -99,10 +102,12 @@ pub struct Inbox {
     queue: Mutex<Queue>,
     bell: Notify,
     room: Notify,
+    /// Bytes that the socket took, ever; it begins anew at 0 after the highest number.
+    taken: AtomicUsize,
     /// It was too slow for the server's answers, until it has taken all that are there.
     overrun: AtomicBool,
     /// The server's answers have room again.
-    caught_up: Notify,
+    ack_room: Notify,
     farewell: Notify,
     /// Requests that are not answered yet.
     expected: AtomicUsize,
@@ -116,8 +121,8 @@ impl Inbox {
             items: VecDeque::new(),
             answers: 0,
             answer_bytes: 0,
-            taken: 0,
             holds: None,
+            stall: STALL,
             replay_bytes: 0,
             ready: Vec::new(),
             goodbye: None,
@@ -128,8 +133,9 @@ impl Inbox {
             queue: Mutex::new(queue),
             bell: Notify::new(),
             room: Notify::new(),
+            taken: AtomicUsize::new(0),
             overrun: AtomicBool::new(false),
-            caught_up: Notify::new(),
+            ack_room: Notify::new(),
             farewell: Notify::new(),
             expected: AtomicUsize::new(0),
             answered: Notify::new(),
@@ -158,7 +164,7 @@ impl Inbox {
         (queue.answers, queue.answer_bytes, queue.deaf) = (0, 0, true);
         drop(queue);
         self.room.notify_one();
-        self.has_caught_up();
+        self.ack_room.notify_waiters();
     }
 
     /// Whether nobody reads answers any more.
@@ -183,48 +189,48 @@ impl Inbox {
         self.lock().lag = lag;
     }
 
-    /// Whether so many answers wait that [`Inbox::room`] has to be asked.
-    pub fn is_late(&self) -> bool {
-        self.lock().answer_bytes >= MAX_LATE_BYTES
+    /// How long the server's answers wait for it.
+    pub(super) fn set_stall(&self, stall: Duration) {
+        self.lock().stall = stall;
+    }
+
+    /// Its socket took so many bytes.
+    pub fn took(&self, bytes: usize) {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Whether the server's answers can be taken; else when to ask again at the latest. As with a ring, the asking is what
-    /// makes a consumer that takes nothing for the time of `stall` count as stalled.
-    pub fn room(&self, now: Instant, stall: Duration) -> Room {
+    /// makes a consumer that takes next to nothing count as stalled.
+    pub fn room_for_acks(&self, now: Instant) -> Room {
         let mut queue = self.lock();
         if queue.answer_bytes < MAX_LATE_BYTES || self.is_overrun() {
             queue.holds = None;
             return Room::Free;
         }
-        let since = match queue.holds {
-            Some((since, taken)) if taken == queue.taken => since,
-            _ => now,
-        };
-        if now.saturating_duration_since(since) < stall {
-            queue.holds = Some((since, queue.taken));
-            return Room::Full { until: since + stall };
+        let taken = self.taken.load(Ordering::Relaxed);
+        let (mut since, before) = *queue.holds.get_or_insert((now, taken));
+        if now.saturating_duration_since(since) >= queue.stall {
+            if taken.wrapping_sub(before) < PIECE {
+                queue.holds = None;
+                self.overrun.store(true, Ordering::Relaxed);
+                drop(queue);
+                self.stalled();
+                return Room::Free;
+            }
+            since = now;
+            queue.holds = Some((now, taken));
         }
-        queue.holds = None;
-        self.overrun.store(true, Ordering::Relaxed);
-        drop(queue);
-        self.stalled();
-        Room::Free
+        Room::Full { until: since + queue.stall }
     }
 
-    /// Notified when [`Inbox::room`] may have changed, whoever waits.
-    pub fn caught_up(&self) -> &Notify {
-        &self.caught_up
+    /// Notified when [`Inbox::room_for_acks`] may have changed, whoever waits.
+    pub fn acks_have_room(&self) -> &Notify {
+        &self.ack_room
     }
 
     /// Whether the server's answers are lost on it, for it has stalled and not taken yet what is there.
     pub fn is_overrun(&self) -> bool {
         self.overrun.load(Ordering::Relaxed)
-    }
-
-    fn has_caught_up(&self) {
-        // All who wait, and one who is about to.
-        self.caught_up.notify_waiters();
-        self.caught_up.notify_one();
     }
 
     /// The consumer holds a ring up and counts as stalled: it will be overrun.
@@ -373,7 +379,6 @@ impl Inbox {
             Some(Item::Answers { lines, count }) => {
                 queue.answers -= count;
                 queue.answer_bytes -= lines.len();
-                queue.taken += 1;
             }
             Some(Item::Replay(replay)) => queue.replay_bytes -= replay.holds(),
             Some(Item::Live { .. }) | None => return item,
@@ -381,11 +386,11 @@ impl Inbox {
         if queue.answer_bytes == 0 {
             self.overrun.store(false, Ordering::Relaxed);
         }
-        let catches_up = was_late && queue.answer_bytes < MAX_LATE_BYTES;
+        let is_late = queue.answer_bytes >= MAX_LATE_BYTES;
         drop(queue);
         self.room.notify_one();
-        if catches_up {
-            self.has_caught_up();
+        if was_late && !is_late {
+            self.ack_room.notify_waiters();
         }
         item
     }
@@ -441,67 +446,64 @@ mod tests {
 
     use super::*;
 
-    const STALL: Duration = Duration::from_secs(1);
-
     fn put(inbox: &Inbox, bytes: usize) {
         inbox.expect_answer();
         inbox.put_answer(|out| out.extend_from_slice(&vec![b'x'; bytes]));
     }
 
-    /// Has as many answers wait as may, in pieces as large as they get.
-    fn fill(inbox: &Inbox) {
+    /// One with as many answers as may wait.
+    fn full(lag: Lag) -> Inbox {
+        let inbox = Inbox::new(lag);
         for _ in 0..MAX_LATE_BYTES / PIECE {
-            assert_eq!(inbox.room(Instant::now(), STALL), Room::Free);
-            put(inbox, PIECE);
+            assert_eq!(inbox.room_for_acks(Instant::now()), Room::Free);
+            put(&inbox, PIECE);
         }
+        inbox
     }
 
     #[test]
-    fn pieces_of_answers_that_are_taken_keep_a_consumer_from_being_overrun() {
-        let (inbox, start) = (Inbox::new(Lag::Skip), Instant::now());
-        fill(&inbox);
-        let full = |from: u32| Room::Full { until: start + STALL * (from + 1) };
-        assert_eq!(inbox.room(start, STALL), full(0));
-        assert_eq!(inbox.room(start + STALL / 2, STALL), full(0));
+    fn one_that_takes_some_of_its_answers_is_not_overrun_and_one_that_takes_too_few_is() {
+        let (inbox, start) = (full(Lag::Skip), Instant::now());
+        let until = |seconds: u32| Room::Full { until: start + STALL * seconds };
+        assert_eq!(inbox.room_for_acks(start), until(1));
+        assert_eq!(inbox.room_for_acks(start + STALL / 2), until(1));
         for second in 1..5 {
-            // It takes one piece, and one comes after it.
-            put(&inbox, PIECE);
-            assert!(inbox.pop().is_some());
-            assert_eq!(inbox.room(start + STALL * second, STALL), full(second));
+            // Of whatever stands before them, too.
+            inbox.took(PIECE / 2);
+            inbox.took(PIECE / 2);
+            assert_eq!(inbox.room_for_acks(start + STALL * second), until(second + 1));
         }
+        inbox.took(PIECE - 1);
         assert!(!inbox.is_overrun());
-        assert_eq!(inbox.room(start + STALL * 5, STALL), Room::Free);
+        assert_eq!(inbox.room_for_acks(start + STALL * 5), Room::Free);
         assert!(inbox.is_overrun());
         // Until it has taken all.
         while inbox.is_overrun() {
-            assert_eq!(inbox.room(start + STALL * 6, STALL), Room::Free);
+            assert_eq!(inbox.room_for_acks(start + STALL * 6), Room::Free);
             assert!(inbox.pop().is_some());
         }
         assert!(inbox.pop().is_none());
-        fill(&inbox);
-        assert_eq!(inbox.room(start + STALL * 7, STALL), full(7));
         assert_eq!(inbox.goodbye(), None);
     }
 
     #[test]
-    fn all_who_wait_hear_that_there_is_room_and_so_does_one_who_is_about_to() {
+    fn whoever_waits_hears_that_there_is_room() {
         for make_room in [|inbox: &Inbox| drop(inbox.pop()), Inbox::forget_answers] {
-            let inbox = Inbox::new(Lag::Skip);
-            let wait = || Box::pin(inbox.caught_up().notified());
-            fill(&inbox);
-            let mut waiting = [wait(), wait()];
-            assert!(waiting.iter_mut().all(|waiter| waiter.as_mut().now_or_never().is_none()));
+            let inbox = full(Lag::Skip);
+            put(&inbox, 1);
+            let wait = || Box::pin(inbox.acks_have_room().notified());
+            let waiting = [wait(), wait()];
             make_room(&inbox);
             assert!(waiting.into_iter().all(|waiter| waiter.now_or_never().is_some()));
-            assert_eq!([(); 2].map(|()| wait().now_or_never()), [Some(()), None]);
+            assert_eq!(wait().now_or_never(), None);
         }
     }
 
     #[test]
     fn one_that_wants_no_gaps_is_told_goodbye() {
-        let (inbox, start) = (Inbox::new(Lag::Disconnect), Instant::now());
-        fill(&inbox);
-        assert_ne!(inbox.room(start, STALL), Room::Free);
-        assert_eq!((inbox.room(start + STALL, STALL), inbox.goodbye()), (Room::Free, Some(Goodbye::Lagged)));
+        let (inbox, start) = (full(Lag::Disconnect), Instant::now());
+        assert_ne!(inbox.room_for_acks(start), Room::Free);
+        let later = inbox.room_for_acks(start + STALL);
+        assert_eq!((later, inbox.goodbye()), (Room::Free, Some(Goodbye::Lagged)));
     }
 }

@@ -233,6 +233,9 @@ impl Hub {
         for channel in state.channels.values() {
             channel.set_stall(settings.stall);
         }
+        for consumer in state.consumers.values() {
+            consumer.inbox().set_stall(settings.stall);
+        }
         state.settings = settings;
     }
 
@@ -249,6 +252,7 @@ impl Hub {
         }
         state.last_consumer += 1;
         let consumer = Arc::new(Consumer::new(state.last_consumer, identity, rights, lag));
+        consumer.inbox().set_stall(state.settings.stall);
         state.consumers.insert(consumer.id(), Arc::clone(&consumer));
         Some(consumer)
     }
@@ -269,9 +273,7 @@ impl Hub {
     /// A program is gone, and with it the connections that only it kept open.
     pub async fn detach(&self, consumer: &Consumer) {
         consumer.stop_listening();
-        if consumer.inbox().expects_answers() {
-            self.common.asker_left();
-        }
+        self.common.asker_left();
         self.departures.add(1);
         let orphans: Vec<String> = {
             let mut state = self.lock();

@@ -141,6 +141,11 @@ impl Receiver {
         Poll::Ready(self.taken.pop_front())
     }
 
+    /// Whether none waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.taken.is_empty() && self.shared.lock().commands.is_empty()
+    }
+
     /// The next command, if there is one.
     pub(super) fn take(&mut self) -> Option<Command> {
         if self.taken.is_empty() {

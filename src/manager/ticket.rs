@@ -26,7 +26,7 @@ pub trait Asker: Send + Sync {
     fn publish(&self);
     /// Whether more of the server's answers can be taken.
     fn room(&self, now: Instant) -> Room;
-    /// Notified when there may be room again.
+    /// All who wait here are notified when there may be room again. It is the same for all whose room is one.
     fn room_changed(&self) -> &Notify;
 }
 

@@ -113,10 +113,15 @@ impl<T> Pending<T> {
         self.remove(id).map(|ticket| (id, ticket))
     }
 
-    /// Forgets those that nobody waits for any more, but for those with a deadline, which end by themselves: their events
-    /// may yet be taken back then.
-    pub fn forget(&mut self, is_void: impl Fn(&T) -> bool) {
-        self.waiting.retain(|_, (ticket, deadline)| deadline.is_some() || !is_void(ticket));
+    /// Forgets those whose ticket is void, save where their deadline may yet have to take back the event with this id.
+    pub fn forget(&mut self, is_void: impl Fn(&T) -> bool, may_come_back: impl Fn(u64) -> bool) {
+        let deadlines = &mut self.deadlines;
+        self.waiting.retain(|id, (ticket, deadline)| match deadline {
+            _ if !is_void(ticket) => true,
+            Some(_) if may_come_back(*id) => true,
+            Some(deadline) => !deadlines.remove(&(*deadline, *id)),
+            None => false,
+        });
     }
 
     /// Removes all whose id `keep` does not want, in the order of their ids.
@@ -205,16 +210,18 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_waits_for_is_forgotten_but_for_deadlines() {
+    fn what_nobody_waits_for_is_forgotten_unless_it_may_be_taken_back() {
         let start = Instant::now();
         let mut pending = Pending::default();
-        for (ticket, deadline) in [(0, None), (1, Some(start)), (2, None), (3, Some(start)), (4, None)] {
+        for (ticket, deadline) in [(0, None), (1, Some(start)), (2, None), (3, Some(start)), (4, Some(start))]
+        {
             pending.insert(ticket, deadline);
         }
-        pending.forget(|ticket| *ticket < 3);
-        assert_eq!([0, 2, 4].map(|id| pending.remove(id)), [None, None, Some(4)]);
-        assert_eq!([(); 2].map(|()| pending.pop_expired(start)), [Some((1, 1)), Some((3, 3))]);
-        assert!(pending.is_empty());
+        pending.forget(|ticket| *ticket != 4, |id| id <= 1);
+        assert_eq!([0, 2, 3].map(|id| pending.remove(id)), [None; 3]);
+        let left: Vec<_> = std::iter::from_fn(|| pending.pop_expired(start)).collect();
+        assert_eq!(left, [(1, 1), (4, 4)]);
+        assert!(pending.is_empty() && pending.next_deadline().is_none());
     }
 
     #[test]

@@ -94,6 +94,13 @@ impl<T> Queue<T> {
         None
     }
 
+    /// The try that is on its way has all its time once more; false where that is none.
+    pub(super) fn wait_anew(&mut self, now: Instant) -> bool {
+        let timeout = self.entries.front().and_then(|head| head.timeout).filter(|timeout| !timeout.is_zero());
+        self.deadline = timeout.and_then(|timeout| now.checked_add(timeout)).or(self.deadline);
+        timeout.is_some()
+    }
+
     /// When the try that is on its way has failed.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline

@@ -9,7 +9,7 @@ mod recovery;
 mod setup;
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
 use bytestring::ByteString;
@@ -383,7 +383,8 @@ impl<T> Socket<T> {
 
     /// What these tickets wait for is told to nobody. What was emitted with them goes its way.
     pub fn forget_acks(&mut self, is_void: impl Fn(&T) -> bool) {
-        self.pending.forget(is_void);
+        let buffered = self.buffered_ids();
+        self.pending.forget(is_void, |id| buffered.contains(&id));
     }
 
     /// Nobody will be answered any more: the connection is closed for good, or the daemon ends.
@@ -408,25 +409,34 @@ impl<T> Socket<T> {
         [joining, step, self.pending.next_deadline(), self.retry.deadline()].into_iter().flatten().min()
     }
 
-    /// A deadline may have passed. True when the CONNECT answer did not come in time; the wait begins anew.
-    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+    /// A deadline may have passed. True when the CONNECT answer did not come in time; the wait begins anew. While what the
+    /// server says may be here `unread`, nothing of it is late: whoever gave his own time is told that it is over, and all
+    /// other waits begin anew.
+    pub fn handle_timeout(&mut self, now: Instant, unread: bool) -> bool {
         while let Some((id, ticket)) = self.pending.pop_expired(now) {
             self.unbuffer(id);
             self.events.push_back(Event::Answer { ticket, result: Err(AckError::Timeout) });
         }
         if self.retry.deadline().is_some_and(|deadline| now >= deadline) {
-            self.fail_try(AckError::Timeout);
-            self.try_next(now);
+            let waits = unread && self.retry.wait_anew(now);
+            if !waits {
+                self.fail_try(AckError::Timeout);
+                self.try_next(now);
+            }
         }
-        if let Setup::Waiting { step, deadline, .. } = self.setup
-            && now >= deadline
+        if let Setup::Waiting { step, deadline, .. } = &mut self.setup
+            && now >= *deadline
         {
-            self.fail_setup(step, "the server did not answer in time".to_owned(), None);
+            let step = *step;
+            match self.settings.script.get(step).filter(|step| unread && !step.timeout.is_zero()) {
+                Some(waiting) => *deadline = now + waiting.timeout,
+                None => self.fail_setup(step, "the server did not answer in time".to_owned(), None),
+            }
         }
         match &mut self.state {
             State::Joining { deadline } if now >= *deadline => {
                 *deadline = now + self.settings.timeout;
-                true
+                !unread
             }
             _ => false,
         }
@@ -521,10 +531,14 @@ impl<T> Socket<T> {
         self.setup = Setup::Idle;
         self.owed.forget();
         self.events.push_back(Event::Disconnect { reason, details });
-        let buffered: std::collections::HashSet<u64> =
-            self.send_buffer.iter().filter_map(|emit| emit.id).collect();
+        let buffered = self.buffered_ids();
         self.fail_pending(|id| buffered.contains(&id));
         self.fail_try(AckError::Disconnected);
+    }
+
+    /// Of the emits in the send buffer that wait for an answer.
+    fn buffered_ids(&self) -> HashSet<u64> {
+        self.send_buffer.iter().filter_map(|emit| emit.id).collect()
     }
 
     fn fail_pending(&mut self, keep: impl Fn(u64) -> bool) {

@@ -3,6 +3,10 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
 use crate::common::transcript::compare;
 use crate::common::{Chat, Consumer, Ws, event, refusal, within};
 
@@ -310,28 +314,68 @@ async fn a_replay_under_full_load_leaves_nothing_out_and_doubles_nothing() {
 }
 
 /// Questions to the server, each with an answer of 1 MiB: more than may wait, in siod and in its sockets.
-const QUESTIONS: usize = 48;
+const QUESTIONS: usize = 64;
 
-/// One that asks, and does not read the answers.
-async fn asking(chat: &Chat, ws: &mut Ws, lag: &str) -> Consumer {
-    let mut consumer = chat.daemon.attach().await;
-    consumer
-        .call(
-            &format!(r#"{{"id":"hello","method":"hello","params":{{"lag":"{lag}"}}}}"#),
-            r#"{"jsonrpc":"2.0","id":"hello","result":{"…":…}}"#,
-        )
-        .await;
-    for id in 0..QUESTIONS {
-        consumer.send(&ask(id)).await;
+/// Answers that siod has to have taken before it lets the server wait.
+const LATE: usize = 16;
+
+/// A program that asks, and reads with no more than a look at each line, for they are long.
+struct Asking {
+    reader: BufReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+}
+
+impl Asking {
+    async fn start(chat: &Chat, ws: &mut Ws, lag: &str) -> Self {
+        let socket = chat.daemon.folder().socket();
+        let stream = UnixStream::connect(socket).await.expect("the daemon accepts programs");
+        let (reader, writer) = stream.into_split();
+        let mut program = Self { reader: BufReader::new(reader), writer };
+        program.write(&format!(r#"{{"method":"hello","params":{{"lag":"{lag}"}}}}"#)).await;
+        for id in 0..QUESTIONS {
+            program.ask(ws, id).await;
+        }
+        program
+    }
+
+    async fn write(&mut self, line: &str) {
+        self.writer.write_all(format!("{line}\n").as_bytes()).await.expect("the daemon reads it");
+    }
+
+    async fn ask(&mut self, ws: &mut Ws, id: usize) {
+        let params = r#"{"connection":"chat","event":"q","ack":true}"#;
+        self.write(&format!(r#"{{"id":{id},"method":"emit","params":{params}}}"#)).await;
         ws.expect(&format!(r#"42{id}["q"]"#)).await;
     }
-    consumer
+
+    /// The next line; empty at the end.
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        within("a line", self.reader.read_line(&mut line)).await.expect("UTF-8");
+        line
+    }
+
+    /// The ids of the answers until all are here, and of those that are lost.
+    async fn answers(&mut self) -> (BTreeSet<usize>, BTreeSet<usize>) {
+        let (mut read, mut lost) = (BTreeSet::new(), BTreeSet::new());
+        while read.len() + lost.len() < QUESTIONS {
+            let line = self.line().await;
+            let (id, rest) = line
+                .strip_prefix(r#"{"jsonrpc":"2.0","id":"#)
+                .and_then(|rest| rest.split_once(','))
+                .unwrap_or_else(|| panic!("no answer: {line:.100}"));
+            let is_read = rest.starts_with(r#""result":{"args":["xxx"#);
+            if !is_read {
+                compare(&refusal(id, -32012, "answer_lost"), &line).expect("an answer or its loss");
+            }
+            let of = if is_read { &mut read } else { &mut lost };
+            assert!(of.insert(id.parse().expect("a number")), "{id} twice");
+        }
+        (read, lost)
+    }
 }
 
-fn ask(id: usize) -> String {
-    format!(r#"{{"id":{id},"method":"emit","params":{{"connection":"chat","event":"q","ack":true}}}}"#)
-}
-
+/// The server answers all questions, and counts them.
 async fn answer(ws: &mut Ws, answered: &Cell<usize>) {
     let text = "x".repeat(1 << 20);
     for id in 0..QUESTIONS {
@@ -341,27 +385,10 @@ async fn answer(ws: &mut Ws, answered: &Cell<usize>) {
     ws.send(r#"42["end"]"#).await;
 }
 
-/// The ids of the answers until all are here, and of those that are lost.
-async fn read_answers(consumer: &mut Consumer) -> (BTreeSet<u64>, BTreeSet<u64>) {
-    let (mut read, mut lost) = (BTreeSet::new(), BTreeSet::new());
-    while read.len() + lost.len() < QUESTIONS {
-        let line = consumer.next_line().await.expect("an answer");
-        let (answer, of) = match compare(r#"{"jsonrpc":"2.0","id":…id,"result":{"args":[…]}}"#, &line) {
-            Ok(answer) => (answer, &mut read),
-            Err(_) => {
-                let literal = refusal("…id", -32002, "buffer_full");
-                (compare(&literal, &line).expect("an answer or its loss"), &mut lost)
-            }
-        };
-        assert!(of.insert(answer.number("id")), "{} twice", answer.number("id"));
-    }
-    (read, lost)
-}
-
 #[tokio::test]
 async fn answers_that_a_slow_program_has_yet_to_read_hold_the_server_up() {
     let (mut chat, mut ws) = Chat::joined("[api]\nstall = \"1h\"\n").await;
-    let mut slow = asking(&chat, &mut ws, "disconnect").await;
+    let mut slow = Asking::start(&chat, &mut ws, "disconnect").await;
     let answered = Cell::new(0);
     // It begins to read when the server has come no further for a hundred rounds.
     let reading = async {
@@ -369,14 +396,13 @@ async fn answers_that_a_slow_program_has_yet_to_read_hold_the_server_up() {
         while rounds < 100 {
             let list = r#"{"jsonrpc":"2.0","id":1,"result":{"connections":[{"…":…}]}}"#;
             chat.consumer.call(r#"{"id":1,"method":"list"}"#, list).await;
-            rounds = if answered.get() == seen && seen > 0 { rounds + 1 } else { 0 };
+            rounds = if answered.get() == seen && seen >= LATE { rounds + 1 } else { 0 };
             seen = answered.get();
         }
         assert!(seen < QUESTIONS, "the server was not held up");
-        read_answers(&mut slow).await
+        slow.answers().await
     };
-    let ((), (read, lost)) =
-        within("all to be read", async { tokio::join!(answer(&mut ws, &answered), reading) }).await;
+    let ((), (read, lost)) = tokio::join!(answer(&mut ws, &answered), reading);
     assert_eq!((read.len(), lost.len()), (QUESTIONS, 0));
     chat.consumer.hear(&event(r#""event":"end","args":[]"#)).await;
 }
@@ -384,32 +410,45 @@ async fn answers_that_a_slow_program_has_yet_to_read_hold_the_server_up() {
 #[tokio::test]
 async fn what_a_stalled_program_does_not_take_is_lost_on_it_alone() {
     let (mut chat, mut ws) = Chat::joined(SHORT).await;
-    let mut stalled = asking(&chat, &mut ws, "skip").await;
-    let hearing = async { chat.consumer.hear(&event(r#""event":"end","args":[]"#)).await };
+    let mut stalled = Asking::start(&chat, &mut ws, "skip").await;
     let answered = Cell::new(0);
-    within("the end to be heard", async { tokio::join!(answer(&mut ws, &answered), hearing) }).await;
-    let (read, lost) = read_answers(&mut stalled).await;
+    let hearing = async { chat.consumer.hear(&event(r#""event":"end","args":[]"#)).await };
+    tokio::join!(answer(&mut ws, &answered), hearing);
+    let (read, lost) = stalled.answers().await;
     // What waited is whole, and what was lost came after it.
-    assert!(read.len() >= 16 && !lost.is_empty(), "{read:?} {lost:?}");
+    assert!(read.len() >= LATE && !lost.is_empty(), "{read:?} {lost:?}");
     assert!(read.last() < lost.first(), "{read:?} {lost:?}");
     // It has caught up and is answered as everybody else.
-    stalled.send(&ask(QUESTIONS)).await;
-    ws.expect(&format!(r#"42{QUESTIONS}["q"]"#)).await;
+    stalled.ask(&mut ws, QUESTIONS).await;
     ws.send(&format!(r#"43{QUESTIONS}["here"]"#)).await;
-    stalled.expect(&format!(r#"{{"jsonrpc":"2.0","id":{QUESTIONS},"result":{{"args":["here"]}}}}"#)).await;
+    let here = format!(r#"{{"jsonrpc":"2.0","id":{QUESTIONS},"result":{{"args":["here"]}}}}"#);
+    assert_eq!(stalled.line().await, here + "\n");
 }
 
 #[tokio::test]
 async fn a_stalled_program_that_would_rather_leave_gets_no_more_answers() {
     let (mut chat, mut ws) = Chat::joined(SHORT).await;
-    let mut stalled = asking(&chat, &mut ws, "disconnect").await;
-    let hearing = async { chat.consumer.hear(&event(r#""event":"end","args":[]"#)).await };
+    let mut stalled = Asking::start(&chat, &mut ws, "disconnect").await;
     let answered = Cell::new(0);
-    within("the end to be heard", async { tokio::join!(answer(&mut ws, &answered), hearing) }).await;
-    let mut lines = 0;
-    while !stalled.next_line().await.expect("a goodbye comes before the end").contains("\"goodbye\"") {
-        lines += 1;
-    }
-    assert!(lines < QUESTIONS);
-    stalled.expect_end().await;
+    // The server could not have answered so many before siod went on without this program.
+    let leaving = async {
+        while answered.get() < QUESTIONS - 8 {
+            chat.consumer.request(r#"{"id":1,"method":"list"}"#).await;
+        }
+        let mut lines = 0;
+        loop {
+            let line = stalled.line().await;
+            if line.starts_with(r#"{"jsonrpc":"2.0","method":"goodbye""#) {
+                compare(r#"{"jsonrpc":"2.0","method":"goodbye","params":{"reason":"lagged"}}"#, &line)
+                    .expect("the reason");
+                break;
+            }
+            assert!(line.starts_with(r#"{"jsonrpc":"2.0","id":"#), "{line:.100}");
+            lines += 1;
+        }
+        assert!(lines < QUESTIONS);
+        assert_eq!(stalled.line().await, "");
+    };
+    tokio::join!(answer(&mut ws, &answered), leaving);
+    chat.consumer.hear(&event(r#""event":"end","args":[]"#)).await;
 }

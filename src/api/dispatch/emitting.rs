@@ -76,10 +76,7 @@ impl Dispatcher {
         let known =
             self.route.take().filter(|route| Arc::ptr_eq(&route.connection.channel, &connection.channel));
         let asking = known.map_or_else(
-            || {
-                let Self { context, consumer, effects, .. } = &*self;
-                Arc::new(Asking::new(&context.hub, consumer, connection.channel.name(), effects))
-            },
+            || Arc::new(Asking::new(&self.consumer, connection.channel.name(), &self.effects)),
             |route| route.asking,
         );
         self.effects.set_out();

@@ -34,7 +34,11 @@ impl Driver {
         }
         let now = self.clock.now();
         if now.saturating_duration_since(self.departures.looked) >= FORGETTING {
-            (self.departures.seen, self.departures.looked) = (left, now);
+            self.departures.looked = now;
+            // What they had asked for last may still be on its way.
+            if self.commands.is_empty() {
+                self.departures.seen = left;
+            }
             self.state.forget_acks(|waiter| matches!(waiter, Waiter::Emit(ticket) if ticket.is_void()));
         }
     }
@@ -50,13 +54,17 @@ impl Driver {
         self.taken.drain(..).for_each(|(asker, emits)| asker.taken(emits));
     }
 
+    /// Of the many that a program may be, one is enough.
     fn look_who_is_behind(&mut self) {
         let now = self.clock.now();
         let before = std::mem::take(&mut self.behind).into_iter().map(|(asker, _)| asker);
         for asker in before.chain(self.answered.drain(..)) {
             if let Room::Full { until } = asker.room(now)
                 && !self.suspended
-                && !self.behind.iter().any(|(known, _)| Arc::ptr_eq(known, &asker))
+                && !self
+                    .behind
+                    .iter()
+                    .any(|(known, _)| std::ptr::eq(known.room_changed(), asker.room_changed()))
             {
                 self.behind.push((asker, until));
             }

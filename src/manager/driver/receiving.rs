@@ -9,6 +9,7 @@ use tracing::debug;
 
 use super::link::Heard;
 use super::{BATCH, Client, Driver, Waiter};
+use crate::engineio::{Message, Packet};
 use crate::manager::Room;
 use crate::transport::Received;
 
@@ -26,13 +27,13 @@ impl Driver {
                 if !self.pass_texts_on(now, &mut left) {
                     let whole = poll_fn(|cx| Poll::Ready(self.link.poll_whole(cx))).await;
                     if let Poll::Ready(whole) = whole {
+                        left = left.saturating_sub(cost(&whole));
                         self.heard(now, whole);
                     }
-                    left = left.saturating_sub(PLAIN);
                 }
             } else {
+                left = left.saturating_sub(cost(&heard));
                 self.heard(now, heard);
-                left = left.saturating_sub(PLAIN);
             }
             // More only when the state has taken this one in whole: it may want another transport now.
             self.deliver(now);
@@ -136,6 +137,16 @@ impl Driver {
             }
         }
     }
+}
+
+/// What it takes of a turn.
+fn cost(heard: &Heard) -> usize {
+    let bytes = match heard {
+        Heard::Received(Received::Packet(Packet::Message(Message::Text(text)))) => text.len(),
+        Heard::Received(Received::Packet(Packet::Message(Message::Binary(bytes)))) => bytes.len(),
+        _ => 0,
+    };
+    PLAIN + bytes / PLAIN_BYTES
 }
 
 impl Client {

@@ -313,7 +313,6 @@ async fn what_is_kept_for_those_who_left_is_forgotten() {
     let leaver = world.lost();
     for (asker, name, timeout) in [
         (leaver.clone(), "ask", None),
-        // This one ends by itself.
         (leaver.clone(), "soon", Some(Duration::from_hours(2))),
         (world.lost(), "stays", None),
     ] {
@@ -324,12 +323,41 @@ async fn what_is_kept_for_those_who_left_is_forgotten() {
     world.common.asker_left();
     *world.slept.lock().unwrap() = FORGETTING;
     world.emit(world.lost(), plain("x"));
-    world.hears(&["Id(None) forgotten"]).await;
+    world.hears(&["Id(None) forgotten"; 2]).await;
     assert_eq!(server.next().await.unwrap().unwrap(), Message::text(r#"42["x"]"#));
     // An answer that comes all the same is nobody's.
     server.send(Message::text("430[]")).await.unwrap();
     server.send(Message::text(r#"42["e"]"#)).await.unwrap();
     world.hears(&["e None"]).await;
+}
+
+#[tokio::test]
+async fn what_those_who_left_had_asked_for_last_is_forgotten_too() {
+    let mut world = World::start().await;
+    let mut server = world.join("A").await;
+    world.hears(&["connect A true"]).await;
+    let leaver = world.lost();
+    leaver.gone.store(true, Ordering::Relaxed);
+    world.common.asker_left();
+    *world.slept.lock().unwrap() = FORGETTING;
+    // More than one turn takes: some are still on their way when it is looked at first.
+    let count = BATCH + 5;
+    for _ in 0..count {
+        world.emit(leaver.clone(), Emit { ack: Some(None), ..plain("ask") });
+    }
+    for _ in 0..count {
+        server.next().await.unwrap().unwrap();
+    }
+    *world.slept.lock().unwrap() = 2 * FORGETTING;
+    server.send(Message::text(r#"42["e"]"#)).await.unwrap();
+    let mut forgotten = 0;
+    while world.heard.recv().await.unwrap() != "e None" {
+        forgotten += 1;
+    }
+    while forgotten < count {
+        world.hears(&["Id(None) forgotten"]).await;
+        forgotten += 1;
+    }
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::{Asked, BoxFuture, Driver, release_gate};
 use crate::manager::auth;
 use crate::manager::clock::Clock;
 use crate::manager::state::Key;
-use crate::manager::{Asker, Command, Observer};
+use crate::manager::{Asker, Command, Observer, Room};
 
 /// What woke the task.
 pub(super) enum Wake {
@@ -122,12 +122,19 @@ async fn room(
     clock: &Clock,
 ) {
     let (changed, until) = match (blocked, behind) {
-        (Some((observer, until)), _) => (observer.room_changed(), until),
-        (None, Some((asker, until))) => (asker.room_changed(), until),
+        (Some((observer, until)), _) => (observer.room_changed().notified(), until),
+        (None, Some((asker, until))) => {
+            let changed = asker.room_changed().notified();
+            // From here on it is heard; what came before is seen.
+            if asker.room(clock.now()) == Room::Free {
+                return;
+            }
+            (changed, until)
+        }
         (None, None) => return std::future::pending().await,
     };
     tokio::select! {
-        () = changed.notified() => {}
+        () = changed => {}
         () = tokio::time::sleep_until(clock.timer(*until).into()) => {}
     }
 }

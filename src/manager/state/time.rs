@@ -73,7 +73,7 @@ impl<T> State<T> {
         let mut late = Vec::new();
         for key in self.keys() {
             let Some(entry) = self.sockets.get_mut(&key) else { continue };
-            if entry.socket.handle_timeout(now) && !self.held {
+            if entry.socket.handle_timeout(now, self.held) {
                 late.push(key);
             }
             if entry.comeback.is_some_and(|at| now >= at) {

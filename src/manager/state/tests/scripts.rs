@@ -52,6 +52,18 @@ fn the_steps_go_before_everything_else() {
 }
 
 #[test]
+fn an_answer_that_may_lie_unread_is_not_late() {
+    let mut world = world();
+    world.hears(JOINED);
+    world.state.hold(world.now);
+    for second in [10, 19, 21] {
+        assert_eq!(world.at(second), NOTHING);
+    }
+    world.state.release(world.now);
+    assert_eq!(world.hears(r#"43/kuma,0[{"ok":true}]"#), ["/kuma ready", r#"> 42/kuma,["list"]"#]);
+}
+
+#[test]
 fn a_wrong_answer_is_the_end() {
     let mut world = world();
     world.emit(3, "waits");

@@ -60,6 +60,25 @@ fn what_is_not_answered_in_time_is_sent_again_under_another_id() {
 }
 
 #[test]
+fn what_may_lie_unread_is_not_late() {
+    let mut peer = joined();
+    peer.emit(asking("a", None));
+    peer.out();
+    for (second, unread) in [(4, false), (5, true), (9, true), (11, true), (15, false)] {
+        peer.socket.handle_timeout(peer.at(second), unread);
+        assert_eq!(peer.out(), NOTHING, "{second}");
+    }
+    assert_eq!(peer.socket.poll_timeout(), Some(peer.at(16)), "it began anew at 11");
+    assert_eq!(peer.clock(16), [r#"> 2/chat,1["a"]"#]);
+    assert_eq!(peer.hears("3/chat,1[]"), ["answer a: "]);
+    // But for one that has no time at all.
+    peer.emit(asking("at once", Some(0)));
+    peer.out();
+    peer.socket.handle_timeout(peer.at(17), true);
+    assert_eq!(peer.out(), [r#"> 2/chat,3["at once"]"#]);
+}
+
+#[test]
 fn a_timeout_of_its_own_is_that_of_each_try() {
     let mut peer = joined();
     peer.emit(asking("a", Some(1)));
