@@ -280,8 +280,10 @@ async fn the_environment_names_a_proxy_unless_the_option_does() {
         ("proxy = \"none\"", &[("HTTP_PROXY", &http)], false, false),
         (&option, &[("HTTP_PROXY", &http), ("NO_PROXY", "*")], false, true),
     ] {
-        let (_daemon, _consumer) = with_environment(&upstream.url(), options, variables).await;
-        upstream.handshake().await;
+        let (mut daemon, _consumer) = with_environment(&upstream.url(), options, variables).await;
+        // Held until the daemon has ended, which would else come again and be taken for the next.
+        let _held = upstream.handshake().await;
+        daemon.terminate().await;
         for (relay, expected) in [(&mut proxy, through_http), (&mut other, through_socks)] {
             assert_eq!(relay.was_asked(), expected, "{options} {variables:?}");
             while relay.was_asked() {
@@ -395,7 +397,8 @@ async fn a_certificate_that_is_not_taken_is_named_as_the_cause() {
     for options in [&ca_file, "tls.insecure = true"] {
         let url = format!("https://127.0.0.1:{port}");
         let (daemon, mut consumer) = with_environment(&url, options, &[]).await;
-        upstream.joined().await;
+        // Held until the daemon has ended, which would else come again and be taken for the next.
+        let _held = upstream.joined().await;
         let insecure = options.contains("insecure");
         let line = consumer.request(r#"{"id":1,"method":"list"}"#).await;
         assert_eq!(line.contains(r#""insecure":true"#), insecure, "{line}");
