@@ -182,7 +182,7 @@ async fn nothing_that_is_printed_logged_or_answered_says_a_secret() {
     for format in ["text", "json", "journald"] {
         let upstream = Upstream::start().await;
         let (parrot, _tasks) = parrot().await;
-        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let (_nobody, closed) = common::relay::closed();
         let folder = Folder::new("")
             .variable("SIOD__LOG__LEVEL", "trace")
             .variable("SIOD__LOG__FORMAT", format)
@@ -195,7 +195,7 @@ async fn nothing_that_is_printed_logged_or_answered_says_a_secret() {
         fs::write(place.join("auth"), r#"{"token":"c4n4ry-file"}"#).unwrap();
         fs::write(place.join("args"), r#"["c4n4ry-args"]"#).unwrap();
         fs::write(place.join("not-json"), "c4n4ry-not-json").unwrap();
-        folder.configure(&config(&place, &upstream, parrot, closed));
+        folder.configure(&config(&place, &upstream, parrot, closed.port()));
         // Everybody may read it, so that this is warned of.
         fs::set_permissions(&place, Permissions::from_mode(0o755)).unwrap();
         let said = play(folder, upstream).await;
