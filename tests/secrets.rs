@@ -502,9 +502,11 @@ async fn memory_stays_private_and_nothing_is_missed_for_that() {
         upstream.url()
     );
     let folder = Folder::new(&config).variable("SIOD__LOG__LEVEL", "info");
-    // Where the binary is others may not be able to go.
+    // Where the binary is others may not be able to go. Copied by another process: of a file that this one has open for
+    // writing, each child that another test starts meanwhile has a copy, and as long as it has, nobody can run the file.
     let siod = folder.path().join("siod");
-    fs::copy(env!("CARGO_BIN_EXE_siod"), &siod).unwrap();
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_siod")).arg(&siod).status().await;
+    assert!(copied.unwrap().success());
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     chown(folder.path(), Some(65534), Some(65534)).unwrap();
     fs::set_permissions(folder.path().join("siod.toml"), Permissions::from_mode(0o644)).unwrap();
