@@ -40,8 +40,9 @@ const COMMAND: Duration = Duration::from_mins(2);
 /// Times that the service is restarted, and killed.
 const TIMES: usize = 10;
 
-/// How long a local program may have to wait for an answer while the service is restarted.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a local program may have to wait for an answer while the service is restarted. It is ten times what the
+/// longest takes, that after a kill, on a machine that has little else to do; a busy one takes as much longer.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 #[tokio::test]
 #[ignore = "for a system of its own, see boot.sh"]
