@@ -40,9 +40,12 @@ const COMMAND: Duration = Duration::from_mins(2);
 /// Times that the service is restarted, and killed.
 const TIMES: usize = 10;
 
-/// How long a local program may have to wait for an answer while the service is restarted. It is ten times what the
-/// longest takes, that after a kill, on a machine that has little else to do; a busy one takes as much longer.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long a local program may have to wait for an answer while the service is restarted: three times what the longest
+/// takes, that after a kill.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often that may be tried, for a machine that is busy with something else.
+const ROUNDS: usize = 3;
 
 #[tokio::test]
 #[ignore = "for a system of its own, see boot.sh"]
@@ -230,27 +233,29 @@ async fn watchdog() {
 async fn restarts_and_kills() {
     step("no connect is refused over restarts, and the numbers go on");
     let before = stream().await;
-    let mut knocking = Knocking::start();
-    for _ in 0..TIMES {
-        ok("systemctl restart siod").await;
-        knocking.several().await;
-    }
-    knocking.end("restarts").await;
+    while_somebody_knocks("restarts", async |knocking: &mut Knocking| {
+        for _ in 0..TIMES {
+            ok("systemctl restart siod").await;
+            knocking.several().await;
+        }
+    })
+    .await;
     assert_eq!(stream().await, before);
 
     step("nor over kill -9, which begins a new stream");
-    let mut knocking = Knocking::start();
-    for _ in 0..TIMES {
-        let pid = property("MainPID").await;
-        ok(&format!("kill -KILL {pid}")).await;
-        within("the next process", async {
-            while [&pid, "0"].contains(&property("MainPID").await.as_str()) {}
-        })
-        .await;
-        until("ActiveState", "active").await;
-        knocking.several().await;
-    }
-    knocking.end("kills").await;
+    while_somebody_knocks("kills", async |knocking: &mut Knocking| {
+        for _ in 0..TIMES {
+            let pid = property("MainPID").await;
+            ok(&format!("kill -KILL {pid}")).await;
+            within("the next process", async {
+                while [&pid, "0"].contains(&property("MainPID").await.as_str()) {}
+            })
+            .await;
+            until("ActiveState", "active").await;
+            knocking.several().await;
+        }
+    })
+    .await;
     assert_ne!(stream().await, before);
 }
 
@@ -263,12 +268,13 @@ async fn stream() -> String {
 
 async fn upgrade() {
     step("nor over an upgrade of the package");
-    let mut knocking = Knocking::start();
-    let pid = property("MainPID").await;
-    ok("dpkg --install /siod-test/siod.deb").await;
-    assert_ne!(property("MainPID").await, pid, "an upgrade restarts what runs");
-    knocking.several().await;
-    knocking.end("an upgrade").await;
+    while_somebody_knocks("an upgrade", async |knocking: &mut Knocking| {
+        let pid = property("MainPID").await;
+        ok("dpkg --install /siod-test/siod.deb").await;
+        assert_ne!(property("MainPID").await, pid, "an upgrade restarts what runs");
+        knocking.several().await;
+    })
+    .await;
     assert_eq!(says("systemctl is-enabled siod.socket").await, "enabled");
     assert_eq!(says("systemctl is-enabled siod.service").await, "disabled");
     assert!(std::fs::read_to_string(CONFIGURATION).expect("it is there").contains("connections.secret"));
@@ -689,12 +695,26 @@ impl Knocking {
         drop(within("answers", answered).await.expect("no connect is refused"));
     }
 
-    async fn end(mut self, over: &str) {
+    /// The longest that an answer took.
+    async fn end(mut self, over: &str) -> Duration {
         self.stop.cancel();
         let worst = within("the last answer", self.work.join_next()).await.expect("it worked");
         let (worst, answers) = (worst.expect("no connect is refused"), *self.answered.borrow());
         println!("   {answers} connects over {over}, none refused, the longest answer took {worst:?}");
-        assert!(worst < PATIENCE, "{worst:?}");
+        worst
+    }
+}
+
+/// No connect is refused meanwhile, and none has to wait for long.
+async fn while_somebody_knocks(what: &str, mut happens: impl AsyncFnMut(&mut Knocking)) {
+    for round in 1.. {
+        let mut knocking = Knocking::start();
+        happens(&mut knocking).await;
+        let worst = knocking.end(what).await;
+        if worst < PATIENCE {
+            return;
+        }
+        assert!(round < ROUNDS, "{worst:?} over {what}, and no less before");
     }
 }
 
