@@ -304,7 +304,7 @@ async fn a_middleware_refuses_and_lets_in_whom_it_likes() {
 async fn emits_are_sent_again_until_they_are_answered() {
     for way in WAYS {
         // What is answered at its second try has a third, should the machine be slow.
-        let mut session = Session::start(way, "", "retries = 2\nack_timeout = \"100ms\"").await;
+        let mut session = Session::start(way, "", "retries = 2\nack_timeout = \"500ms\"").await;
         session.emit(r#""event":"insist","args":["first",2]"#).await;
         session.emit(r#""event":"insist","args":["never",9]"#).await;
         session

@@ -7,8 +7,6 @@ mod examples {
     pub(crate) mod scripted;
 }
 
-use std::os::unix::net::UnixListener;
-
 use common::daemon::Folder;
 use common::tap::Tap;
 use common::{Consumer, Daemon, QUICK, Upstream, Ws};
@@ -64,7 +62,7 @@ async fn attends(language: Language) {
 async fn without_siod(built: &Built) {
     let folder = tempfile::tempdir().expect("a folder");
     let stale = folder.path().join("stale.sock");
-    drop(UnixListener::bind(&stale).expect("a socket in the test's own folder"));
+    common::stale_socket(&stale);
     for socket in [folder.path().join("none.sock"), stale] {
         let said = built.start(&socket, "chat").fails().await;
         for words in [socket.to_str().expect("UTF-8"), "siod run", "SIOD_SOCKET"] {

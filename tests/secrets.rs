@@ -182,7 +182,7 @@ async fn nothing_that_is_printed_logged_or_answered_says_a_secret() {
     for format in ["text", "json", "journald"] {
         let upstream = Upstream::start().await;
         let (parrot, _tasks) = parrot().await;
-        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let (_nobody, closed) = common::relay::closed();
         let folder = Folder::new("")
             .variable("SIOD__LOG__LEVEL", "trace")
             .variable("SIOD__LOG__FORMAT", format)
@@ -195,7 +195,7 @@ async fn nothing_that_is_printed_logged_or_answered_says_a_secret() {
         fs::write(place.join("auth"), r#"{"token":"c4n4ry-file"}"#).unwrap();
         fs::write(place.join("args"), r#"["c4n4ry-args"]"#).unwrap();
         fs::write(place.join("not-json"), "c4n4ry-not-json").unwrap();
-        folder.configure(&config(&place, &upstream, parrot, closed));
+        folder.configure(&config(&place, &upstream, parrot, closed.port()));
         // Everybody may read it, so that this is warned of.
         fs::set_permissions(&place, Permissions::from_mode(0o755)).unwrap();
         let said = play(folder, upstream).await;
@@ -502,9 +502,11 @@ async fn memory_stays_private_and_nothing_is_missed_for_that() {
         upstream.url()
     );
     let folder = Folder::new(&config).variable("SIOD__LOG__LEVEL", "info");
-    // Where the binary is others may not be able to go.
+    // Where the binary is others may not be able to go. Copied by another process: of a file that this one has open for
+    // writing, each child that another test starts meanwhile has a copy, and as long as it has, nobody can run the file.
     let siod = folder.path().join("siod");
-    fs::copy(env!("CARGO_BIN_EXE_siod"), &siod).unwrap();
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_siod")).arg(&siod).status().await;
+    assert!(copied.unwrap().success());
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     chown(folder.path(), Some(65534), Some(65534)).unwrap();
     fs::set_permissions(folder.path().join("siod.toml"), Permissions::from_mode(0o644)).unwrap();

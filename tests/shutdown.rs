@@ -4,7 +4,6 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use common::daemon::Folder;
@@ -98,8 +97,8 @@ async fn a_second_daemon_is_refused_and_harms_nothing() {
 #[tokio::test]
 async fn a_stale_socket_is_taken_over() {
     let folder = Folder::new(QUICK);
-    drop(UnixListener::bind(folder.socket()).expect("a socket in the test's own folder"));
-    assert!(folder.socket().exists(), "the file outlives its listener");
+    common::stale_socket(&folder.socket());
+    assert!(folder.socket().exists(), "the file outlives its socket");
     let daemon = Daemon::start_in(folder).await;
     daemon.attach().await.expect_silence().await;
 }

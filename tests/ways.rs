@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use common::daemon::Folder;
 use common::node::NodeServer;
-use common::relay::{Asked, Authority, Relay, Rules, UnixRelay};
+use common::relay::{Asked, Authority, Relay, Rules, UnixRelay, closed};
 use common::upstream::{OPEN, OPEN_WITH_UPGRADE};
 use common::{Chat, Consumer, Daemon, QUICK, Upstream, lifecycle};
 
@@ -154,10 +154,7 @@ async fn every_connection_goes_through_the_proxy_and_its_password_to_nobody_else
 #[tokio::test]
 async fn a_proxy_that_does_not_help_is_told_apart_from_the_server() {
     let refusing = |refusal| Rules { user: Some(USER), refusal: Some(refusal) };
-    let closed = {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        listener.local_addr().expect("an address")
-    };
+    let (_nobody, closed) = closed();
     let (forbidding, failing) = (Relay::http(refusing(403)).await, Relay::http(refusing(502)).await);
     let (locked, ruled) = (Relay::socks(wants_user()).await, Relay::socks(refusing(2)).await);
     let server = NodeServer::start("{}").await;
@@ -280,8 +277,10 @@ async fn the_environment_names_a_proxy_unless_the_option_does() {
         ("proxy = \"none\"", &[("HTTP_PROXY", &http)], false, false),
         (&option, &[("HTTP_PROXY", &http), ("NO_PROXY", "*")], false, true),
     ] {
-        let (_daemon, _consumer) = with_environment(&upstream.url(), options, variables).await;
-        upstream.handshake().await;
+        let (mut daemon, _consumer) = with_environment(&upstream.url(), options, variables).await;
+        // Held until the daemon has ended, which would else come again and be taken for the next.
+        let _held = upstream.handshake().await;
+        daemon.terminate().await;
         for (relay, expected) in [(&mut proxy, through_http), (&mut other, through_socks)] {
             assert_eq!(relay.was_asked(), expected, "{options} {variables:?}");
             while relay.was_asked() {
@@ -303,10 +302,7 @@ async fn a_proxy_of_the_environment_that_cannot_be_used_stops_the_start_without_
 
 #[tokio::test]
 async fn a_missing_proxy_is_hinted_at_where_the_environment_has_one() {
-    let address = {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        listener.local_addr().expect("an address")
-    };
+    let (_nobody, address) = closed();
     for (options, variables, hint) in [
         ("proxy = \"none\"", &[("HTTP_PROXY", "http://p.test")][..], Some("proxy = \\\"none\\\" leaves out")),
         (
@@ -395,7 +391,8 @@ async fn a_certificate_that_is_not_taken_is_named_as_the_cause() {
     for options in [&ca_file, "tls.insecure = true"] {
         let url = format!("https://127.0.0.1:{port}");
         let (daemon, mut consumer) = with_environment(&url, options, &[]).await;
-        upstream.joined().await;
+        // Held until the daemon has ended, which would else come again and be taken for the next.
+        let _held = upstream.joined().await;
         let insecure = options.contains("insecure");
         let line = consumer.request(r#"{"id":1,"method":"list"}"#).await;
         assert_eq!(line.contains(r#""insecure":true"#), insecure, "{line}");

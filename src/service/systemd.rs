@@ -292,6 +292,8 @@ mod tests {
     fn one_that_is_gone_is_complained_of_once() {
         let (folder, manager, mut way) = manager();
         drop(manager);
+        // A child that another test starts just now has a copy until it runs its program.
+        while UnixDatagram::unbound().unwrap().connect(folder.path().join("notify")).is_ok() {}
         for _ in 0..3 {
             way.tell(&[Word::Ready]);
             assert!(way.complained && way.waiting.is_empty());

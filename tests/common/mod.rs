@@ -24,6 +24,7 @@ pub mod tap;
 pub mod transcript;
 pub mod upstream;
 
+use std::path::Path;
 use std::time::Duration;
 
 pub use consumer::Consumer;
@@ -47,6 +48,13 @@ randomization_factor = 0.0
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     let finished = tokio::time::timeout(DEADLINE, future).await;
     finished.unwrap_or_else(|_elapsed| panic!("waited {} s in vain for {what}", DEADLINE.as_secs()))
+}
+
+/// Leaves the file of a socket on which nobody listens, nor ever has: a child that another test starts at this moment has
+/// a copy of all that is open until it runs its program, and would go on to listen.
+pub fn stale_socket(path: &Path) {
+    let socket = tokio::net::UnixSocket::new_stream().expect("a socket");
+    socket.bind(path).expect("a socket in the test's own folder");
 }
 
 /// A daemon with one connection, `chat`, that has not been started, and a consumer that hears all of it.

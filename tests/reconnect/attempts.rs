@@ -65,7 +65,7 @@ async fn giving_up_comes_last_and_connect_starts_over() {
 /// Every way in which an attempt can fail before the Engine.IO session is open.
 #[tokio::test]
 async fn a_server_that_does_not_open_a_session_fails_the_attempt() {
-    let mut chat = Chat::idle("timeout = \"500ms\"").await;
+    let mut chat = Chat::idle("timeout = \"2s\"").await;
     chat.start().await;
     for (number, name) in [
         "reset",
@@ -125,7 +125,7 @@ async fn a_server_that_does_not_open_a_session_fails_the_attempt() {
 
 #[tokio::test]
 async fn a_connect_that_is_never_answered_fails_in_the_end() {
-    let mut chat = Chat::idle("timeout = \"500ms\"").await;
+    let mut chat = Chat::idle("timeout = \"2s\"").await;
     chat.start().await;
     let mut ws = chat.upstream.accept_ws().await;
     ws.send(OPEN).await;

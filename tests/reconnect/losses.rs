@@ -118,7 +118,7 @@ async fn pings_are_answered_and_their_absence_ends_the_session() {
     chat.start().await;
     let mut ws = chat.upstream.accept_ws().await;
     ws.send(
-        r#"0{"sid":"a","upgrades":[],"pingInterval":500,"pingTimeout":500,"maxPayload":1000000,"more":[1]}"#,
+        r#"0{"sid":"a","upgrades":[],"pingInterval":1500,"pingTimeout":1500,"maxPayload":1000000,"more":[1]}"#,
     )
     .await;
     ws.expect("40").await;

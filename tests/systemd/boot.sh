@@ -58,7 +58,7 @@ inside() {
     : >etc/fstab
     cp "$folder/siod-test.target" "$folder/siod-test.service" etc/systemd/system/
     export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
-    exec timeout 300 systemd-nspawn --quiet --directory="$upper/root" --machine="$name" \
+    exec timeout 900 systemd-nspawn --quiet --directory="$upper/root" --machine="$name" \
         --register=no --keep-unit --console=pipe --private-network \
         --link-journal=no --resolv-conf=off --timezone=off \
         --capability=all --system-call-filter="bpf @keyring" \

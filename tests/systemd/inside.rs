@@ -19,6 +19,7 @@ use crate::{EXPOSURE, assert_silent, assert_success};
 const SOCKET: &str = "/run/siod/siod.sock";
 const CONFIGURATION: &str = "/etc/siod/siod.toml";
 const DROP_IN: &str = "/etc/systemd/system/siod.service.d/test.conf";
+const SOCKET_DROP_IN: &str = "/etc/systemd/system/siod.socket.d/test.conf";
 
 /// The drop-in's line that hands the secret over.
 const CREDENTIAL: &str = "LoadCredential=chat:/etc/siod/chat.json";
@@ -39,8 +40,12 @@ const COMMAND: Duration = Duration::from_mins(2);
 /// Times that the service is restarted, and killed.
 const TIMES: usize = 10;
 
-/// How long a local program may have to wait for an answer while the service is restarted.
+/// How long a local program may have to wait for an answer while the service is restarted: three times what the longest
+/// takes, that after a kill.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often that may be tried, for a machine that is busy with something else.
+const ROUNDS: usize = 3;
 
 #[tokio::test]
 #[ignore = "for a system of its own, see boot.sh"]
@@ -51,15 +56,15 @@ async fn play() {
     let url = upstream.url();
     configure(&url, "");
     credential().await;
-    let (ws, mut keeper, upstream) = start_by_first_connect(upstream).await;
-    reloads(&url, &mut keeper).await;
+    let (ws, keeper, upstream) = start_by_first_connect(upstream).await;
+    reloads(&url, keeper).await;
     // From here on the server lets everybody in by itself.
     let mut serving = JoinSet::new();
     serving.spawn(async move {
         let _ws = ws;
         serve(upstream).await;
     });
-    watchdog(keeper).await;
+    watchdog().await;
     restarts_and_kills().await;
     upgrade().await;
     stop().await;
@@ -112,7 +117,7 @@ role = "read"
 }
 
 async fn credential() {
-    step("a credential that only root can read, and a short watchdog");
+    step("a credential that only root can read");
     std::fs::write("/etc/siod/chat.json", r#"{"token":"of the credential"}"#).expect("root may");
     std::fs::set_permissions("/etc/siod/chat.json", PermissionsExt::from_mode(0o600)).expect("root may");
     std::fs::create_dir_all(Path::new(DROP_IN).parent().expect("a folder")).expect("root may");
@@ -121,7 +126,7 @@ async fn credential() {
 
 /// What the drop-in adds to the service from its next start on.
 async fn drop_in(settings: &str) {
-    std::fs::write(DROP_IN, format!("[Service]\nWatchdogSec=2s\n{settings}\n")).expect("root may");
+    std::fs::write(DROP_IN, format!("[Service]\n{settings}\n")).expect("root may");
     ok("systemctl daemon-reload").await;
 }
 
@@ -176,12 +181,12 @@ async fn start_by_first_connect(mut upstream: Upstream) -> (Ws, Consumer, Upstre
     (ws, keeper, upstream)
 }
 
-async fn reloads(url: &str, keeper: &mut Consumer) {
+async fn reloads(url: &str, mut keeper: Consumer) {
     step("a good reload keeps the session");
     configure(url, "[connections.third]\nurl = \"http://127.0.0.1:1\"\nauto_connect = false\n");
     ok("systemctl reload siod").await;
     until("StatusText", "3 connections: 1 connected, 2 disconnected").await;
-    keep_session(keeper).await;
+    keep_session(&mut keeper).await;
 
     step("a broken reload fails, says where, and changes nothing");
     configure(url, "[connections.fourth]\nurl = \"http://127.0.0.1:1\"\ncolour = 1\n");
@@ -197,16 +202,23 @@ async fn reloads(url: &str, keeper: &mut Consumer) {
         "3 connections: 1 connected, 2 disconnected; the configuration does not load, siod status says why",
     )
     .await;
-    keep_session(keeper).await;
+    keep_session(&mut keeper).await;
     configure(url, "");
     ok("systemctl reload siod").await;
     until("StatusText", WELL).await;
-    keep_session(keeper).await;
-    assert_eq!(property("NRestarts").await, "0", "the watchdog has no reason so far");
+    keep_session(&mut keeper).await;
+    assert_eq!(property("NRestarts").await, "0", "nothing has ended it so far");
 }
 
-async fn watchdog(mut keeper: Consumer) {
+async fn watchdog() {
     step("a process that stands still is ended and replaced");
+    // So short only here: elsewhere it would end a daemon that a busy machine lets wait for two seconds. Of one that runs
+    // it would be wanted at once, before that one knows.
+    ok("systemctl stop siod.service").await;
+    drop_in(&format!("{CREDENTIAL}\nWatchdogSec=2s")).await;
+    starts().await;
+    let mut keeper = Consumer::attach_as(KEEPER, group(), Path::new(SOCKET));
+    keeper.request(LIST).await;
     let pid = property("MainPID").await;
     ok(&format!("kill -STOP {pid}")).await;
     until("NRestarts", "1").await;
@@ -215,32 +227,35 @@ async fn watchdog(mut keeper: Consumer) {
     keeper.request(LIST).await;
     assert_ne!(property("MainPID").await, pid);
     until_says(&journal("siod"), "Watchdog timeout").await;
+    drop_in(CREDENTIAL).await;
 }
 
 async fn restarts_and_kills() {
     step("no connect is refused over restarts, and the numbers go on");
     let before = stream().await;
-    let mut knocking = Knocking::start();
-    for _ in 0..TIMES {
-        ok("systemctl restart siod").await;
-        knocking.several().await;
-    }
-    knocking.end("restarts").await;
+    while_somebody_knocks("restarts", async |knocking: &mut Knocking| {
+        for _ in 0..TIMES {
+            ok("systemctl restart siod").await;
+            knocking.several().await;
+        }
+    })
+    .await;
     assert_eq!(stream().await, before);
 
     step("nor over kill -9, which begins a new stream");
-    let mut knocking = Knocking::start();
-    for _ in 0..TIMES {
-        let pid = property("MainPID").await;
-        ok(&format!("kill -KILL {pid}")).await;
-        within("the next process", async {
-            while [&pid, "0"].contains(&property("MainPID").await.as_str()) {}
-        })
-        .await;
-        until("ActiveState", "active").await;
-        knocking.several().await;
-    }
-    knocking.end("kills").await;
+    while_somebody_knocks("kills", async |knocking: &mut Knocking| {
+        for _ in 0..TIMES {
+            let pid = property("MainPID").await;
+            ok(&format!("kill -KILL {pid}")).await;
+            within("the next process", async {
+                while [&pid, "0"].contains(&property("MainPID").await.as_str()) {}
+            })
+            .await;
+            until("ActiveState", "active").await;
+            knocking.several().await;
+        }
+    })
+    .await;
     assert_ne!(stream().await, before);
 }
 
@@ -253,12 +268,13 @@ async fn stream() -> String {
 
 async fn upgrade() {
     step("nor over an upgrade of the package");
-    let mut knocking = Knocking::start();
-    let pid = property("MainPID").await;
-    ok("dpkg --install /siod-test/siod.deb").await;
-    assert_ne!(property("MainPID").await, pid, "an upgrade restarts what runs");
-    knocking.several().await;
-    knocking.end("an upgrade").await;
+    while_somebody_knocks("an upgrade", async |knocking: &mut Knocking| {
+        let pid = property("MainPID").await;
+        ok("dpkg --install /siod-test/siod.deb").await;
+        assert_ne!(property("MainPID").await, pid, "an upgrade restarts what runs");
+        knocking.several().await;
+    })
+    .await;
     assert_eq!(says("systemctl is-enabled siod.socket").await, "enabled");
     assert_eq!(says("systemctl is-enabled siod.service").await, "disabled");
     assert!(std::fs::read_to_string(CONFIGURATION).expect("it is there").contains("connections.secret"));
@@ -283,17 +299,26 @@ async fn keep_session(consumer: &mut Consumer) {
 async fn broken_at_start(url: &str) {
     step("a configuration that does not load at the start");
     configure(url, "colour = 1\n");
+    let interval = "systemctl show --property TriggerLimitIntervalUSec --value siod.socket";
+    assert_eq!(says(interval).await, "10s");
+    // A busy machine does not get to so many tries in that time.
+    std::fs::create_dir_all(Path::new(SOCKET_DROP_IN).parent().expect("a folder")).expect("root may");
+    std::fs::write(SOCKET_DROP_IN, "[Socket]\nTriggerLimitIntervalSec=10min\n").expect("root may");
+    ok("systemctl daemon-reload").await;
     let start = run("systemctl start siod").await;
     assert!(!start.status.success(), "{start:?}");
     assert_eq!((property("ExecMainStatus").await, property("NRestarts").await), ("78".into(), "0".into()));
     // Whoever connects lets systemd try again, and that has an end.
     let mut waiting = UnixStream::connect(SOCKET).await.expect("the socket takes it");
-    within("the socket to be given up", waiting.readable()).await.expect("it can be waited for");
+    let given_up = tokio::time::timeout(COMMAND, waiting.readable()).await;
+    given_up.expect("the socket is given up").expect("it can be waited for");
     drop(waiting.shutdown().await);
     within("the socket to have failed", async {
         while says("systemctl show --property Result --value siod.socket").await != "trigger-limit-hit" {}
     })
     .await;
+    std::fs::remove_file(SOCKET_DROP_IN).expect("root may");
+    ok("systemctl daemon-reload").await;
     configure(url, "");
     ok("systemctl restart siod").await;
     Consumer::attach(Path::new(SOCKET)).await.request(LIST).await;
@@ -371,10 +396,14 @@ async fn no_credential(url: &str) {
     step("an encrypted one, first under another name");
     drop_in("LoadCredentialEncrypted=chat:/etc/siod/chat.cred").await;
     ok(&format!("{ENCRYPT} --name=other")).await;
-    start_fails("243", "Failed to set up credentials: Protocol error").await;
-    // A process of systemd says why, and is often gone before the journal has found out to which unit it belonged.
+    start_fails("243", "status=243/CREDENTIALS").await;
+    // Processes of systemd say why, and are often gone before the journal has found out to which unit they belonged.
     let errors = "journalctl --boot --priority err --output cat --no-pager";
-    until_says(errors, "Embedded credential name 'other' does not match").await;
+    for why in
+        ["Embedded credential name 'other' does not match", "Failed to set up credentials: Protocol error"]
+    {
+        until_says(errors, why).await;
+    }
     ok("rm /etc/siod/chat.cred").await;
     ok(&format!("{ENCRYPT} --name=chat")).await;
     starts().await;
@@ -452,7 +481,7 @@ async fn too_many_consumers(url: &str) {
 async fn too_few_descriptors() {
     const LIMIT: usize = 64;
     step("fewer descriptors than programs");
-    drop_in(&format!("{CREDENTIAL}\nLimitNOFILE={LIMIT}")).await;
+    drop_in(&format!("{CREDENTIAL}\nLimitNOFILE={LIMIT}\nWatchdogSec=5s")).await;
     starts().await;
     let restarts = property("NRestarts").await;
     let mut consumers = Vec::new();
@@ -666,12 +695,26 @@ impl Knocking {
         drop(within("answers", answered).await.expect("no connect is refused"));
     }
 
-    async fn end(mut self, over: &str) {
+    /// The longest that an answer took.
+    async fn end(mut self, over: &str) -> Duration {
         self.stop.cancel();
         let worst = within("the last answer", self.work.join_next()).await.expect("it worked");
         let (worst, answers) = (worst.expect("no connect is refused"), *self.answered.borrow());
         println!("   {answers} connects over {over}, none refused, the longest answer took {worst:?}");
-        assert!(worst < PATIENCE, "{worst:?}");
+        worst
+    }
+}
+
+/// No connect is refused meanwhile, and none has to wait for long.
+async fn while_somebody_knocks(what: &str, mut happens: impl AsyncFnMut(&mut Knocking)) {
+    for round in 1.. {
+        let mut knocking = Knocking::start();
+        happens(&mut knocking).await;
+        let worst = knocking.end(what).await;
+        if worst < PATIENCE {
+            return;
+        }
+        assert!(round < ROUNDS, "{worst:?} over {what}, and no less before");
     }
 }
 

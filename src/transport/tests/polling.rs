@@ -1,7 +1,7 @@
 use std::future::poll_fn;
 
 use http::header::HeaderValue;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::server::{Request, Server};
 use super::*;
@@ -331,10 +331,10 @@ async fn an_endless_answer_is_given_up() {
 
 #[tokio::test]
 async fn nobody_listens() {
-    let address = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        listener.local_addr().expect("an address")
-    };
+    // The port is taken, so that nobody else listens there.
+    let nobody = TcpSocket::new_v4().expect("a socket");
+    nobody.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let address = nobody.local_addr().expect("an address");
     let mut transport = open(at(address), TransportKind::Polling, None).await.expect("nothing to fail yet");
     let error = failure(&mut transport).await;
     assert_eq!(error.to_string(), "xhr poll error: connection refused (os error 111)");

@@ -42,7 +42,7 @@ export default {
   one_is_sent_again_until_it_is_answered: {
     server: { namespaces: { "/flaky": flaky } },
     async play({ io }) {
-      const chat = await io("chat", "/flaky", { retries: 5, ackTimeout: 400 });
+      const chat = await io("chat", "/flaky", { retries: 5, ackTimeout: 2_000 });
       await chat.hears("connect");
       await chat.ask("flaky", ["at last"]);
       await chat.ask("echo", ["then"]);
