@@ -35,14 +35,14 @@ impl Asking {
         }
     }
 
-    fn answer(&self, id: &Id, write: impl FnOnce(&[u8], &mut BytesMut)) -> bool {
+    fn answer(&self, id: &Id, write: impl FnOnce(&[u8], &mut BytesMut, bool)) -> bool {
         let Some(id) = id.get() else { return false };
-        self.inbox.put_answer(|out| write(id, out));
+        self.inbox.put_answer(|out, follow| write(id, out, follow));
         !self.unpublished.swap(true, Ordering::Relaxed)
     }
 
     fn refuse(&self, id: &Id, kind: ErrorKind, message: String) -> bool {
-        self.answer(id, |id, out| reply::put_error(out, id, &Error::new(kind, message)))
+        self.answer(id, |id, out, _| reply::put_error(out, id, &Error::new(kind, message)))
     }
 }
 
@@ -66,7 +66,7 @@ impl Asker for Asking {
                 return self.refuse(id, ErrorKind::Disconnected, error.to_string());
             }
         };
-        self.answer(id, |id, out| reply::put_result(out, id, &EmitResult { status, active }))
+        self.answer(id, |id, out, _| reply::put_result(out, id, &EmitResult { status, active }))
     }
 
     fn answered(&self, id: &Id, result: Result<ArgsView<'_>, AckError>) -> bool {
@@ -86,7 +86,7 @@ impl Asker for Asking {
             Ok(args) => {
                 // Others are likely to follow in the same turn.
                 let answers = self.inbox.expected().clamp(1, TOGETHER);
-                self.answer(id, |id, out| put_answer(out, id, args, answers))
+                self.answer(id, |id, out, follow| put_answer(out, id, args, if follow { answers } else { 1 }))
             }
             Err(AckError::Timeout) => {
                 let message = format!("the server of {name:?} did not answer in time");

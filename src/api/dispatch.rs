@@ -139,9 +139,8 @@ impl Dispatcher {
         self.take_turn(method).await;
         match method {
             Method::Hello => {
-                let params = check!(request.params::<message::Hello>());
-                self.consumer.introduce(params.client, params.lag);
-                reply.ok(&self.greeting());
+                let greeting = check!(self.hello(request));
+                reply.ok(&greeting);
             }
             Method::List => {
                 check!(request.params::<message::Nothing>());

@@ -3,6 +3,7 @@
 //! What has anything else in it, what is wrong, and what is only written in an unusual way, is left to
 //! [`Request`](super::message::Request), whose verdict is the one that counts.
 
+use super::message::MAX_ID;
 use crate::json::Reader;
 
 /// A request `emit`, all of it checked.
@@ -86,7 +87,7 @@ fn once<T>(place: &mut Option<T>, value: Option<T>) -> Option<()> {
 }
 
 fn is_id(value: &str) -> bool {
-    matches!(value.as_bytes(), [b'"' | b'-' | b'0'..=b'9', ..])
+    value.len() <= MAX_ID && matches!(value.as_bytes(), [b'"' | b'-' | b'0'..=b'9', ..])
 }
 
 fn plain_string(value: &str) -> Option<&str> {

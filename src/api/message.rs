@@ -12,6 +12,9 @@ use crate::json;
 /// The version of the contract.
 pub const API_VERSION: u32 = 1;
 
+/// Bytes of a request's id as it is written; it is kept as long as its answer is waited for.
+pub const MAX_ID: usize = 1024;
+
 /// What went wrong, for programs (JSON-RPC 2.0 section 5.1, and our own from -32000 on).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(serde::Deserialize, schemars::JsonSchema), serde(rename_all = "snake_case"))]
@@ -32,7 +35,7 @@ pub enum ErrorKind {
     UnknownConnection,
     /// No subscription of that number.
     UnknownSubscription,
-    /// No room for one more that waits; nothing was done.
+    /// No room for one more that waits; no event was sent.
     BufferFull,
     /// The answer did not come in time.
     AckTimeout,
@@ -192,6 +195,10 @@ impl<'a> Request<'a> {
         let id = match raw.id {
             Some(id) if !is_id(id) => {
                 let message = "id must be a string, a number or null".to_owned();
+                return Err(anonymous(ErrorKind::InvalidRequest, message));
+            }
+            Some(id) if id.get().len() > MAX_ID => {
+                let message = format!("id may have {MAX_ID} bytes at the most, as it is written");
                 return Err(anonymous(ErrorKind::InvalidRequest, message));
             }
             id => id,

@@ -233,6 +233,7 @@ mod tests {
             theirs.read_exact(&mut rest).await.map(drop).unwrap();
         });
         written.unwrap();
+        assert_eq!(ours.inbox.taken(), 400_000, "it hears what the program takes");
         assert!(batch.is_empty() && read.iter().chain(&rest).all(|byte| *byte == b'y'));
     }
 }

@@ -190,7 +190,7 @@ kinds! {
     UnknownConnection = "unknown_connection",
     /// There is no such subscription of this program.
     UnknownSubscription = "unknown_subscription",
-    /// As many wait already as may, or as many connections are open; nothing was done.
+    /// As many wait already as may, or as many connections are open; no event was sent.
     BufferFull = "buffer_full",
     /// The server did not answer in time.
     AckTimeout = "ack_timeout",

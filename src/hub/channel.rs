@@ -205,6 +205,8 @@ impl Channel {
     /// How long a consumer may hold the ring up from now on.
     pub fn set_stall(&self, stall: Duration) {
         self.lock().log.set_stall(stall);
+        // A Manager that waits has another deadline now.
+        self.room_changed.notify_one();
     }
 
     /// The newest line's number.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use slab::Slab;
 
-pub use self::subscribing::{MAX_SUBSCRIPTIONS, Subscribed, Subscription};
+pub use self::subscribing::{MAX_PATTERN_BYTES, MAX_SUBSCRIPTIONS, Subscribed, Subscription};
 pub use self::writing::Outlet;
 use super::Lag;
 use super::access::{Rights, Role};
@@ -91,6 +91,8 @@ struct State {
     /// By their numbers, which only grow. Here and below a program with one subscription to one connection, as most are, has
     /// no room for more.
     subscriptions: Vec<(u64, Subscription)>,
+    /// Bytes of their patterns.
+    pattern_bytes: usize,
     views: Slab<View>,
     /// The keys of all views, by the names of their channels.
     by_name: Vec<usize>,

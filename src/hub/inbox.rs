@@ -104,7 +104,7 @@ pub struct Inbox {
     room: Notify,
     /// Bytes that the socket took, ever; it begins anew at 0 after the highest number.
     taken: AtomicUsize,
-    /// It was too slow for the server's answers, until it has taken all that are there.
+    /// It was too slow for the server's answers, until no more wait than the others may.
     overrun: AtomicBool,
     /// The server's answers have room again.
     ack_room: Notify,
@@ -192,11 +192,28 @@ impl Inbox {
     /// How long the server's answers wait for it.
     pub(super) fn set_stall(&self, stall: Duration) {
         self.lock().stall = stall;
+        self.ack_room.notify_waiters();
+    }
+
+    /// Ends when nobody reads answers any more.
+    pub async fn gone(&self) {
+        loop {
+            let changed = self.ack_room.notified();
+            if self.is_deaf() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Its socket took so many bytes.
     pub fn took(&self, bytes: usize) {
         self.taken.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// How many that were.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Whether the server's answers can be taken; else when to ask again at the latest. As with a ring, the asking is what
@@ -207,7 +224,7 @@ impl Inbox {
             queue.holds = None;
             return Room::Free;
         }
-        let taken = self.taken.load(Ordering::Relaxed);
+        let taken = self.taken();
         let (mut since, before) = *queue.holds.get_or_insert((now, taken));
         if now.saturating_duration_since(since) >= queue.stall {
             if taken.wrapping_sub(before) < PIECE {
@@ -228,7 +245,7 @@ impl Inbox {
         &self.ack_room
     }
 
-    /// Whether the server's answers are lost on it, for it has stalled and not taken yet what is there.
+    /// Whether the server's answers are lost on it, for it has stalled and not taken enough yet of those that are there.
     pub fn is_overrun(&self) -> bool {
         self.overrun.load(Ordering::Relaxed)
     }
@@ -242,21 +259,25 @@ impl Inbox {
 
     /// Puts an expected answer in line; `write` adds it with its newline, or nothing where none is expected.
     pub fn answer(&self, write: impl FnOnce(&mut BytesMut)) {
-        self.put_answer(write);
+        self.put_answer(|out, _| write(out));
         self.ring();
     }
 
     /// [`Inbox::answer`] for one who sees to it that it will be written.
-    pub fn put_answer(&self, write: impl FnOnce(&mut BytesMut)) {
+    ///
+    /// `write` is told whether others are likely to follow in the same piece, so that room for them pays.
+    pub fn put_answer(&self, write: impl FnOnce(&mut BytesMut, bool)) {
         let mut queue = self.lock();
         let appends = matches!(queue.items.back(), Some(Item::Answers { lines, .. }) if lines.len() < PIECE);
+        // Between live lines each lies by itself, and they may lie there for long.
+        let follow = appends || !matches!(queue.items.back(), Some(Item::Live { .. }));
         if !appends {
             queue.items.push_back(Item::Answers { lines: BytesMut::new(), count: 0 });
         }
         let mut added = 0;
         if let Some(Item::Answers { lines, count }) = queue.items.back_mut() {
             let before = lines.len();
-            write(lines);
+            write(lines, follow);
             added = lines.len() - before;
             *count += usize::from(added > 0);
         }
@@ -383,7 +404,7 @@ impl Inbox {
             Some(Item::Replay(replay)) => queue.replay_bytes -= replay.holds(),
             Some(Item::Live { .. }) | None => return item,
         }
-        if queue.answer_bytes == 0 {
+        if queue.answer_bytes < MAX_ANSWER_BYTES {
             self.overrun.store(false, Ordering::Relaxed);
         }
         let is_late = queue.answer_bytes >= MAX_LATE_BYTES;
@@ -448,7 +469,7 @@ mod tests {
 
     fn put(inbox: &Inbox, bytes: usize) {
         inbox.expect_answer();
-        inbox.put_answer(|out| out.extend_from_slice(&vec![b'x'; bytes]));
+        inbox.put_answer(|out, _| out.extend_from_slice(&vec![b'x'; bytes]));
     }
 
     /// One with as many answers as may wait.
@@ -477,13 +498,55 @@ mod tests {
         assert!(!inbox.is_overrun());
         assert_eq!(inbox.room_for_acks(start + STALL * 5), Room::Free);
         assert!(inbox.is_overrun());
-        // Until it has taken all.
+        // Until no more are left than may wait otherwise; one that goes on to ask need not come to the end of them.
         while inbox.is_overrun() {
             assert_eq!(inbox.room_for_acks(start + STALL * 6), Room::Free);
+            put(&inbox, 1);
             assert!(inbox.pop().is_some());
         }
-        assert!(inbox.pop().is_none());
+        let left = inbox.lock().answer_bytes;
+        assert!((MAX_ANSWER_BYTES - PIECE..MAX_ANSWER_BYTES).contains(&left), "{left}");
         assert_eq!(inbox.goodbye(), None);
+    }
+
+    #[test]
+    fn another_stall_is_told_to_whoever_waits() {
+        let inbox = full(Lag::Skip);
+        let waiting = Box::pin(inbox.acks_have_room().notified());
+        inbox.set_stall(STALL / 2);
+        assert!(waiting.now_or_never().is_some());
+        let now = Instant::now();
+        assert_eq!(inbox.room_for_acks(now), Room::Full { until: now + STALL / 2 });
+    }
+
+    #[test]
+    fn between_live_lines_no_room_is_made_for_answers_that_do_not_follow() {
+        let inbox = Inbox::new(Lag::Skip);
+        let follows = || {
+            let mut told = false;
+            inbox.expect_answer();
+            inbox.put_answer(|out, follow| {
+                told = follow;
+                out.extend_from_slice(b"x\n");
+            });
+            told
+        };
+        assert!(follows() && follows());
+        inbox.push_live(0, 1);
+        assert!(!follows());
+        assert!(follows());
+    }
+
+    #[tokio::test]
+    async fn one_that_left_is_gone_for_whoever_waits_for_that() {
+        let inbox = Inbox::new(Lag::Skip);
+        let mut gone = Box::pin(inbox.gone());
+        assert_eq!(gone.as_mut().now_or_never(), None);
+        inbox.set_stall(STALL);
+        assert_eq!(gone.as_mut().now_or_never(), None);
+        inbox.forget_answers();
+        assert_eq!(gone.now_or_never(), Some(()));
+        assert_eq!(inbox.gone().now_or_never(), Some(()));
     }
 
     #[test]

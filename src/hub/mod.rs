@@ -94,7 +94,11 @@ pub enum Error {
     #[error("the files of tls cannot be read within {} s", connections::READING.as_secs())]
     Reading,
     /// A consumer asked for more than it may have.
-    #[error("at most {} subscriptions are possible; end some with unsubscribe", consumer::MAX_SUBSCRIPTIONS)]
+    #[error(
+        "at most {} subscriptions are possible, with {} bytes of patterns; end some with unsubscribe",
+        consumer::MAX_SUBSCRIPTIONS,
+        consumer::MAX_PATTERN_BYTES
+    )]
     TooManySubscriptions,
     /// Consumers have opened as many connections as there may be.
     #[error("consumers have opened {MAX_OPENED} connections, which is the most; close one first")]

@@ -462,9 +462,13 @@ pub(crate) fn explain(key: &str, message: &str) -> String {
 
 fn unknown_key(name: &str, known: &str) -> String {
     const FEW: usize = 8;
+    // The distance takes the product of both lengths, and whoever writes so much meant none of these.
+    const LONGEST: usize = 64;
     let known: Vec<_> = known.split('`').skip(1).step_by(2).collect();
     let distance = |candidate: &str| strsim::damerau_levenshtein(&name.to_lowercase(), candidate);
-    match known.iter().min_by_key(|candidate| distance(candidate)) {
+    let nearest = known.iter().filter(|_| name.len() <= LONGEST).min_by_key(|candidate| distance(candidate));
+    match nearest {
+        None if !known.is_empty() => format!("unknown key; known here: {}", known.join(", ")),
         None => "unknown key; none is known here".to_owned(),
         Some(nearest) if distance(nearest) <= 1 + nearest.len() / 4 => {
             format!("unknown key; did you mean {nearest}?")
@@ -620,6 +624,12 @@ mod tests {
         ] {
             assert_eq!(members(json).err(), Some(message.to_owned()), "{json}");
         }
+        // To one that nobody can have meant, no nearest is looked for.
+        let error = members(&format!(r#"{{"{}":1}}"#, "x".repeat(65))).unwrap_err();
+        assert!(
+            error.contains("unknown key; known here: ") && error.contains(", reconnection_delay, "),
+            "{error}"
+        );
     }
 
     #[test]

@@ -6,6 +6,12 @@ use std::collections::BTreeSet;
 use super::log::{Kind, LineView, Whole};
 use crate::json;
 
+/// Bytes that a program's pattern may have.
+pub const MAX_PATTERN: usize = 256;
+
+/// Patterns that one of its subscriptions may have for the names of events.
+pub const MAX_PATTERNS: usize = 256;
+
 /// A shell glob over a whole name: `*` is any text, `?` any one character; nothing else is special.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pattern(String);

@@ -98,8 +98,8 @@ pub struct State<T> {
     backoff: Backoff,
     pace: Arc<Pace>,
     questions: u64,
-    /// The driver does not read, so that what seems late may be here already.
-    held: bool,
+    /// Since when the driver does not read, so that what seems late may be here already.
+    held: Option<Instant>,
     /// The attempt waited for or going on since the last success; 0 for the first one ever.
     attempt: u32,
     /// The last WebSocket came to be and nothing has failed since.
@@ -129,7 +129,7 @@ impl<T> State<T> {
             backoff: Backoff::new(settings.backoff.clone()),
             pace,
             questions: 0,
-            held: false,
+            held: None,
             decoder: Decoder::new(settings.parser, MAX_INCOMING_ATTACHMENTS, settings.transport.max_payload)
                 .with_revision(revision)
                 .with_payload_on_disconnect(),

@@ -94,11 +94,9 @@ impl<T> Queue<T> {
         None
     }
 
-    /// The try that is on its way has all its time once more; false where that is none.
-    pub(super) fn wait_anew(&mut self, now: Instant) -> bool {
-        let timeout = self.entries.front().and_then(|head| head.timeout).filter(|timeout| !timeout.is_zero());
-        self.deadline = timeout.and_then(|timeout| now.checked_add(timeout)).or(self.deadline);
-        timeout.is_some()
+    /// The try that is on its way has so much more time.
+    pub(super) fn rested(&mut self, rested: Duration) {
+        self.deadline = self.deadline.and_then(|deadline| deadline.checked_add(rested));
     }
 
     /// When the try that is on its way has failed.

@@ -73,6 +73,8 @@ impl Outgoing {
 pub struct Socket<T> {
     settings: Settings,
     state: State,
+    /// Since when nothing is read of what the server says.
+    held: Option<Instant>,
     pending: Pending<T>,
     owed: Owed,
     send_buffer: VecDeque<Outgoing>,
@@ -112,6 +114,7 @@ impl<T> Socket<T> {
             retry: Queue::new(settings.retries),
             settings,
             state: State::Inactive,
+            held: None,
             pending: Pending::default(),
             owed: Owed::new(first_ack),
             send_buffer: VecDeque::new(),
@@ -396,8 +399,30 @@ impl<T> Socket<T> {
         }));
     }
 
+    /// What the server says is not read for a while. Nothing of it is late: deadlines rest that nobody who emits gave.
+    pub fn hold(&mut self, now: Instant) {
+        self.held.get_or_insert(now);
+    }
+
+    /// It is read again.
+    pub fn release(&mut self, now: Instant) {
+        let Some(since) = self.held.take() else { return };
+        let rested = now.saturating_duration_since(since);
+        if let State::Joining { deadline } = &mut self.state {
+            *deadline += rested;
+        }
+        if let Setup::Waiting { deadline, .. } = &mut self.setup {
+            *deadline += rested;
+        }
+        self.retry.rested(rested);
+    }
+
     /// When [`Socket::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        let given = self.pending.next_deadline();
+        if self.held.is_some() {
+            return given;
+        }
         let joining = match self.state {
             State::Joining { deadline } => Some(deadline),
             State::Inactive | State::Waiting | State::Joined { .. } => None,
@@ -406,37 +431,33 @@ impl<T> Socket<T> {
             Setup::Waiting { deadline, .. } => Some(deadline),
             Setup::Idle | Setup::Reading(_) | Setup::Done => None,
         };
-        [joining, step, self.pending.next_deadline(), self.retry.deadline()].into_iter().flatten().min()
+        [joining, step, given, self.retry.deadline()].into_iter().flatten().min()
     }
 
-    /// A deadline may have passed. True when the CONNECT answer did not come in time; the wait begins anew. While what the
-    /// server says may be here `unread`, nothing of it is late: whoever gave his own time is told that it is over, and all
-    /// other waits begin anew.
-    pub fn handle_timeout(&mut self, now: Instant, unread: bool) -> bool {
+    /// A deadline may have passed. True when the CONNECT answer did not come in time; the wait begins anew.
+    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        let mut late = HashSet::new();
         while let Some((id, ticket)) = self.pending.pop_expired(now) {
-            self.unbuffer(id);
+            late.insert(id);
             self.events.push_back(Event::Answer { ticket, result: Err(AckError::Timeout) });
         }
-        if self.retry.deadline().is_some_and(|deadline| now >= deadline) {
-            let waits = unread && self.retry.wait_anew(now);
-            if !waits {
-                self.fail_try(AckError::Timeout);
-                self.try_next(now);
-            }
+        self.unbuffer(&late);
+        if self.held.is_some() {
+            return false;
         }
-        if let Setup::Waiting { step, deadline, .. } = &mut self.setup
-            && now >= *deadline
+        if self.retry.deadline().is_some_and(|deadline| now >= deadline) {
+            self.fail_try(AckError::Timeout);
+            self.try_next(now);
+        }
+        if let Setup::Waiting { step, deadline, .. } = self.setup
+            && now >= deadline
         {
-            let step = *step;
-            match self.settings.script.get(step).filter(|step| unread && !step.timeout.is_zero()) {
-                Some(waiting) => *deadline = now + waiting.timeout,
-                None => self.fail_setup(step, "the server did not answer in time".to_owned(), None),
-            }
+            self.fail_setup(step, "the server did not answer in time".to_owned(), None);
         }
         match &mut self.state {
             State::Joining { deadline } if now >= *deadline => {
                 *deadline = now + self.settings.timeout;
-                !unread
+                true
             }
             _ => false,
         }

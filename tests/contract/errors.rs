@@ -101,3 +101,51 @@ async fn what_is_asked_while_the_daemon_ends_is_answered_as_such() {
     drop(chat.consumer);
     assert!(chat.daemon.exit().await.success());
 }
+
+#[tokio::test]
+async fn what_a_program_may_write_has_its_limits() {
+    let (chat, mut ws) = Chat::joined("").await;
+    let mut consumer = chat.daemon.attach().await;
+    let a = |count| "a".repeat(count);
+    let invalid = refusal("1", -32602, "invalid_params");
+    let taken = r#"{"jsonrpc":"2.0","id":1,"result":{"…":…}}"#;
+
+    let list = |id: &str| format!(r#"{{"id":"{id}","method":"list"}}"#);
+    let answer = format!(r#"{{"jsonrpc":"2.0","id":"{}","result":{{"…":…}}}}"#, a(1022));
+    consumer.call(&list(&a(1022)), &answer).await;
+    consumer.call(&list(&a(1023)), &refusal("null", -32600, "invalid_request")).await;
+
+    let hello = |client| format!(r#"{{"id":1,"method":"hello","params":{{"client":"{client}"}}}}"#);
+    consumer.call(&hello(a(256)), taken).await;
+    consumer.call(&hello(a(257)), &invalid).await;
+
+    // The second goes the way of those that follow each other.
+    for _ in 0..2 {
+        let emit = |event| {
+            format!(r#"{{"id":1,"method":"emit","params":{{"connection":"chat","event":"{event}"}}}}"#)
+        };
+        consumer.call(&emit(a(4096)), taken).await;
+        ws.expect(&format!(r#"42["{}"]"#, a(4096))).await;
+        consumer.call(&emit(a(4097)), &invalid).await;
+    }
+
+    let subscribe =
+        |params: &str| format!(r#"{{"id":1,"method":"subscribe","params":{{"connection":{params}}}}}"#);
+    let patterns = |count, length| vec![format!("{:?}", a(length)); count].join(",");
+    for (params, answer) in [
+        (format!(r#""{}*""#, a(256)), invalid.as_str()),
+        (format!(r#""{}*""#, a(255)), taken),
+        (format!(r#""chat","events":[{}]"#, patterns(1, 257)), &invalid),
+        (format!(r#""chat","events":[{}]"#, patterns(257, 1)), &invalid),
+        (format!(r#""chat","events":[{}]"#, patterns(256, 1)), taken),
+        // All of its patterns count.
+        (format!(r#""chat","events":[{}]"#, patterns(252, 256)), taken),
+        (format!(r#""chat","events":[{}]"#, patterns(2, 256)), &invalid),
+        (format!(r#""chat","events":[{}]"#, patterns(1, 200)), taken),
+    ] {
+        consumer.call(&subscribe(&params), answer).await;
+    }
+    let end = r#"{"id":1,"method":"unsubscribe","params":{"subscription":3}}"#;
+    consumer.call(end, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).await;
+    consumer.call(&subscribe(&format!(r#""chat","events":[{}]"#, patterns(2, 256))), taken).await;
+}

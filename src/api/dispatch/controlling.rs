@@ -38,8 +38,13 @@ impl Dispatcher {
                 return reply.error(&Error::new(ErrorKind::BufferFull, message));
             }
         };
+        let inbox = Arc::clone(self.consumer.inbox());
         self.context.tasks.spawn(async move {
-            match tokio::time::timeout(Duration::from_millis(wait), outcome).await {
+            let outcome = tokio::select! {
+                outcome = tokio::time::timeout(Duration::from_millis(wait), outcome) => outcome,
+                () = inbox.gone() => return,
+            };
+            match outcome {
                 Ok(Ok(Ok(()))) => reply.ok(&channel.snapshot()),
                 Ok(Ok(Err(failure))) => reply.error(&connect_failed(channel.name(), &failure)),
                 Ok(Err(_)) => {}

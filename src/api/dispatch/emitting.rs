@@ -15,6 +15,9 @@ use crate::hub::Connection;
 use crate::manager::{Asker, Id, Manager, Ticket};
 use crate::socketio::{AnswerError, Args, Emit, Name};
 
+/// Bytes of an event's name, which is matched with the patterns of all who watch what is emitted.
+const MAX_EVENT: usize = 4096;
+
 /// A connection on which the program may emit, unless something was withdrawn since.
 pub(super) struct Route {
     connection: Connection,
@@ -27,6 +30,10 @@ pub(super) struct Route {
 impl Dispatcher {
     pub(super) fn prepare_emit(&self, params: &message::Emit<'_>) -> Result<(Connection, Emit), Error> {
         let connection = self.connection(&params.connection)?;
+        if params.event.len() > MAX_EVENT {
+            let message = format!("params of emit: an event's name may have {MAX_EVENT} bytes at the most");
+            return Err(Error::new(ErrorKind::InvalidParams, message));
+        }
         let name = Name::new(&params.event);
         if name.is_reserved_in(connection.settings.manager.transport.revision) {
             let message = format!("{:?} is a reserved event name; nothing was sent", params.event);
@@ -44,7 +51,8 @@ impl Dispatcher {
         let route = self.route.as_mut()?;
         let plain = PlainEmit::read(line)?;
         let Route { connection, asking, withdrawals, event } = route;
-        let holds = connection.channel.name() == plain.connection
+        let holds = plain.event.len() <= MAX_EVENT
+            && connection.channel.name() == plain.connection
             && *withdrawals == self.context.hub.withdrawals()
             && self.emitting.as_ref().is_some_and(|last| Arc::ptr_eq(last, connection.socket.manager()));
         if !holds {

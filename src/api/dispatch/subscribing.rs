@@ -8,7 +8,7 @@ use super::Dispatcher;
 use crate::api::message::{self, Error, ErrorKind};
 use crate::api::reply::{self, Reply};
 use crate::api::results::SubscribeResult;
-use crate::hub::subscription::{Filter, LifecycleFilter, Pattern};
+use crate::hub::subscription::{Filter, LifecycleFilter, MAX_PATTERN, MAX_PATTERNS, Pattern};
 use crate::hub::{Start, Subscription};
 use crate::manager::Id;
 
@@ -47,7 +47,12 @@ impl Dispatcher {
 
     /// What to listen to, from where on, and whether the place it names is one of this run.
     fn prepare_subscribe(&self, params: message::Subscribe) -> Result<(Subscription, Start, bool), Error> {
-        let connections = Pattern::new(params.connection.unwrap_or_else(|| "*".into()));
+        let connections = pattern(params.connection.unwrap_or_else(|| "*".into()), "connection")?;
+        if params.events.as_ref().is_some_and(|patterns| patterns.len() > MAX_PATTERNS) {
+            let message = format!("params of subscribe: events may have {MAX_PATTERNS} patterns at the most");
+            return Err(Error::new(ErrorKind::InvalidParams, message));
+        }
+        let events = params.events.map(|patterns| patterns.into_iter().map(|text| pattern(text, "events")));
         let lifecycle = match params.lifecycle {
             None | Some(message::Lifecycle::All(true)) => LifecycleFilter::All,
             Some(message::Lifecycle::All(false)) => LifecycleFilter::None,
@@ -56,7 +61,7 @@ impl Dispatcher {
             }
         };
         let filter = Filter {
-            events: params.events.map(|patterns| patterns.into_iter().map(Pattern::new).collect()),
+            events: events.map(Iterator::collect::<Result<_, _>>).transpose()?,
             lifecycle,
             outgoing: params.outgoing,
         };
@@ -76,6 +81,15 @@ impl Dispatcher {
         let sticky = params.sticky;
         Ok((Subscription { connections, filter: Arc::new(filter), sticky }, start, known))
     }
+}
+
+fn pattern(text: String, member: &str) -> Result<Pattern, Error> {
+    if text.len() > MAX_PATTERN {
+        let message =
+            format!("params of subscribe: a pattern of {member} may have {MAX_PATTERN} bytes at the most");
+        return Err(Error::new(ErrorKind::InvalidParams, message));
+    }
+    Ok(Pattern::new(text))
 }
 
 fn lifecycle_name(name: String) -> Result<String, Error> {

@@ -1,14 +1,23 @@
 //! What the daemon says of itself.
 
 use super::{Dispatcher, lock};
-use crate::api::message::{self, API_VERSION, Error, Request};
+use crate::api::message::{self, API_VERSION, Error, ErrorKind, Request};
 use crate::api::results::{DaemonStatus, HelloResult, Limits, StatusResult};
 use crate::hub::{self, Role, inbox};
 use crate::json;
 
+/// Bytes of what a program calls itself.
+const MAX_CLIENT: usize = 256;
+
 impl Dispatcher {
-    pub(super) fn greeting(&self) -> HelloResult<'_> {
-        HelloResult {
+    pub(super) fn hello(&self, request: &Request<'_>) -> Result<HelloResult<'_>, Error> {
+        let message::Hello { client, lag } = request.params()?;
+        if client.as_ref().is_some_and(|client| client.len() > MAX_CLIENT) {
+            let message = format!("params of hello: client may have {MAX_CLIENT} bytes at the most");
+            return Err(Error::new(ErrorKind::InvalidParams, message));
+        }
+        self.consumer.introduce(client, lag);
+        Ok(HelloResult {
             server: "siod",
             version: env!("CARGO_PKG_VERSION"),
             api: API_VERSION,
@@ -23,7 +32,7 @@ impl Dispatcher {
                 max_unread_answers: inbox::MAX_ANSWERS,
                 max_unread_answer_bytes: inbox::MAX_ANSWER_BYTES,
             },
-        }
+        })
     }
 
     pub(super) fn status(&self, request: &Request<'_>) -> Result<StatusResult<'_>, Error> {

@@ -102,7 +102,7 @@ impl World {
                 let text = format!("answer {} {}", self.answers.len(), "y".repeat(bytes));
                 self.consumer.hear_first(NAMES[which]);
                 self.consumer.inbox.expect_answer();
-                self.consumer.inbox.put_answer(|out| out.put_slice(format!("{text}\n").as_bytes()));
+                self.consumer.inbox.put_answer(|out, _| out.put_slice(format!("{text}\n").as_bytes()));
                 let before =
                     self.open[which].map(|(_, hearing)| (hearing, self.hearings[hearing].lines.len()));
                 self.answers.push((text, before));

@@ -13,6 +13,9 @@ use crate::hub::subscription::{Filter, Pattern};
 /// Subscriptions one consumer may have.
 pub const MAX_SUBSCRIPTIONS: usize = 1024;
 
+/// Bytes of the patterns of all of them.
+pub const MAX_PATTERN_BYTES: usize = 64 * 1024;
+
 /// A subscription as it was asked for.
 #[derive(Debug)]
 pub struct Subscription {
@@ -22,6 +25,13 @@ pub struct Subscription {
     pub filter: Arc<Filter>,
     /// The last line of each event that the connection keeps comes first.
     pub sticky: bool,
+}
+
+impl Subscription {
+    fn pattern_bytes(&self) -> usize {
+        let events = self.filter.events.iter().flatten();
+        events.chain([&self.connections]).map(|pattern| pattern.as_str().len()).sum()
+    }
 }
 
 /// What a subscription found.
@@ -53,9 +63,11 @@ impl Consumer {
         answer: impl FnOnce(&Subscribed, &mut BytesMut),
     ) -> Option<()> {
         let mut state = self.lock();
-        if state.subscriptions.len() >= MAX_SUBSCRIPTIONS {
+        let pattern_bytes = state.pattern_bytes + subscription.pattern_bytes();
+        if state.subscriptions.len() >= MAX_SUBSCRIPTIONS || pattern_bytes > MAX_PATTERN_BYTES {
             return None;
         }
+        state.pattern_bytes = pattern_bytes;
         let number = state.next_subscription;
         state.next_subscription += 1;
         let (filter, sticky) = (Arc::clone(&subscription.filter), subscription.sticky);
@@ -107,6 +119,7 @@ impl Consumer {
             return false;
         };
         let (_, subscription) = state.subscriptions.remove(place);
+        state.pattern_bytes -= subscription.pattern_bytes();
         for replaying in self.inbox.take_replays(|replaying| replaying.subscription == number) {
             replaying.end();
         }

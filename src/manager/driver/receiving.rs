@@ -140,7 +140,7 @@ impl Driver {
 }
 
 /// What it takes of a turn.
-fn cost(heard: &Heard) -> usize {
+pub(super) fn cost(heard: &Heard) -> usize {
     let bytes = match heard {
         Heard::Received(Received::Packet(Packet::Message(Message::Text(text)))) => text.len(),
         Heard::Received(Received::Packet(Packet::Message(Message::Binary(bytes)))) => bytes.len(),

@@ -11,11 +11,14 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::askers::FORGETTING;
-use super::receiving::PLAIN;
+use super::link::Heard;
+use super::receiving::{PLAIN, cost};
 use super::*;
+use crate::engineio::{self, Packet};
 use crate::manager::state::tests as state_tests;
 use crate::manager::{self, Command, Id, Lifecycle, Returns};
 use crate::socketio::{AckError, Args, ArgsView, Emit, EmitError, Loss, Name, NameView, Sent};
+use crate::transport::Received;
 
 const OPEN: &str = r#"0{"sid":"S","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#;
 
@@ -358,6 +361,64 @@ async fn what_those_who_left_had_asked_for_last_is_forgotten_too() {
         world.hears(&["Id(None) forgotten"]).await;
         forgotten += 1;
     }
+}
+
+#[test]
+fn what_is_large_takes_much_of_a_turn() {
+    let message = |message| Heard::Received(Received::Packet(Packet::Message(message)));
+    let large = 1 << 20;
+    assert_eq!(cost(&message(engineio::Message::Text("x".into()))), PLAIN);
+    assert!(cost(&message(engineio::Message::Text("x".repeat(large).into()))) > BATCH * PLAIN);
+    assert!(cost(&message(engineio::Message::Binary(vec![0; large].into()))) > BATCH * PLAIN);
+}
+
+/// One of the many that a program without room can be.
+struct Full(Arc<Notify>);
+
+impl Asker for Full {
+    fn taken(&self, _: usize) {}
+
+    fn settled(&self, _: &Id, _: Result<Sent, EmitError>, _: bool) -> bool {
+        false
+    }
+
+    fn answered(&self, _: &Id, _: Result<ArgsView<'_>, AckError>) -> bool {
+        false
+    }
+
+    fn forgotten(&self, _: &Id) {}
+
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn publish(&self) {}
+
+    fn room(&self, now: Instant) -> Room {
+        Room::Full { until: now + Duration::from_hours(1) }
+    }
+
+    fn room_changed(&self) -> &Notify {
+        &self.0
+    }
+}
+
+#[tokio::test]
+async fn of_the_many_askers_that_a_program_can_be_one_is_looked_at() {
+    let settings = state_tests::settings();
+    let connector = Connector::new(settings.transport.clone()).unwrap();
+    let (_commands, receiver) = queue::channel();
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let mut driver = Driver::new(settings, connector, None, receiver, &Common::default(), tasks, stop);
+    let programs = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+    for _ in 0..3 {
+        for program in [&programs[0], &programs[1], &programs[0]] {
+            driver.answered.push(Arc::new(Full(Arc::clone(program))));
+        }
+        driver.tell_askers();
+        assert_eq!(driver.behind.len(), 2);
+    }
+    assert!(!driver.is_reading());
 }
 
 #[tokio::test]

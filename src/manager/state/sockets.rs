@@ -15,6 +15,9 @@ impl<T> State<T> {
         self.by_namespace.insert(settings.namespace.clone(), key);
         let unanswered = self.orphans.remove(&settings.namespace);
         let mut socket = Socket::new(settings, first_ack, unanswered);
+        if let Some(since) = self.held {
+            socket.hold(since);
+        }
         socket.set_limit(self.limit);
         let entry = Entry {
             socket,

@@ -7,24 +7,33 @@ use crate::engineio::Details;
 use crate::manager::Lifecycle;
 
 impl<T> State<T> {
-    /// The driver reads no packets for a while: the heartbeat's deadline rests.
+    /// The driver reads no packets for a while: whatever the server has a deadline for rests.
     pub fn hold(&mut self, now: Instant) {
-        self.held = true;
+        self.held = Some(now);
         if let Some(session) = self.session_mut() {
             session.hold(now);
+        }
+        for entry in self.sockets.values_mut() {
+            entry.socket.hold(now);
         }
     }
 
     /// Whether [`State::hold`] was the last that was said of it.
     pub fn is_held(&self) -> bool {
-        self.held
+        self.held.is_some()
     }
 
     /// The driver reads again.
     pub fn release(&mut self, now: Instant) {
-        self.held = false;
+        let Some(since) = self.held.take() else { return };
+        if let Phase::Opening { deadline, .. } = &mut self.phase {
+            *deadline += now.saturating_duration_since(since);
+        }
         if let Some(session) = self.session_mut() {
             session.release(now);
+        }
+        for entry in self.sockets.values_mut() {
+            entry.socket.release(now);
         }
     }
 
@@ -33,7 +42,7 @@ impl<T> State<T> {
         let phase = match &self.phase {
             Phase::Stopped => None,
             Phase::Waiting { until } => Some(*until),
-            Phase::Opening { deadline, .. } => Some(*deadline),
+            Phase::Opening { deadline, .. } => Some(*deadline).filter(|_| self.held.is_none()),
             Phase::Open { session, .. } => session.poll_timeout(),
         };
         let sockets = self.sockets.values().flat_map(|entry| {
@@ -54,11 +63,7 @@ impl<T> State<T> {
                 self.broadcast(&Lifecycle::ReconnectAttempt { attempt });
                 self.begin_attempt(now);
             }
-            // What the server said may be here, and unread; the wait begins anew.
-            Phase::Opening { deadline, .. } if now >= *deadline && self.held => {
-                *deadline = now + self.settings.timeout;
-            }
-            Phase::Opening { deadline, progress, .. } if now >= *deadline => {
+            Phase::Opening { deadline, progress, .. } if now >= *deadline && self.held.is_none() => {
                 let (phase, description) = progress.take().unzip();
                 let details = Details { description, phase, ..Details::new("timeout") };
                 self.actions.push_back(Action::Close { graceful: false, last: Vec::new() });
@@ -73,7 +78,7 @@ impl<T> State<T> {
         let mut late = Vec::new();
         for key in self.keys() {
             let Some(entry) = self.sockets.get_mut(&key) else { continue };
-            if entry.socket.handle_timeout(now, self.held) {
+            if entry.socket.handle_timeout(now) {
                 late.push(key);
             }
             if entry.comeback.is_some_and(|at| now >= at) {

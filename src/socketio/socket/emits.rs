@@ -1,5 +1,6 @@
 //! Emits and answers: sent, waiting, tried again, or refused.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use super::{
@@ -170,11 +171,16 @@ impl<T> Socket<T> {
         packet::encode_emit(self.settings.parser, &self.settings.namespace, *id, (name, args), out);
     }
 
-    pub(super) fn unbuffer(&mut self, id: u64) {
-        if let Some(at) = self.send_buffer.iter().position(|emit| emit.id == Some(id))
-            && let Some(emit) = self.send_buffer.remove(at)
-        {
-            self.send_buffer_bytes -= emit.size();
+    /// Takes these back, all at once: of both there may be many.
+    pub(super) fn unbuffer(&mut self, ids: &HashSet<u64>) {
+        if ids.is_empty() {
+            return;
         }
+        let bytes = &mut self.send_buffer_bytes;
+        self.send_buffer.retain(|emit| {
+            let goes = emit.id.is_some_and(|id| ids.contains(&id));
+            *bytes -= if goes { emit.size() } else { 0 };
+            !goes
+        });
     }
 }

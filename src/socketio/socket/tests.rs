@@ -58,7 +58,7 @@ impl Peer {
     /// The clock stands at this second, and deadlines are looked at.
     fn clock(&mut self, seconds: u64) -> Vec<String> {
         self.now = self.at(seconds);
-        self.socket.handle_timeout(self.now, false);
+        self.socket.handle_timeout(self.now);
         self.out()
     }
 

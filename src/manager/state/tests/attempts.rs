@@ -478,7 +478,7 @@ fn while_the_driver_does_not_read_no_answer_is_late() {
     assert_eq!(world.at(20), NOTHING);
     assert_eq!(world.at(39), NOTHING);
     world.state.release(world.now);
-    assert_eq!(world.due(), Some(40_000), "the wait began anew");
+    assert_eq!(world.due(), Some(59_000), "all of the wait is left");
     world.opens();
     world.state.hold(world.now);
     assert_eq!(world.at(59), NOTHING, "nor is the answer to CONNECT");

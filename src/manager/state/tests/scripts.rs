@@ -60,6 +60,7 @@ fn an_answer_that_may_lie_unread_is_not_late() {
         assert_eq!(world.at(second), NOTHING);
     }
     world.state.release(world.now);
+    assert_eq!(world.at(30), NOTHING, "all of its time is left");
     assert_eq!(world.hears(r#"43/kuma,0[{"ok":true}]"#), ["/kuma ready", r#"> 42/kuma,["list"]"#]);
 }
 

@@ -7,8 +7,8 @@ fn while_what_came_lies_unread_a_timeout_runs_on() {
     let mut peer = Peer::joined();
     peer.emit(asking("a", Some(5)));
     peer.out();
-    peer.socket.handle_timeout(peer.at(5), true);
-    assert_eq!(peer.out(), ["answer a: timeout"]);
+    peer.socket.hold(peer.at(0));
+    assert_eq!(peer.clock(5), ["answer a: timeout"]);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_timed_out_emit_leaves_its_place_in_the_send_buffer() {
     let mut peer = Peer::with(Settings { send_buffer: 2 * (3 + 64), ..settings() });
     peer.emit(asking("a", Some(5)));
     peer.emit(event("b"));
-    peer.socket.handle_timeout(peer.at(5), false);
+    peer.socket.handle_timeout(peer.at(5));
     assert_eq!(peer.out(), ["answer a: timeout"]);
     assert_eq!(peer.socket.buffered(), 1);
     assert_eq!(peer.emit(event("c")), "buffered, ticket back");
@@ -152,7 +152,7 @@ fn an_answer_reaches_who_asked_once() {
         assert_eq!(peer.hears(unknown), NOTHING, "{unknown}");
     }
     assert_eq!(peer.socket.pending_acks(), 1);
-    peer.socket.handle_timeout(peer.at(5), false);
+    peer.socket.handle_timeout(peer.at(5));
     assert_eq!(peer.out(), ["answer c: timeout"]);
     assert_eq!(peer.hears("3/chat,2[]"), NOTHING, "too late");
 }
@@ -167,7 +167,7 @@ fn acks_time_out_each_at_its_time() {
     peer.out();
     let mut at = |seconds| {
         let due = peer.socket.poll_timeout();
-        peer.socket.handle_timeout(peer.at(seconds), false);
+        peer.socket.handle_timeout(peer.at(seconds));
         (due.map(|due| (due - peer.start).as_secs()), peer.out())
     };
     assert_eq!(at(0), (Some(0), vec!["answer at once: timeout".into()]));

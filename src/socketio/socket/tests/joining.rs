@@ -215,8 +215,8 @@ fn a_namespace_closed_before_the_answer_owes_none() {
 fn the_answer_has_its_time() {
     let mut peer = Peer::joining();
     assert_eq!(peer.socket.poll_timeout(), Some(peer.at(20)));
-    assert!(!peer.socket.handle_timeout(peer.at(19), false));
-    assert!(peer.socket.handle_timeout(peer.at(20), false));
+    assert!(!peer.socket.handle_timeout(peer.at(19)));
+    assert!(peer.socket.handle_timeout(peer.at(20)));
     assert_eq!(peer.socket.poll_timeout(), Some(peer.at(40)), "the wait begins anew");
     assert_eq!(peer.hears(JOINED), ["connect A"], "a late answer is an answer");
     assert_eq!(peer.socket.poll_timeout(), None);

@@ -64,18 +64,14 @@ fn what_may_lie_unread_is_not_late() {
     let mut peer = joined();
     peer.emit(asking("a", None));
     peer.out();
-    for (second, unread) in [(4, false), (5, true), (9, true), (11, true), (15, false)] {
-        peer.socket.handle_timeout(peer.at(second), unread);
-        assert_eq!(peer.out(), NOTHING, "{second}");
-    }
-    assert_eq!(peer.socket.poll_timeout(), Some(peer.at(16)), "it began anew at 11");
-    assert_eq!(peer.clock(16), [r#"> 2/chat,1["a"]"#]);
-    assert_eq!(peer.hears("3/chat,1[]"), ["answer a: "]);
-    // But for one that has no time at all.
-    peer.emit(asking("at once", Some(0)));
-    peer.out();
-    peer.socket.handle_timeout(peer.at(17), true);
-    assert_eq!(peer.out(), [r#"> 2/chat,3["at once"]"#]);
+    peer.socket.hold(peer.at(4));
+    assert_eq!((peer.clock(20), peer.socket.poll_timeout()), (Vec::new(), None));
+    peer.socket.hold(peer.at(20));
+    peer.socket.release(peer.at(24));
+    assert_eq!(peer.socket.poll_timeout(), Some(peer.at(25)), "a second was left");
+    assert_eq!(peer.clock(25), [r#"> 2/chat,1["a"]"#]);
+    peer.socket.release(peer.at(29));
+    assert_eq!(peer.clock(30), [r#"> 2/chat,2["a"]"#], "it was not held");
 }
 
 #[test]
