@@ -1,6 +1,6 @@
 //! Which connections there are: those of the configuration and those that programs open, and who shares a Manager with whom.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -328,19 +328,20 @@ impl State {
         if settings.force_new {
             return None;
         }
-        let mut candidates = Vec::new();
-        let mut taken = Vec::new();
+        // Of thousands of connections to one namespace each has a Manager of its own.
+        let mut taken = HashSet::new();
         for entry in self.connections.values() {
             let Connection { socket, settings: other, .. } = &entry.connection;
-            if entry.shareable && other.manager == settings.manager {
-                candidates.push(socket.manager());
-            }
             if other.socket.namespace == settings.socket.namespace {
-                taken.push(socket.manager());
+                taken.insert(Arc::as_ptr(socket.manager()));
             }
         }
-        let free = |manager: &&&Arc<Manager>| !taken.iter().any(|taken| Arc::ptr_eq(taken, manager));
-        candidates.iter().find(free).map(|manager| Arc::clone(manager))
+        let free = self.connections.values().find(|entry| {
+            entry.shareable
+                && !taken.contains(&Arc::as_ptr(entry.connection.socket.manager()))
+                && entry.connection.settings.manager == settings.manager
+        })?;
+        Some(Arc::clone(free.connection.socket.manager()))
     }
 
     /// Forgets the names that were closed first where there are too many, as soon as nobody has anything of them to take.

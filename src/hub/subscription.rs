@@ -51,6 +51,9 @@ impl Pattern {
             match (symbols.next(), text.next()) {
                 (Some('*'), _) => {
                     pattern = symbols.as_str();
+                    if !pattern.contains('*') {
+                        return fits_end(pattern, rest);
+                    }
                     retry = Some((pattern, rest));
                     continue;
                 }
@@ -70,6 +73,12 @@ impl Pattern {
             retry = Some((after_star, rest));
         }
     }
+}
+
+/// Whether the end of `text` is what `pattern`, without stars, says.
+fn fits_end(pattern: &str, text: &str) -> bool {
+    let mut text = text.chars().rev();
+    pattern.chars().rev().all(|symbol| text.next().is_some_and(|c| symbol == '?' || symbol == c))
 }
 
 /// Which lifecycle events.
@@ -154,6 +163,11 @@ mod tests {
             ("a*b*c", "a-c-b", false),
             ("**", "", true),
             ("a**?", "a", false),
+            ("a*a", "a", false),
+            ("a*?é", "aaé", true),
+            ("*?é", "é", false),
+            ("*a*b?", "xaybab", false),
+            ("*a*b?", "xaybabé", true),
             ("[ab]", "a", false),
             ("[ab]", "[ab]", true),
             ("", "", true),

@@ -36,6 +36,9 @@ const ENTRY: usize = 64;
 /// Acks that may be waited for on one socket.
 pub const MAX_PENDING: usize = 65_536;
 
+/// Bytes of the id that the server gives a socket; it is in every snapshot.
+const MAX_ID: usize = 1024;
+
 /// The message for a CONNECT answer without an id, which only servers before version 3 send; word for word that of
 /// the official client.
 pub const OLD_SERVER: &str = "It seems you are trying to reach a Socket.IO server in v2.x with a v3.x client, but \
@@ -233,7 +236,7 @@ impl<T> Socket<T> {
             payload = self.recovery.payload(auth);
             self.limit.check(&self.encode(Body::Connect(payload.clone())))?;
         }
-        self.state = State::Joining { deadline: now + self.settings.timeout };
+        self.state = State::Joining { deadline: self.read_until(now) + self.settings.timeout };
         match &self.unanswered {
             None => self.ask(payload),
             Some(sent) if *sent == payload => {}
@@ -417,6 +420,11 @@ impl<T> Socket<T> {
         self.retry.rested(rested);
     }
 
+    /// From where a deadline counts that is set now: the time since then is given back when the reading begins again.
+    fn read_until(&self, now: Instant) -> Instant {
+        self.held.unwrap_or(now)
+    }
+
     /// When [`Socket::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let given = self.pending.next_deadline();
@@ -436,9 +444,9 @@ impl<T> Socket<T> {
 
     /// A deadline may have passed. True when the CONNECT answer did not come in time; the wait begins anew.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
-        let mut late = HashSet::new();
+        let mut late = Vec::new();
         while let Some((id, ticket)) = self.pending.pop_expired(now) {
-            late.insert(id);
+            late.push(id);
             self.events.push_back(Event::Answer { ticket, result: Err(AckError::Timeout) });
         }
         self.unbuffer(&late);
@@ -488,6 +496,13 @@ impl<T> Socket<T> {
             self.events.push_back(Event::Refused { message: OLD_SERVER.into(), data: None });
             return;
         };
+        if id.len() > MAX_ID {
+            self.abandon_joining();
+            self.state = State::Inactive;
+            let message = format!("the socket's id has {} bytes, more than {MAX_ID}", id.len());
+            self.events.push_back(Event::Refused { message, data: None });
+            return;
+        }
         let recovered = self.recovery.begin(private_id);
         let id = ByteString::from(id);
         self.state = State::Joined { id: id.clone() };

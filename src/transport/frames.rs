@@ -21,7 +21,7 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::error::{Error, Failure, lower_first};
 use super::hint;
-use super::input::{Input, Next};
+use super::input::{Input, Next, rest};
 use crate::engineio::{Frame, Phase};
 
 /// Gathered before a write, in bytes.
@@ -32,6 +32,8 @@ const PONGS: usize = 2 * WRITE;
 const MANY: usize = 1024;
 /// Memory for more than this is not kept in any case.
 const LARGE: usize = 4 * WRITE;
+/// Frames that complete no message, in a row, before everybody else has a turn.
+const OTHERS: usize = 256;
 /// Longest head of a frame.
 const HEAD: usize = 14;
 /// The library's own buffer of what it reads, in bytes.
@@ -109,6 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         {
             flushed?;
         }
+        let mut others = 0;
         loop {
             match self.input.next() {
                 Next::Text => return Poll::Ready(Ok(Front::Texts)),
@@ -120,6 +123,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 Next::Other => {
                     if let Some(message) = ready!(self.poll_other(cx))? {
                         return Poll::Ready(Ok(Front::Message(message)));
+                    }
+                    // A server can send control frames and fragments without end.
+                    others += 1;
+                    if others == OTHERS {
+                        return rest(cx);
                     }
                 }
                 Next::Missing(missing) => match ready!(self.input.poll_fill(cx, &mut self.stream, missing)) {

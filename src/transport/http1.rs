@@ -4,7 +4,8 @@
 //! future closes the socket. Redirects, compression and HTTP/2 are not supported.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::io;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,12 +16,14 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{Builder, Connection, Parts, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::connect::Shared;
 use super::dial::Stream;
 use super::error::{EXCERPT, Failure};
 use super::hint;
+use super::input::rest;
 use super::request::HttpRequest;
 use crate::engineio::Phase;
 
@@ -78,9 +81,10 @@ impl HttpConnection {
         let is_plain = !matches!(stream, Stream::Tls(_));
         let (sender, connection) = Builder::new()
             .max_header_size(MAX_HEAD)
+            .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
             .title_case_headers(true)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Fair { stream, in_a_row: 0 }))
             .await
             .map_err(|error| Failure::http(&error))?;
         Ok(Self { sender, driver: Driver { connection, ended: false }, is_plain, reuse_until: None })
@@ -110,7 +114,7 @@ impl HttpConnection {
         })
         .await;
         let Parts { io, read_buf, .. } = this.driver.connection.into_parts();
-        Ok((answer.into_parts().0.headers, io.into_inner(), read_buf))
+        Ok((answer.into_parts().0.headers, io.into_inner().stream, read_buf))
     }
 
     async fn send(mut self, request: HttpRequest) -> Result<(Response<Incoming>, Self), Unanswered> {
@@ -166,9 +170,62 @@ impl HttpConnection {
     }
 }
 
+/// Bytes read in a row before everybody else has a turn: an answer can be in pieces of a byte, and hyper takes all there is.
+const IN_A_ROW: usize = 16 * 1024;
+
+/// A stream that has nothing to read now and then.
+struct Fair<S> {
+    stream: S,
+    /// Bytes read since there was nothing.
+    in_a_row: usize,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Fair<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.in_a_row >= IN_A_ROW {
+            self.in_a_row = 0;
+            return rest(cx);
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.in_a_row = if read.is_pending() { 0 } else { self.in_a_row + buffer.filled().len() - before };
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Fair<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// Moves the connection's bytes while something else waits for their effect.
 struct Driver {
-    connection: Connection<TokioIo<Stream>, Full<Bytes>>,
+    connection: Connection<TokioIo<Fair<Stream>>, Full<Bytes>>,
     ended: bool,
 }
 
@@ -197,8 +254,13 @@ impl Driver {
         if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
             return Err(too_large());
         }
-        let mut read = BytesMut::new();
+        let (mut read, mut pieces) = (BytesMut::new(), 0_u8);
         while let Some(frame) = self.drive(body.frame()).await {
+            // Pieces can be of a byte each, and all of those that are here come without a wait.
+            pieces = pieces.wrapping_add(1);
+            if pieces.is_multiple_of(32) {
+                tokio::task::yield_now().await;
+            }
             let Ok(data) = frame.map_err(|error| Failure::http(&error))?.into_data() else {
                 continue;
             };
@@ -238,6 +300,20 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_stream_that_never_ends_lets_others_have_a_turn() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (ours, mut theirs) = tokio::io::duplex(4 * IN_A_ROW);
+        theirs.write_all(&vec![0; 2 * IN_A_ROW]).await.unwrap();
+        let mut fair = Fair { stream: ours, in_a_row: 0 };
+        let mut piece = [0; 1000];
+        for _ in 0..IN_A_ROW.div_ceil(piece.len()) {
+            assert!(futures_util::poll!(pin!(fair.read(&mut piece))).is_ready());
+        }
+        assert!(futures_util::poll!(pin!(fair.read(&mut piece))).is_pending(), "though there is more");
+        assert!(futures_util::poll!(pin!(fair.read(&mut piece))).is_ready());
+    }
 
     #[test]
     fn the_server_tells_how_long_it_waits() {

@@ -4,8 +4,9 @@
 //! else, from fragments and control frames to what breaks the protocol, goes to the library byte by byte, a frame at a
 //! time.
 
+use std::future::Future as _;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
@@ -180,6 +181,13 @@ impl Input {
         // One that is too long is refused by its head already.
         self.passing = usize::try_from(frame.length).unwrap_or(usize::MAX).saturating_add(frame.head);
     }
+}
+
+/// Pending until everybody else has had a turn, the system's news of sockets among them; to be woken right away would leave
+/// those out.
+pub(super) fn rest<T>(cx: &mut Context<'_>) -> Poll<T> {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+    Poll::Pending
 }
 
 /// The head of a frame.

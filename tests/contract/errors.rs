@@ -138,14 +138,15 @@ async fn what_a_program_may_write_has_its_limits() {
         (format!(r#""chat","events":[{}]"#, patterns(1, 257)), &invalid),
         (format!(r#""chat","events":[{}]"#, patterns(257, 1)), &invalid),
         (format!(r#""chat","events":[{}]"#, patterns(256, 1)), taken),
-        // All of its patterns count.
-        (format!(r#""chat","events":[{}]"#, patterns(252, 256)), taken),
-        (format!(r#""chat","events":[{}]"#, patterns(2, 256)), &invalid),
-        (format!(r#""chat","events":[{}]"#, patterns(1, 200)), taken),
+        // All of its patterns count, each with 16 bytes more.
+        (format!(r#""chat","events":[{}]"#, patterns(223, 256)), taken),
+        (format!(r#""chat","events":[{}]"#, patterns(1, 256)), &invalid),
+        (format!(r#""chat","events":[{}]"#, patterns(13, 0)), &invalid),
+        (format!(r#""chat","events":[{}]"#, patterns(1, 100)), taken),
     ] {
         consumer.call(&subscribe(&params), answer).await;
     }
     let end = r#"{"id":1,"method":"unsubscribe","params":{"subscription":3}}"#;
     consumer.call(end, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).await;
-    consumer.call(&subscribe(&format!(r#""chat","events":[{}]"#, patterns(2, 256))), taken).await;
+    consumer.call(&subscribe(&format!(r#""chat","events":[{}]"#, patterns(223, 256))), taken).await;
 }

@@ -1,5 +1,7 @@
 //! The places of consumers in a channel: where each goes on, and who is told when there is more.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, Weak};
 
@@ -7,7 +9,7 @@ use bytes::Bytes;
 
 use super::{Channel, Inner, Snapshot};
 use crate::hub::Consumer;
-use crate::hub::log::{self, CursorId, LineView, Read, Want};
+use crate::hub::log::{self, CursorId, Kind, LineView, Read, Want};
 use crate::hub::subscription::Filter;
 
 #[derive(Debug)]
@@ -102,7 +104,20 @@ impl Channel {
         log.seal();
         let (head, oldest) = (log.head(), log.oldest());
         let is_sticky = |seq| sticky.binary_search_by_key(&seq, |(seq, _)| *seq).is_ok();
-        let want = |line: LineView<'_>| filter.wants(line);
+        // Of the many lines few have a name of their own, and patterns can take long.
+        let verdicts = RefCell::new(HashMap::new());
+        let want = |line: LineView<'_>| {
+            if line.kind != Kind::Event || filter.events.is_none() {
+                return filter.wants(line);
+            }
+            let mut verdicts = verdicts.borrow_mut();
+            if let Some(verdict) = verdicts.get(line.name) {
+                return *verdict;
+            }
+            let verdict = filter.wants(line);
+            verdicts.insert(line.name.to_vec(), verdict);
+            verdict
+        };
         let (from, missed) = match start {
             Start::Live => (head + 1, 0),
             Start::Last(n) => (log.last(n, want), 0),

@@ -16,6 +16,9 @@ pub const MAX_SUBSCRIPTIONS: usize = 1024;
 /// Bytes of the patterns of all of them.
 pub const MAX_PATTERN_BYTES: usize = 64 * 1024;
 
+/// What a pattern counts beside its text: an empty one has to be looked at as well.
+const PATTERN: usize = 16;
+
 /// A subscription as it was asked for.
 #[derive(Debug)]
 pub struct Subscription {
@@ -30,7 +33,7 @@ pub struct Subscription {
 impl Subscription {
     fn pattern_bytes(&self) -> usize {
         let events = self.filter.events.iter().flatten();
-        events.chain([&self.connections]).map(|pattern| pattern.as_str().len()).sum()
+        events.chain([&self.connections]).map(|pattern| pattern.as_str().len() + PATTERN).sum()
     }
 }
 
@@ -201,9 +204,16 @@ impl Consumer {
     /// It reads no more: nothing is kept for it from here on, also of what it has yet to be answered.
     pub fn stop_listening(&self) {
         self.inbox.forget_answers();
-        let numbers: Vec<u64> = self.lock().subscriptions.iter().map(|(number, _)| *number).collect();
-        for number in numbers.into_iter().rev() {
-            self.unsubscribe(number);
+        let mut state = self.lock();
+        state.subscriptions.clear();
+        state.pattern_bytes = 0;
+        for replaying in self.inbox.take_replays(|_| true) {
+            replaying.end();
+        }
+        // All at once: of subscriptions and of views there may be a thousand each.
+        let keys: Vec<usize> = state.views.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            state.unhear(key, &self.inbox);
         }
     }
 }

@@ -16,7 +16,8 @@ impl<T> State<T> {
             untried.retain(|kind| *kind != TransportKind::WebSocket);
             untried.push_front(TransportKind::WebSocket);
         }
-        self.try_next(now + self.settings.timeout, untried);
+        // What is left of a hold is given back at its end.
+        self.try_next(self.held.unwrap_or(now) + self.settings.timeout, untried);
     }
 
     pub(super) fn try_next(&mut self, deadline: Instant, mut untried: VecDeque<TransportKind>) {

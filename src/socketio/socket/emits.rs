@@ -127,7 +127,7 @@ impl<T> Socket<T> {
             match self.limit.check(&messages) {
                 Ok(()) => {
                     self.hand_over(&entry.outgoing, &mut messages);
-                    self.retry.sent(now, entry);
+                    self.retry.sent(self.read_until(now), entry);
                 }
                 Err(too_large) => self.lose(entry.outgoing.name, entry.ticket, too_large),
             }
@@ -172,10 +172,20 @@ impl<T> Socket<T> {
     }
 
     /// Takes these back, all at once: of both there may be many.
-    pub(super) fn unbuffer(&mut self, ids: &HashSet<u64>) {
-        if ids.is_empty() {
+    pub(super) fn unbuffer(&mut self, ids: &[u64]) {
+        // Mostly they are few, at the front, of many that wait.
+        const FEW: usize = 8;
+        if ids.len() <= FEW {
+            for id in ids {
+                if let Some(at) = self.send_buffer.iter().position(|emit| emit.id == Some(*id))
+                    && let Some(emit) = self.send_buffer.remove(at)
+                {
+                    self.send_buffer_bytes -= emit.size();
+                }
+            }
             return;
         }
+        let ids: HashSet<u64> = ids.iter().copied().collect();
         let bytes = &mut self.send_buffer_bytes;
         self.send_buffer.retain(|emit| {
             let goes = emit.id.is_some_and(|id| ids.contains(&id));

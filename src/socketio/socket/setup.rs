@@ -67,7 +67,7 @@ impl<T> Socket<T> {
         self.sent += 1;
         self.outbox.extend(messages.into_iter().map(Transmit::Message));
         if let Some(id) = id {
-            self.setup = Setup::Waiting { step: number, id, deadline: now + step.timeout };
+            self.setup = Setup::Waiting { step: number, id, deadline: self.read_until(now) + step.timeout };
         }
         id.is_none()
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Context;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, poll};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
@@ -606,4 +606,21 @@ async fn closing_does_not_wait_for_ever() {
     let start = tokio::time::Instant::now();
     websocket.close().await;
     assert_eq!(start.elapsed().as_secs(), 1);
+}
+
+#[tokio::test]
+async fn frames_that_complete_no_message_let_others_have_a_turn() {
+    for (frame, end) in
+        [(&b"\x8a\x00"[..], &b"\x81\x014"[..]), (b"\x89\x00", b"\x81\x014"), (b"\x00\x00", b"\x80\x00")]
+    {
+        let (mut websocket, mut server, _) = in_memory(1 << 16).await;
+        let begin = if frame == b"\x00\x00" { &b"\x01\x014"[..] } else { b"" };
+        let bytes = [begin, &frame.repeat(1000), end].concat();
+        server.get_mut().write_all(&bytes).await.expect("room for it");
+        let mut turns = 0;
+        while poll!(poll_fn(|cx| websocket.poll_recv(cx))).is_pending() {
+            turns += 1;
+        }
+        assert_eq!(turns, 3, "of 256 frames each: {frame:?}");
+    }
 }

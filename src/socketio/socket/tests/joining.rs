@@ -212,6 +212,16 @@ fn a_namespace_closed_before_the_answer_owes_none() {
 }
 
 #[test]
+fn an_id_that_no_server_gives_is_refused() {
+    let (longest, longer) = ("i".repeat(1024), "i".repeat(1025));
+    let mut peer = Peer::joining();
+    let message = "the socket's id has 1025 bytes, more than 1024";
+    assert_eq!(peer.hears(&format!(r#"0/chat,{{"sid":"{longer}"}}"#)), [format!("refused {message}")]);
+    let mut peer = Peer::joining();
+    assert_eq!(peer.hears(&format!(r#"0/chat,{{"sid":"{longest}"}}"#)), [format!("connect {longest}")]);
+}
+
+#[test]
 fn the_answer_has_its_time() {
     let mut peer = Peer::joining();
     assert_eq!(peer.socket.poll_timeout(), Some(peer.at(20)));

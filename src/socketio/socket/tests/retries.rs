@@ -72,6 +72,14 @@ fn what_may_lie_unread_is_not_late() {
     assert_eq!(peer.clock(25), [r#"> 2/chat,1["a"]"#]);
     peer.socket.release(peer.at(29));
     assert_eq!(peer.clock(30), [r#"> 2/chat,2["a"]"#], "it was not held");
+    assert_eq!(peer.hears("3/chat,2[]"), ["answer a: "]);
+    // What begins meanwhile has its whole time from the end on.
+    peer.socket.hold(peer.at(30));
+    peer.now = peer.at(130);
+    peer.emit(asking("b", None));
+    peer.out();
+    peer.socket.release(peer.at(131));
+    assert_eq!(peer.socket.poll_timeout(), Some(peer.at(136)));
 }
 
 #[test]
