@@ -17,7 +17,8 @@ pub(super) struct Reader {
     consumer: Weak<Consumer>,
     channel: usize,
     live: CursorId,
-    parked: bool,
+    /// Its place among those who wait for something to read.
+    parked: Option<usize>,
 }
 
 /// A consumer's place in a channel.
@@ -69,15 +70,14 @@ impl Channel {
         let mut inner = self.lock();
         let (next, next_outgoing) = (inner.log.head() + 1, inner.outgoing.head() + 1);
         let live = inner.log.attach(next);
-        let reader = Reader { consumer, channel: key, live, parked: false };
+        let reader = Reader { consumer, channel: key, live, parked: None };
         Seat { reader: inner.readers.insert(reader), live, outgoing: inner.outgoing.attach(next_outgoing) }
     }
 
     /// It listens no more.
     pub fn detach(&self, seat: &Seat) {
         let mut inner = self.lock();
-        inner.readers.try_remove(seat.reader);
-        inner.parked.retain(|reader| *reader != seat.reader);
+        inner.leave(seat.reader);
         inner.log.detach(seat.live);
         inner.outgoing.detach(seat.outgoing);
         self.tell_room(inner);
@@ -232,9 +232,19 @@ impl Channel {
 impl Inner {
     fn park(&mut self, reader: usize) {
         if let Some(entry) = self.readers.get_mut(reader)
-            && !std::mem::replace(&mut entry.parked, true)
+            && entry.parked.is_none()
         {
+            entry.parked = Some(self.parked.len());
             self.parked.push(reader);
+        }
+    }
+
+    /// A reader is gone. Many may go at once, each from among many who wait.
+    fn leave(&mut self, reader: usize) {
+        let Some(place) = self.readers.try_remove(reader).and_then(|gone| gone.parked) else { return };
+        self.parked.swap_remove(place);
+        if let Some(moved) = self.parked.get(place).and_then(|moved| self.readers.get_mut(*moved)) {
+            moved.parked = Some(place);
         }
     }
 
@@ -262,9 +272,53 @@ impl Inner {
         let Self { parked, readers, .. } = self;
         let unparked = parked.drain(..).filter_map(|reader| {
             let reader = readers.get_mut(reader)?;
-            let parked = std::mem::replace(&mut reader.parked, false);
-            parked.then(|| Some((reader.consumer.upgrade()?, reader.channel)))?
+            reader.parked = None;
+            Some((reader.consumer.upgrade()?, reader.channel))
         });
         unparked.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hub::consumer::Identity;
+    use crate::hub::{Lag, Rights, Role};
+
+    proptest! {
+        #[test]
+        fn who_waits_is_told_once_whoever_has_left(steps in proptest::collection::vec((0..8_usize, 0..4), 0..60)) {
+            let history = log::Settings { events: 10, bytes: 1024 };
+            let channel = Channel::new("chat", "stream".into(), history, Duration::from_secs(1), Arc::default());
+            let identity = Identity { pid: None, uid: 0, gid: 0 };
+            let consumer = Arc::new(Consumer::new(1, identity, Rights::everywhere(Role::Read), Lag::Skip));
+            let mut seats: Vec<Option<Seat>> = std::iter::repeat_with(|| None).take(8).collect();
+            let mut waiting = [false; 8];
+            for (which, step) in steps {
+                match (step, &seats[which]) {
+                    (0, None) => seats[which] = Some(channel.attach(Arc::downgrade(&consumer), which)),
+                    (1, Some(seat)) => {
+                        channel.lock().park(seat.reader);
+                        waiting[which] = true;
+                    }
+                    (2, Some(_)) => {
+                        channel.detach(&seats[which].take().unwrap());
+                        waiting[which] = false;
+                    }
+                    (3, _) => {
+                        let mut told: Vec<_> = channel.lock().unpark().into_iter().map(|(_, key)| key).collect();
+                        told.sort_unstable();
+                        let expected: Vec<_> = (0..8).filter(|which| waiting[*which]).collect();
+                        prop_assert_eq!(told, expected);
+                        waiting = [false; 8];
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 }
